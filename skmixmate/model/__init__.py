@@ -1,0 +1,1 @@
+"""The mathematics, on torch tensors; knows nothing of scikit-learn."""

@@ -1,0 +1,132 @@
+import pytest
+import torch
+
+from skmixmate.model.mixture import Mixture, loss, loss_gradient, posterior
+from skmixmate.model.priors import Laplace
+
+from . import reference
+
+
+def random_mixture(with_intercepts=False, step_size=None, n_atoms=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    dictionaries = draw(3, n_atoms, 8)
+    dictionaries /= dictionaries.norm(dim=2, keepdim=True)
+    mixture = Mixture(
+        dictionaries=dictionaries,
+        intercepts=draw(3, 8) if with_intercepts else None,
+        weights=torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64),
+        prior=Laplace(0.2),
+        n_layers=10,
+        step_size=step_size,
+    )
+    rows = draw(6, 8)
+    observed = torch.rand(6, 8, generator=generator) > 0.3
+    return mixture, rows, observed
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_energies_equal_the_published_formulation(masked):
+    mixture, rows, observed = random_mixture(step_size=0.1)
+    observed = observed if masked else None
+    _, energies = mixture.infer(rows, observed)
+    expected = reference.energies(
+        rows, mixture.dictionaries, 0.1, 0.2, 10, mixture.weights, observed
+    )
+    torch.testing.assert_close(energies, expected)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_intercept_is_the_same_as_shifted_rows(masked):
+    mixture, rows, observed = random_mixture(with_intercepts=True)
+    observed = observed if masked else None
+    codes, energies = mixture.infer(rows, observed)
+    intercepts, mixture.intercepts = mixture.intercepts, None
+    for k, intercept in enumerate(intercepts):
+        shifted_codes, shifted_energies = mixture.infer(rows - intercept, observed)
+        torch.testing.assert_close(codes[k], shifted_codes[k])
+        torch.testing.assert_close(energies[k], shifted_energies[k])
+
+
+@pytest.mark.parametrize("with_intercepts", [False, True])
+def test_masked_form_with_all_observed_is_the_gram_form(with_intercepts):
+    mixture, rows, observed = random_mixture(with_intercepts)
+    torch.testing.assert_close(
+        mixture.infer(rows, torch.ones_like(observed)), mixture.infer(rows)
+    )
+
+
+@pytest.mark.parametrize("with_intercepts", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_rows_of_its_own_for_each_cluster(with_intercepts, masked):
+    mixture, rows, observed = random_mixture(with_intercepts)
+    index = torch.tensor([[0, 3], [5, 1], [2, 2]])
+    codes, energies = mixture.infer(rows, observed if masked else None)
+    own_codes, own_energies = mixture.infer(
+        rows[index], observed[index] if masked else None
+    )
+    torch.testing.assert_close(own_energies, energies.gather(1, index))
+    for k in range(3):
+        torch.testing.assert_close(own_codes[k], codes[k][:, index[k]])
+
+
+def test_row_with_nothing_observed_has_the_weights_for_its_posterior():
+    mixture, rows, observed = random_mixture(with_intercepts=True)
+    _, energies = mixture.infer(rows, torch.zeros_like(observed))
+    torch.testing.assert_close(
+        posterior(energies), mixture.weights[:, None].expand(3, 6)
+    )
+
+
+def test_auto_step_size_never_diverges():
+    mixture, rows, _ = random_mixture(n_atoms=100)
+    mixture.n_layers = 500
+    codes, energies = mixture.infer(rows)
+    assert energies.isfinite().all()
+    assert codes.abs().max() < 10 * rows.norm(dim=1).max()
+
+
+def test_posterior_is_the_softmax_of_negative_energies():
+    energies = torch.tensor([[1.0, 100.0], [2.0, 0.0], [0.5, 30.0]])
+    torch.testing.assert_close(posterior(energies), torch.softmax(-energies, dim=0))
+
+
+def test_loss_gradient_equals_autograd():
+    generator = torch.Generator().manual_seed(0)
+    energies = 5 * torch.randn(4, 50, generator=generator, dtype=torch.float64)
+    energies.requires_grad_()
+    (expected,) = torch.autograd.grad(loss(energies).sum(), energies)
+    energies = energies.detach()
+    actual = loss_gradient(energies, posterior(energies))
+    torch.testing.assert_close(actual, expected)
+
+
+def test_decode_gives_what_the_energy_measures():
+    mixture, rows, _ = random_mixture(with_intercepts=True)
+    codes, energies = mixture.infer(rows)
+    labels = energies.argmin(dim=0)
+    own = codes[labels, :, torch.arange(6)]
+    distances = (rows - mixture.decode(own, labels)).square().sum(dim=1)
+    expected = distances + 0.2 * own.abs().sum(dim=1) - mixture.weights[labels].log()
+    torch.testing.assert_close(energies.amin(dim=0), expected)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_unexplained_gives_the_intercept_of_least_expected_energy(masked):
+    mixture, rows, observed = random_mixture(with_intercepts=True)
+    observed = observed[None].expand(3, 6, 8) if masked else None
+    rows = rows[None].expand(3, 6, 8)
+    rows = rows if observed is None else rows * observed
+    codes, energies = mixture.infer(rows, observed)
+    responsibilities = posterior(energies)
+    sums, counts = mixture.unexplained(rows, codes, responsibilities, observed)
+
+    intercepts = (sums / counts).requires_grad_()
+    explained = codes.mT @ mixture.dictionaries + intercepts[:, None]
+    squares = (rows - explained).square() * (1 if observed is None else observed)
+    expected = (squares.sum(dim=2) * responsibilities).sum()
+    (gradient,) = torch.autograd.grad(expected, intercepts)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient))
