@@ -1,0 +1,48 @@
+"""Scores of a clustering against known classes."""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics.cluster import contingency_matrix
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+
+def clustering_accuracy_score(labels_true, labels_pred):
+    """Accuracy under the best one-to-one matching of clusters with classes.
+
+    Parameters
+    ----------
+    labels_true : array-like of shape (n_samples,)
+        Known classes, of any type.
+    labels_pred : array-like of shape (n_samples,)
+        Clusters, of any type. There may be more or fewer than classes; samples
+        of those left without a partner count as wrong.
+
+    Returns
+    -------
+    accuracy : float
+        Share of samples whose cluster is matched with their class, in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the two differ in length, or are empty.
+
+    References
+    ----------
+    H. W. Kuhn, The Hungarian method for the assignment problem, 1955. The
+    paper's "ACC".
+
+    Examples
+    --------
+    >>> from skmixmate import clustering_accuracy_score
+    >>> clustering_accuracy_score(["a", "a", "b", "b"], [7, 7, 7, 2])
+    0.75
+    """
+    labels_true = column_or_1d(labels_true)
+    labels_pred = column_or_1d(labels_pred)
+    check_consistent_length(labels_true, labels_pred)
+    if not len(labels_true):
+        raise ValueError("labels_true is empty; at least one sample is needed.")
+    counts = contingency_matrix(labels_true, labels_pred)
+    matched = counts[linear_sum_assignment(counts, maximize=True)]
+    return float(np.sum(matched) / len(labels_true))

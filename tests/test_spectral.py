@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits, make_moons
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from skmixmate import SpectralGraphClustering
+from skmixmate.cluster._spectral import degree_normalize, self_tuning_affinity
+
+
+def test_affinity_follows_its_definition():
+    X = np.random.default_rng(0).normal(size=(12, 3))
+    affinity = self_tuning_affinity(X, n_neighbors=4).toarray()
+    distances = np.linalg.norm(X[:, None] - X[None], axis=2)
+    nearest = np.sort(distances, axis=1)[:, 4]  # the first is the sample itself
+    is_neighbor = (distances <= nearest[:, None]) & ~np.eye(12, dtype=bool)
+    expected = np.exp(-(distances**2) / np.outer(nearest, nearest)) * is_neighbor
+    np.testing.assert_allclose(affinity, (expected + expected.T) / 2)
+
+
+def test_samples_that_coincide_are_joined():
+    affinity = self_tuning_affinity(np.zeros((4, 2)), n_neighbors=2)
+    assert affinity.max() == 1
+    assert np.isfinite(affinity.toarray()).all()
+
+
+def test_normalized_affinity_has_largest_eigenvalue_one():
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    normalized = degree_normalize(self_tuning_affinity(X, 5)).toarray()
+    assert np.linalg.eigvalsh(normalized)[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("n_samples", [200, 1000])  # dense and Lanczos
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_moons_in_any_units(n_samples, scale):
+    X, y = make_moons(n_samples, noise=0.05, random_state=0)
+    labels = SpectralGraphClustering(2, random_state=0).fit_predict(scale * X)
+    assert adjusted_rand_score(y, labels) == 1
+
+
+def test_digits():
+    X, y = load_digits(return_X_y=True)
+    labels = SpectralGraphClustering(10, random_state=0).fit_predict(X)
+    assert normalized_mutual_info_score(y, labels) > 0.85
+
+
+def test_random_state_decides_and_global_state_stays():
+    X, _ = load_digits(return_X_y=True)
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    first, second = (
+        SpectralGraphClustering(10, random_state=3).fit_predict(X) for _ in range(2)
+    )
+    SpectralGraphClustering(10).fit(X)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_fewer_samples_than_clusters():
+    with pytest.raises(ValueError, match=r"n_samples=4 should be >= n_clusters=8"):
+        SpectralGraphClustering(8).fit(np.eye(4))
