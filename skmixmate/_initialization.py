@@ -1,0 +1,198 @@
+"""Initialisation: a subsample, its clusters, and dictionaries made of them.
+
+An initialiser is any clusterer with `fit_predict`; those that go by a name are
+listed in `INITIALIZERS`.
+"""
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.cluster import KMeans
+
+from .cluster import SparseSubspaceClustering, SpectralGraphClustering
+
+# Names and what they stand for: ``factory(n_clusters)`` gives a clusterer.
+INITIALIZERS = {
+    "spectral": SpectralGraphClustering,
+    "ssc": SparseSubspaceClustering,
+    "kmeans": lambda n_clusters: KMeans(n_clusters, n_init=10),
+}
+INITIALIZERS["auto"] = INITIALIZERS["spectral"]
+
+
+def draw_subsample(X, n_missing, init_size, n_wanted, random_state):
+    """Draw rows to cluster, complete ones where there are enough of them.
+
+    Parameters
+    ----------
+    X : ndarray or tensor of shape (n_samples, n_features)
+    n_missing : ndarray of shape (n_samples,)
+        Missing entries of every row.
+    init_size : int
+        Rows to draw, if there are as many.
+    n_wanted : int
+        If fewer rows than this (and than `init_size`) are complete, rows are
+        drawn from all with anything observed, and each missing entry is filled
+        with the mean of its feature over the rows drawn.
+    random_state : RandomState
+
+    Returns
+    -------
+    sample : ndarray of shape (n_drawn, n_features)
+        Without missing entries.
+    """
+    candidates = np.flatnonzero(n_missing == 0)
+    if len(candidates) < min(init_size, n_wanted):
+        candidates = np.flatnonzero(n_missing < X.shape[1])
+    drawn = random_state.permutation(candidates)[:init_size]
+    sample = X[drawn]  # a copy
+    return fill_with_means(
+        sample if isinstance(sample, np.ndarray) else sample.numpy(force=True)
+    )
+
+
+def fill_with_means(sample):
+    """Fill each missing entry with the mean of its feature.
+
+    Parameters
+    ----------
+    sample : ndarray of shape (n_samples, n_features)
+        Changed in place. A feature never observed is filled with 0.
+
+    Returns
+    -------
+    sample : ndarray of shape (n_samples, n_features)
+    """
+    missing = np.isnan(sample)
+    if missing.any():
+        counts = np.maximum((~missing).sum(axis=0), 1)
+        means = np.where(missing, 0, sample).sum(axis=0) / counts
+        np.copyto(sample, means.astype(sample.dtype), where=missing)
+    return sample
+
+
+def cluster_subsample(sample, init, n_clusters, random_state):
+    """Cluster the subsample.
+
+    Parameters
+    ----------
+    sample : ndarray of shape (n_samples, n_features)
+    init : str or clusterer
+        A name of `INITIALIZERS`, "random", or an object with `fit_predict`,
+        which is cloned; those of its random states that are None are set.
+    n_clusters : int
+    random_state : RandomState
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,)
+        0 to n_clusters - 1; -1 for samples that a clusterer calls noise.
+
+    Raises
+    ------
+    ValueError
+        If a clusterer finds another number of clusters.
+    """
+    if n_clusters == 1:
+        return np.zeros(len(sample), dtype=np.intp)
+    if isinstance(init, str) and init == "random":
+        return random_state.permutation(len(sample)) % n_clusters
+    is_named = isinstance(init, str)
+    clusterer = INITIALIZERS[init](n_clusters) if is_named else clone(init)
+    _seed(clusterer, random_state)
+    labels = np.asarray(clusterer.fit_predict(sample))
+    found = np.unique(labels[labels >= 0])
+    if not is_named and len(found) != n_clusters:
+        raise ValueError(
+            f"init={init!r} found {len(found)} clusters in a subsample of "
+            f"{len(sample)} rows, but n_clusters={n_clusters}. Set both to the "
+            "same number."
+        )
+    return np.where(labels >= 0, np.searchsorted(found, labels), -1)
+
+
+def _seed(clusterer, random_state):
+    params = clusterer.get_params(deep=True)
+    unset = sorted(
+        name
+        for name, value in params.items()
+        if value is None and (name == "random_state" or name.endswith("__random_state"))
+    )
+    seeds = random_state.randint(np.iinfo(np.int32).max, size=len(unset))
+    clusterer.set_params(**dict(zip(unset, seeds.tolist(), strict=True)))
+
+
+def dictionaries_from_labels(
+    sample, labels, n_clusters, n_atoms, fit_intercept, random_state
+):
+    """Make the atoms of each cluster of some of its samples.
+
+    Parameters
+    ----------
+    sample : ndarray of shape (n_samples, n_features)
+    labels : ndarray of shape (n_samples,)
+        Negative for samples of no cluster.
+    n_clusters : int
+    n_atoms : int
+    fit_intercept : bool
+        Whether the atoms are deviations from the mean of the cluster.
+    random_state : RandomState
+
+    Returns
+    -------
+    dictionaries : ndarray of shape (n_clusters, n_atoms, n_features)
+        Atoms of norm 1. A cluster of fewer samples than atoms has random
+        combinations of its samples as the rest of them.
+    intercepts : ndarray of shape (n_clusters, n_features)
+        Means of the clusters; zeros without `fit_intercept`.
+    """
+    groups = [sample[labels == label] for label in range(n_clusters)]
+    # A cluster without samples starts from one drawn from all of them.
+    groups = [
+        group if len(group) else sample[random_state.randint(len(sample), size=1)]
+        for group in groups
+    ]
+    return _stack(groups, n_atoms, fit_intercept, random_state)
+
+
+def dictionaries_from_array(init, fit_intercept, random_state):
+    """Make the atoms of each cluster of the rows given for it.
+
+    Parameters
+    ----------
+    init : ndarray of shape (n_clusters, n_atoms, n_features)
+    fit_intercept : bool
+        As in :func:`dictionaries_from_labels`.
+    random_state : RandomState
+
+    Returns
+    -------
+    dictionaries : ndarray of shape (n_clusters, n_atoms, n_features)
+    intercepts : ndarray of shape (n_clusters, n_features)
+    """
+    return _stack(list(init), init.shape[1], fit_intercept, random_state)
+
+
+def _stack(groups, n_atoms, fit_intercept, random_state):
+    intercepts = np.stack(
+        [group.mean(axis=0) * bool(fit_intercept) for group in groups]
+    )
+    dictionaries = np.stack(
+        [
+            _atoms(group - intercept, n_atoms, random_state)
+            for group, intercept in zip(groups, intercepts, strict=True)
+        ]
+    )
+    return dictionaries, intercepts
+
+
+def _atoms(deviations, n_atoms, random_state):
+    n_members, n_features = deviations.shape
+    atoms = deviations[random_state.permutation(n_members)[:n_atoms]]
+    n_left = n_atoms - len(atoms)
+    mixing = random_state.standard_normal((n_left, n_members))
+    atoms = np.concatenate([atoms, (mixing @ deviations).astype(atoms.dtype)])
+    norms = np.linalg.norm(atoms, axis=1, keepdims=True)
+    # A cluster whose samples are all the same has no direction of its own.
+    is_null = norms[:, 0] <= np.finfo(atoms.dtype).eps * norms.max(initial=0)
+    atoms[is_null] = random_state.standard_normal((is_null.sum(), n_features))
+    return atoms / np.linalg.norm(atoms, axis=1, keepdims=True)

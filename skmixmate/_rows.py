@@ -1,0 +1,183 @@
+"""Data at the edge: mini-batches of X as the model wants them."""
+
+import numpy as np
+import torch
+
+# Rows read at a time when the whole of X is looked through.
+_BLOCK = 4096
+
+
+class Rows:
+    """The rows of X, shifted, scaled and on the device, a mini-batch at a time.
+
+    X itself is never changed and never copied whole: what is copied is each
+    mini-batch.
+
+    Parameters
+    ----------
+    X : ndarray or tensor of shape (n_samples, n_features)
+        float32 or float64; NaN is missing.
+    device : torch.device
+        Where mini-batches go.
+    location : tensor of shape (n_features,) or None
+        Subtracted from every row.
+    scale : float
+        Every entry is multiplied by it, after that.
+    """
+
+    def __init__(self, X, *, device, location=None, scale=1.0):
+        self.X = X
+        self.device = device
+        self.location = location
+        self.scale = scale
+
+    def __len__(self):
+        return len(self.X)
+
+    def take(self, index):
+        """Rows by index.
+
+        Parameters
+        ----------
+        index : slice or int tensor
+
+        Returns
+        -------
+        rows : tensor of shape (n_rows, n_features)
+            Missing entries hold 0.
+        observed : bool tensor of shape (n_rows, n_features) or None
+            False where an entry is missing; None if nothing is.
+        """
+        rows = self._read(index).to(self.device)
+        if self.location is not None:
+            rows = rows - self.location
+        # The first arithmetic always makes a new tensor: X is left alone.
+        rows = rows * self.scale
+        missing = rows.isnan()
+        if not missing.any():
+            return rows, None
+        return rows.masked_fill_(missing, 0), ~missing
+
+    def _read(self, index):
+        if isinstance(self.X, torch.Tensor):
+            return self.X[index]
+        if isinstance(index, torch.Tensor):
+            return torch.from_numpy(self.X[index.numpy()])
+        # A view of an array that may be read-only: torch would warn.
+        return torch.from_numpy(np.array(self.X[index], order="C"))
+
+    def restore(self, rows):
+        """Undo shift and scale.
+
+        Parameters
+        ----------
+        rows : tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        rows : tensor of shape (n_rows, n_features)
+            In the units of X.
+        """
+        rows = rows / self.scale
+        return rows if self.location is None else rows + self.location
+
+    def blocks(self, size=_BLOCK):
+        """Slices that cover all rows in order.
+
+        Parameters
+        ----------
+        size : int
+            Rows in each, but for the last.
+
+        Yields
+        ------
+        block : slice
+        """
+        for start in range(0, len(self), size):
+            yield slice(start, min(start + size, len(self)))
+
+
+def split_by_completeness(rows, observed):
+    """Part rows with nothing missing from the others.
+
+    Parameters
+    ----------
+    rows : tensor of shape (n_rows, n_features)
+    observed : bool tensor of shape (n_rows, n_features) or None
+
+    Yields
+    ------
+    index : int tensor or slice
+        Which rows these are; only parts that have any are given.
+    rows : tensor of shape (n_index, n_features)
+    observed : bool tensor of shape (n_index, n_features) or None
+        None for the complete rows.
+    """
+    if observed is None:
+        yield slice(None), rows, None
+        return
+    is_complete = observed.all(dim=1)
+    for index, is_masked in (
+        (is_complete.nonzero()[:, 0], False),
+        ((~is_complete).nonzero()[:, 0], True),
+    ):
+        if len(index):
+            yield index, rows[index], observed[index] if is_masked else None
+
+
+def missing_counts(rows):
+    """Count the missing entries of every row.
+
+    Parameters
+    ----------
+    rows : Rows
+
+    Returns
+    -------
+    counts : ndarray of shape (n_samples,)
+    """
+    counts = np.zeros(len(rows), dtype=np.int64)
+    for block in rows.blocks():
+        _, observed = rows.take(block)
+        if observed is not None:
+            counts[block] = (~observed).sum(dim=1).cpu().numpy()
+    return counts
+
+
+def feature_means(rows):
+    """Mean of the observed entries of every feature, 0 where there are none.
+
+    Parameters
+    ----------
+    rows : Rows
+
+    Returns
+    -------
+    means : float64 tensor of shape (n_features,)
+    """
+    totals, counts = 0.0, 0.0
+    for block in rows.blocks():
+        values, observed = rows.take(block)
+        totals = totals + values.sum(dim=0, dtype=torch.float64)
+        counts = counts + (len(values) if observed is None else observed.sum(dim=0))
+    return totals / torch.as_tensor(counts).clamp_min(1)
+
+
+def root_mean_square_norm(rows):
+    """Root of the mean squared norm of a row, missing entries made up for.
+
+    Parameters
+    ----------
+    rows : Rows
+
+    Returns
+    -------
+    norm : float
+        0 if all that was observed is 0.
+    """
+    total, count = 0.0, 0.0
+    for block in rows.blocks():
+        values, observed = rows.take(block)
+        total = total + values.square().sum(dtype=torch.float64)
+        count = count + (values.numel() if observed is None else observed.sum())
+    return float((total / max(float(count), 1.0) * rows.X.shape[1]) ** 0.5)

@@ -1,0 +1,261 @@
+"""Training: EM as gradient steps through the unrolled graph.
+
+One mini-batch is one E-step, the forward pass, and one M-step: a step of Adam
+on the dictionaries through all layers of the encoder, after which every atom
+is put back on the unit sphere, and the closed-form update of the intercepts.
+Learned weights are updated after every epoch.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+import torch
+
+from ._rows import split_by_completeness
+from .model.mixture import loss, loss_gradient, posterior
+
+logger = logging.getLogger("skmixmate")
+
+
+class ExpectationMaximization:
+    """The state of a training run, and one epoch of it.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Trained in place.
+    rows : Rows
+    members : int tensor of shape (n_members,)
+        Indices of the rows to train on.
+    batch_size : int
+        Rows in a mini-batch. The last, incomplete one of an epoch is left out,
+        unless it is the only one.
+    learning_rate : float
+        Of Adam; atoms have norm 1, so it does not depend on the data.
+    learn_weights : bool
+        Whether to update the weights of the mixture.
+    generator : torch.Generator
+        On the CPU; shuffles the rows.
+    """
+
+    def __init__(
+        self,
+        mixture,
+        rows,
+        members,
+        *,
+        batch_size,
+        learning_rate,
+        learn_weights,
+        generator,
+    ):
+        self.mixture = mixture
+        self.rows = rows
+        self.members = members
+        self.batch_size = min(batch_size, len(members))
+        self.learn_weights = learn_weights
+        self.generator = generator
+        mixture.dictionaries.requires_grad_()
+        self.optimizer = torch.optim.Adam(
+            [mixture.dictionaries], lr=learning_rate, fused=True
+        )
+        if mixture.intercepts is not None:
+            # As if an epoch had been seen with the intercepts as they are.
+            self._counts = len(members) * mixture.weights[:, None]
+            self._sums = self._counts * mixture.intercepts
+
+    def run_epoch(self):
+        """Pass once over the rows.
+
+        Returns
+        -------
+        loss : float
+            Mean of Eq. 8 over the rows, each as its mini-batch was met.
+        """
+        order = torch.randperm(len(self.members), generator=self.generator)
+        n_rows = len(order) // self.batch_size * self.batch_size
+        total = 0.0
+        counts = torch.zeros_like(self.mixture.weights)
+        for batch in order[:n_rows].split(self.batch_size):
+            losses, responsibilities = self._step(self.members[batch])
+            total = total + losses
+            counts += responsibilities
+        if self.learn_weights:
+            # The M-step of Eq. 2; a weight of zero would have no logarithm.
+            counts = counts.clamp_min(torch.finfo(counts.dtype).tiny)
+            self.mixture.weights = counts / counts.sum()
+        return float(total) / n_rows
+
+    def _step(self, batch):
+        """One mini-batch; return sums over its rows of loss and posterior."""
+        self.optimizer.zero_grad()
+        total, counts, unexplained = 0.0, 0.0, []
+        parts = split_by_completeness(*self.rows.take(batch))
+        for _, rows, observed in parts:
+            with torch.no_grad():
+                _, energies = self.mixture.infer(rows, observed)
+                responsibilities = posterior(energies)
+                # What a float cannot hold beside 1 needs no gradient; besides,
+                # the tail of a softmax is in part denormal numbers, which would
+                # slow down all that follows many times over.
+                is_negligible = responsibilities < torch.finfo(energies.dtype).eps
+                responsibilities.masked_fill_(is_negligible, 0)
+            total = total + loss(energies).sum()
+            counts = counts + responsibilities.sum(dim=1)
+            unexplained.append(
+                self._backward(rows, observed, energies, responsibilities)
+            )
+        with torch.no_grad():
+            self._update_intercepts(unexplained)
+            self.optimizer.step()
+            normalize_atoms(self.mixture.dictionaries)
+        return total, counts
+
+    def _backward(self, rows, observed, energies, responsibilities):
+        """Add the gradient of the mean loss with respect to the dictionaries.
+
+        A cluster has no gradient from a row that it takes no responsibility
+        for: each cluster goes forward once more, and backward, with those of
+        the rows that count for it.
+
+        Returns
+        -------
+        sums, counts : tensors
+            What is left unexplained of these rows, if there are intercepts.
+        """
+        counting = responsibilities > 0
+        n_counting = int(counting.sum(dim=1).max())
+        # (n_clusters, n_counting); clusters with fewer are topped up with rows
+        # whose responsibility, and so whose gradient, is 0.
+        index = counting.to(torch.uint8).topk(n_counting, dim=1, sorted=False).indices
+        rows = rows[index]
+        observed = None if observed is None else observed[index]
+        weights = loss_gradient(energies, responsibilities).gather(1, index)
+        codes, energies = self.mixture.infer(rows, observed)
+        ((weights * energies).sum() / self.batch_size).backward()
+        if self.mixture.intercepts is None:
+            return None
+        with torch.no_grad():
+            return self.mixture.unexplained(
+                rows, codes, responsibilities.gather(1, index), observed
+            )
+
+    def _update_intercepts(self, unexplained):
+        """Move each intercept to the mean of what its dictionary leaves.
+
+        The mean is over a sliding window of one epoch. With all rows in one
+        mini-batch it is the mean over these rows: with no atoms, Lloyd's
+        iteration of k-means.
+        """
+        if self.mixture.intercepts is None:
+            return
+        keep = 1 - self.batch_size / len(self.members)
+        self._sums = keep * self._sums + sum(sums for sums, _ in unexplained)
+        self._counts = keep * self._counts + sum(counts for _, counts in unexplained)
+        self.mixture.intercepts = torch.where(
+            self._counts > 0, self._sums / self._counts, self.mixture.intercepts
+        )
+
+    def state(self):
+        """Return a copy of the parameters of the mixture."""
+        mixture = self.mixture
+        return {
+            "dictionaries": mixture.dictionaries.detach().clone(),
+            "intercepts": mixture.intercepts,
+            "weights": mixture.weights,
+        }
+
+
+def normalize_atoms(dictionaries):
+    """Scale every atom to norm 1, in place.
+
+    Parameters
+    ----------
+    dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
+    """
+    norms = torch.linalg.vector_norm(dictionaries, dim=2, keepdim=True)
+    dictionaries.div_(norms.clamp_min(torch.finfo(norms.dtype).tiny))
+
+
+@dataclass
+class History:
+    """What a training run went through.
+
+    Attributes
+    ----------
+    losses : list of float
+        Mean loss of every whole epoch.
+    converged : bool
+        Whether the loss stopped falling.
+    interrupted : bool
+        Whether the run was cut short by a KeyboardInterrupt.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    converged: bool = False
+    interrupted: bool = False
+
+    def has_stalled(self, tol, n_iter_no_change):
+        """Tell whether the last epochs did not better the ones before them.
+
+        Parameters
+        ----------
+        tol : float
+            Smallest part of the loss by which an epoch is an improvement.
+        n_iter_no_change : int
+            Number of last epochs looked at.
+
+        Returns
+        -------
+        stalled : bool
+        """
+        earlier, recent = (
+            self.losses[:-n_iter_no_change],
+            self.losses[-n_iter_no_change:],
+        )
+        if not earlier or tol == 0:
+            return False
+        return min(recent) > min(earlier) - tol * abs(min(earlier))
+
+
+def train(em, *, max_iter, tol, n_iter_no_change, monitor):
+    """Run epochs until the loss stops falling or `max_iter` are done.
+
+    A KeyboardInterrupt ends the run; the mixture is then as it was after the
+    last whole epoch.
+
+    Parameters
+    ----------
+    em : ExpectationMaximization
+    max_iter : int
+        Largest number of epochs.
+    tol : float
+        Smallest part of the loss by which an epoch is an improvement; 0 runs
+        all epochs.
+    n_iter_no_change : int
+        Epochs without an improvement after which to stop.
+    monitor : object
+        ``monitor.begin()`` is called before each epoch, ``monitor.end()`` after
+        it; training stops if that returns True.
+
+    Returns
+    -------
+    history : History
+    """
+    history = History()
+    state = em.state()
+    try:
+        for epoch in range(1, max_iter + 1):
+            monitor.begin()
+            epoch_loss = em.run_epoch()
+            history.losses.append(epoch_loss)
+            state = em.state()
+            logger.info("epoch %d of %d: loss %.6g", epoch, max_iter, epoch_loss)
+            history.converged = history.has_stalled(tol, n_iter_no_change)
+            if monitor.end() or history.converged:
+                break
+    except KeyboardInterrupt:
+        history.interrupted = True
+    for name, value in state.items():
+        setattr(em.mixture, name, value)
+    return history

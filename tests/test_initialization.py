@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import DBSCAN, KMeans
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skmixmate._initialization import (
+    cluster_subsample,
+    dictionaries_from_array,
+    dictionaries_from_labels,
+    draw_subsample,
+    fill_with_means,
+)
+
+
+def blobs(n_each=30, seed=0):
+    rng = np.random.default_rng(seed)
+    centers = 10 * np.eye(3, 6)
+    X = np.vstack([center + rng.normal(size=(n_each, 6)) for center in centers])
+    return X, np.repeat(np.arange(3), n_each)
+
+
+def random_state(seed=0):
+    return np.random.RandomState(seed)
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_subsample_takes_complete_rows_where_there_are_enough(as_tensor):
+    X, _ = blobs()
+    X[::2, 0] = np.nan
+    n_missing = np.isnan(X).sum(axis=1)
+    data = torch.from_numpy(X) if as_tensor else X
+    sample = draw_subsample(data, n_missing, 20, 10, random_state())
+    assert sample.shape == (20, 6)
+    complete = {tuple(row) for row in X[1::2]}
+    assert {tuple(row) for row in sample} <= complete
+    assert len({tuple(row) for row in sample}) == 20
+
+
+def test_subsample_fills_rows_where_complete_ones_are_too_few():
+    X, _ = blobs()
+    X[3:, 0] = np.nan
+    X[5] = np.nan
+    sample = draw_subsample(X, np.isnan(X).sum(axis=1), 1000, 10, random_state())
+    assert sample.shape == (89, 6)  # all but the row with nothing observed
+    assert np.isfinite(sample).all()
+    assert np.isnan(X[3:, 0]).all()  # X itself is left alone
+
+
+def test_fill_with_means():
+    nan = np.nan
+    sample = np.array([[1.0, nan, nan], [3.0, 4.0, nan], [nan, 6.0, nan]])
+    expected = [[1, 5, 0], [3, 4, 0], [2, 6, 0]]
+    np.testing.assert_array_equal(fill_with_means(sample), expected)
+
+
+@pytest.mark.parametrize(
+    "init",
+    [
+        "auto",
+        "spectral",
+        "kmeans",
+        KMeans(3, n_init=1),
+        make_pipeline(StandardScaler(), KMeans(3, n_init=1)),
+    ],
+)
+def test_initial_clustering_is_reproducible(init):
+    X, y = blobs()
+    labels = cluster_subsample(X, init, 3, random_state())
+    assert len(set(zip(labels, y, strict=True))) == 3  # one to one with the blobs
+    again = cluster_subsample(X, init, 3, random_state())
+    np.testing.assert_array_equal(labels, again)
+
+
+def test_random_initial_clustering_is_balanced():
+    labels = cluster_subsample(np.zeros((31, 2)), "random", 3, random_state())
+    assert sorted(np.bincount(labels)) == [10, 10, 11]
+
+
+def test_one_cluster_needs_no_clustering():
+    assert not cluster_subsample(np.zeros((5, 2)), "auto", 1, random_state()).any()
+
+
+def test_clusterer_is_cloned_and_noise_is_left_out():
+    X, y = blobs()
+    X = np.vstack([X, np.full((1, 6), 100.0)])
+    init = DBSCAN(eps=5)
+    labels = cluster_subsample(X, init, 3, random_state())
+    assert labels[-1] == -1
+    np.testing.assert_array_equal(labels[:-1], y)
+    assert not hasattr(init, "labels_")
+
+
+def test_clusterer_that_finds_another_number_of_clusters():
+    with pytest.raises(ValueError, match=r"found 3 clusters.*n_clusters=4"):
+        cluster_subsample(blobs()[0], DBSCAN(eps=5), 4, random_state())
+
+
+@pytest.mark.parametrize("n_atoms", [0, 7, 50])  # 50: more than samples
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_atoms_are_directions_of_samples_of_the_cluster(n_atoms, fit_intercept):
+    X, y = blobs()
+    dictionaries, intercepts = dictionaries_from_labels(
+        X, y, 3, n_atoms, fit_intercept, random_state()
+    )
+    assert dictionaries.shape == (3, n_atoms, 6)
+    np.testing.assert_allclose(np.linalg.norm(dictionaries, axis=2), 1)
+    for k in range(3):
+        members = X[y == k]
+        mean = members.mean(axis=0) if fit_intercept else np.zeros(6)
+        np.testing.assert_allclose(intercepts[k], mean)
+        directions = (members - mean) / np.linalg.norm(members - mean, axis=1)[:, None]
+        cosines = dictionaries[k] @ directions.T
+        np.testing.assert_allclose(cosines.max(axis=1)[:30], 1)
+
+
+def test_cluster_without_samples_or_without_spread_has_random_atoms():
+    dictionaries, intercepts = dictionaries_from_labels(
+        np.ones((4, 3)), np.array([0, 0, 0, 0]), 2, 5, True, random_state()
+    )
+    np.testing.assert_allclose(np.linalg.norm(dictionaries, axis=2), 1)
+    np.testing.assert_allclose(intercepts, 1)
+
+
+def test_array_is_made_into_atoms():
+    init = np.random.default_rng(0).normal(size=(2, 3, 4))
+    dictionaries, intercepts = dictionaries_from_array(init, False, random_state())
+    assert not intercepts.any()
+    for given, atoms in zip(init, dictionaries, strict=True):
+        cosines = atoms @ (given / np.linalg.norm(given, axis=1)[:, None]).T
+        np.testing.assert_allclose(np.sort(cosines.max(axis=1)), 1)
+    _, intercepts = dictionaries_from_array(init, True, random_state())
+    np.testing.assert_allclose(intercepts, init.mean(axis=1))

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skmixmate._rows import (
+    Rows,
+    feature_means,
+    missing_counts,
+    root_mean_square_norm,
+    split_by_completeness,
+)
+
+CPU = torch.device("cpu")
+
+
+def random_data(n_samples=20, n_features=5, missing=0.3, dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(3, 2, size=(n_samples, n_features)).astype(dtype)
+    X[rng.uniform(size=X.shape) < missing] = np.nan
+    return X
+
+
+@settings(deadline=None)
+@given(
+    n_samples=st.integers(1, 30),
+    missing=st.sampled_from([0.0, 0.3, 1.0]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    as_tensor=st.booleans(),
+    order=st.sampled_from(["C", "F"]),
+)
+def test_take_shifts_scales_and_marks_what_is_missing(
+    n_samples, missing, dtype, as_tensor, order
+):
+    X = np.asarray(random_data(n_samples, missing=missing, dtype=dtype), order=order)
+    untouched = X.copy()
+    data = torch.from_numpy(X) if as_tensor else X
+    location = torch.ones(5, dtype=torch.from_numpy(X).dtype)
+    rows = Rows(data, device=CPU, location=location, scale=2.0)
+
+    for index in (slice(0, 3), torch.arange(len(X)).flip(0)):
+        expected = (torch.from_numpy(X)[index] - 1) * 2
+        values, observed = rows.take(index)
+        if observed is None:
+            assert not expected.isnan().any()
+        else:
+            torch.testing.assert_close(observed, ~expected.isnan())
+        torch.testing.assert_close(values, expected.nan_to_num(0))
+        torch.testing.assert_close(
+            rows.restore(values).nan_to_num(),
+            torch.from_numpy(X)[index].nan_to_num(1),
+        )
+    np.testing.assert_array_equal(X, untouched)
+
+
+def test_read_only_data_are_taken():
+    X = random_data(missing=0)
+    X.setflags(write=False)
+    values, _ = Rows(X, device=CPU).take(slice(2, 4))
+    np.testing.assert_array_equal(values.numpy(), X[2:4])
+
+
+def test_blocks_cover_all_rows_once():
+    rows = Rows(np.zeros((10, 1)), device=CPU)
+    assert [len(rows.X[block]) for block in rows.blocks(4)] == [4, 4, 2]
+
+
+@pytest.mark.parametrize("n_samples", [7, 5000])  # 5000: more than one block
+def test_summaries_equal_those_of_numpy(n_samples):
+    X = random_data(n_samples)
+    rows = Rows(X, device=CPU)
+    np.testing.assert_array_equal(missing_counts(rows), np.isnan(X).sum(axis=1))
+    np.testing.assert_allclose(feature_means(rows).numpy(), np.nanmean(X, axis=0))
+    expected = np.sqrt(5 * np.nanmean(X**2))
+    assert root_mean_square_norm(rows) == pytest.approx(expected)
+
+
+def test_feature_never_observed_has_mean_zero():
+    X = random_data(missing=0)
+    X[:, 1] = np.nan
+    assert feature_means(Rows(X, device=CPU))[1] == 0
+
+
+def test_split_by_completeness():
+    values = torch.arange(8.0).reshape(4, 2)
+    observed = torch.tensor([[1, 1], [0, 1], [1, 1], [0, 0]], dtype=torch.bool)
+    complete, incomplete = split_by_completeness(values, observed)
+    assert complete[0].tolist() == [0, 2]
+    assert complete[2] is None
+    assert incomplete[0].tolist() == [1, 3]
+    torch.testing.assert_close(incomplete[1], values[[1, 3]])
+    torch.testing.assert_close(incomplete[2], observed[[1, 3]])
+    assert len(list(split_by_completeness(values, observed | True))) == 1

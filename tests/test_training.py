@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from sklearn.datasets import make_blobs
+
+from skmixmate._rows import Rows
+from skmixmate._training import ExpectationMaximization, History, train
+from skmixmate.model.mixture import Mixture
+from skmixmate.model.priors import Laplace
+
+from . import reference
+
+
+class Monitor:
+    """Counts epochs; may stop or interrupt after some of them."""
+
+    def __init__(self, stop_after=None, interrupt_in=None):
+        self.n_begun = self.n_ended = 0
+        self.stop_after, self.interrupt_in = stop_after, interrupt_in
+
+    def begin(self):
+        self.n_begun += 1
+        if self.n_begun == self.interrupt_in:
+            raise KeyboardInterrupt
+
+    def end(self):
+        self.n_ended += 1
+        return self.n_ended == self.stop_after
+
+
+def make_em(X, n_clusters=3, n_atoms=4, intercepts=None, step_size=None, **settings):
+    generator = torch.Generator().manual_seed(0)
+    X = torch.as_tensor(X)
+    dictionaries = torch.randn(
+        n_clusters, n_atoms, X.shape[1], generator=generator, dtype=X.dtype
+    )
+    if n_atoms:
+        dictionaries /= dictionaries.norm(dim=2, keepdim=True)
+    mixture = Mixture(
+        dictionaries=dictionaries,
+        intercepts=None if intercepts is None else torch.as_tensor(intercepts),
+        weights=torch.full((n_clusters,), 1 / n_clusters, dtype=X.dtype),
+        prior=Laplace(0.3),
+        n_layers=15,
+        step_size=step_size,
+    )
+    settings = {
+        "batch_size": 16,
+        "learning_rate": 1e-2,
+        "learn_weights": False,
+        "generator": generator,
+        **settings,
+    }
+    rows = Rows(X, device=torch.device("cpu"))
+    return ExpectationMaximization(mixture, rows, torch.arange(len(X)), **settings)
+
+
+def random_data(n_samples=50, n_features=6, missing=0.0, dtype=np.float64):
+    rng = np.random.default_rng(0)
+    X = 2 * rng.normal(size=(n_samples, n_features))
+    X[rng.uniform(size=X.shape) < missing] = np.nan
+    return X.astype(dtype)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.1])  # 0.1: complete rows and others
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 1e-4)]
+)
+def test_step_has_the_gradient_of_the_published_formulation(missing, dtype, tolerance):
+    X = random_data(missing=missing, dtype=dtype)
+    em = make_em(X, step_size=0.1, batch_size=50)
+    dictionaries = em.mixture.dictionaries.detach().clone().requires_grad_()
+    values = torch.from_numpy(X)
+    energies = reference.energies(
+        values.nan_to_num(0),
+        dictionaries,
+        0.1,
+        0.3,
+        15,
+        em.mixture.weights,
+        ~values.isnan(),
+    )
+    (expected,) = torch.autograd.grad(reference.loss(energies), dictionaries)
+    loss = em.run_epoch()
+    actual = em.mixture.dictionaries.grad
+    assert (actual - expected).norm() < tolerance * expected.norm()
+    expected_loss = reference.loss(energies).item()
+    assert loss == pytest.approx(expected_loss, rel=10 * tolerance)
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_met"),
+    [(50, 48), (10, 10)],  # 16 in a mini-batch
+)
+def test_last_incomplete_batch_is_dropped_unless_it_is_the_only_one(n_samples, n_met):
+    em = make_em(random_data(n_samples))
+    met = []
+    take = em.rows.take
+    em.rows.take = lambda index: met.extend(index.tolist()) or take(index)
+    em.run_epoch()
+    assert len(set(met)) == len(met) == n_met
+
+
+def test_atoms_stay_on_the_unit_sphere_and_loss_falls():
+    em = make_em(random_data(missing=0.1))
+    history = train(em, max_iter=30, tol=0, n_iter_no_change=5, monitor=Monitor())
+    norms = em.mixture.dictionaries.norm(dim=2)
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+    assert not em.mixture.dictionaries.requires_grad
+    assert history.losses[-1] < 0.9 * history.losses[0]
+    assert len(history.losses) == 30
+    assert not history.converged
+
+
+def test_without_atoms_an_epoch_is_an_iteration_of_lloyd():
+    X, _ = make_blobs(200, centers=4, n_features=5, random_state=0)
+    X *= 100  # far apart: the posterior is one-hot
+    start = X[:4].copy()
+    em = make_em(X, 4, n_atoms=0, intercepts=start, batch_size=1000)
+    kmeans = KMeans(4, init=start, n_init=1, max_iter=300, tol=0).fit(X)
+    train(em, max_iter=100, tol=0, n_iter_no_change=5, monitor=Monitor())
+    np.testing.assert_allclose(em.mixture.intercepts, kmeans.cluster_centers_)
+
+
+def test_intercepts_of_small_batches_go_to_the_means():
+    X, y = make_blobs(600, centers=3, n_features=5, random_state=0)
+    X *= 10
+    start = np.stack([X[y == k][0] for k in range(3)])
+    em = make_em(X, n_atoms=0, intercepts=start, batch_size=32)
+    train(em, max_iter=30, tol=0, n_iter_no_change=5, monitor=Monitor())
+    means = np.stack([X[y == k].mean(axis=0) for k in range(3)])
+    np.testing.assert_allclose(em.mixture.intercepts, means, atol=0.5)
+
+
+def test_training_stops_once_the_loss_has_stalled():
+    history = History(losses=[5.0, 4.0, 3.0, 2.9999, 3.1])
+    assert history.has_stalled(tol=1e-3, n_iter_no_change=2)
+    assert not history.has_stalled(tol=1e-5, n_iter_no_change=2)
+    assert not history.has_stalled(tol=1e-3, n_iter_no_change=3)
+    assert not history.has_stalled(tol=1e-3, n_iter_no_change=5)
+    assert not history.has_stalled(tol=0, n_iter_no_change=2)
+
+    em = make_em(random_data())
+    history = train(em, max_iter=500, tol=1e-2, n_iter_no_change=3, monitor=Monitor())
+    assert history.converged
+    assert len(history.losses) < 500
+
+
+def test_monitor_can_stop_training():
+    em = make_em(random_data())
+    monitor = Monitor(stop_after=2)
+    history = train(em, max_iter=9, tol=0, n_iter_no_change=5, monitor=monitor)
+    assert len(history.losses) == monitor.n_begun == 2
+    assert not history.converged
+    assert not history.interrupted
+
+
+def test_interrupt_leaves_the_last_whole_epoch():
+    start = random_data()[:3]
+    whole = make_em(random_data(), intercepts=start)
+    train(whole, max_iter=2, tol=0, n_iter_no_change=5, monitor=Monitor())
+
+    em = make_em(random_data(), intercepts=start)
+    take = em.rows.take
+    n_taken = 0
+
+    def take_until_interrupted(index):
+        nonlocal n_taken
+        n_taken += 1
+        if n_taken == 8:  # 3 mini-batches an epoch: in the middle of the third
+            raise KeyboardInterrupt
+        return take(index)
+
+    em.rows.take = take_until_interrupted
+    history = train(em, max_iter=9, tol=0, n_iter_no_change=5, monitor=Monitor())
+    assert history.interrupted
+    assert len(history.losses) == 2
+    torch.testing.assert_close(em.state(), whole.state(), rtol=0, atol=0)
+
+
+def test_weights_follow_the_posterior():
+    X = np.repeat(3 * np.eye(3, 6), [30, 20, 10], axis=0)
+    start = 3 * np.eye(3, 6)
+    em = make_em(X, intercepts=start, batch_size=60, learn_weights=True, n_atoms=0)
+    em.run_epoch()
+    torch.testing.assert_close(
+        em.mixture.weights,
+        torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64) / 6,
+        rtol=1e-3,
+        atol=1e-3,
+    )
