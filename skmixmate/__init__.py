@@ -1,11 +1,13 @@
 """Mixture Model Auto-Encoders (MixMate) as a scikit-learn estimator on torch."""
 
+from ._mixmate import MixMateClustering
 from .cluster import SparseSubspaceClustering, SpectralGraphClustering
 from .metrics import clustering_accuracy_score
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MixMateClustering",
     "SparseSubspaceClustering",
     "SpectralGraphClustering",
     "__version__",

@@ -1,0 +1,880 @@
+"""The estimator: parameters, validation and the scikit-learn surface."""
+
+import contextlib
+import logging
+import sys
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin, _fit_context
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from . import _initialization as initialization
+from ._rows import Rows, feature_means, missing_counts, root_mean_square_norm
+from ._training import ExpectationMaximization, logger, train
+from .model.mixture import Mixture, loss, posterior
+from .model.priors import Laplace
+
+# Root-mean-square norm of a row for which the default alpha was chosen: that of
+# MNIST with pixels in [0, 1], the paper's data.
+_REFERENCE_NORM = 9.2
+
+# Codes worked on at a time in prediction, as a number of entries.
+_BLOCK_ENTRIES = 2**19
+
+# Shares of non-zero entries in the codes at which alpha is called too small.
+_NEARLY_FULL = 0.95
+
+
+class MixMateClustering(
+    CallbackSupportMixin, ClusterMixin, TransformerMixin, BaseEstimator
+):
+    """Mixture Model Auto-Encoders: clustering through dictionary learning.
+
+    Each cluster is a dictionary, and a sample belongs to the cluster that can
+    write it as the sparsest and closest combination of its atoms. In the
+    paper's terms: `n_clusters` auto-encoders, whose encoder is `n_layers` steps
+    of FISTA, whose decoder is the same dictionary, and an attention over their
+    energies. Training is EM, by gradient steps through the unrolled encoder,
+    from dictionaries made of a clustered subsample.
+
+    Read more in :doc:`/method`.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters, K in the paper.
+    n_atoms : int, default=50
+        Atoms in each dictionary, D in the paper. With 0 atoms and an intercept
+        the model is k-means.
+    alpha : float, default=0.75
+        Rate of the Laplace prior on the codes, lambda in the paper: the larger,
+        the sparser. In the units of the scaled data, see `scale`.
+    n_layers : int, default=15
+        Iterations of FISTA that are unrolled, L in the paper.
+    step_size : float or "auto", default="auto"
+        Step size of FISTA, eta in the paper. "auto" is the inverse of the
+        largest eigenvalue of each dictionary's Gram matrix, followed as the
+        atoms move, so that FISTA cannot diverge.
+    weights : {"uniform", "learned"} or array-like of shape (n_clusters,), \
+            default="uniform"
+        Prior probabilities of the clusters, pi in the paper: all the same, the
+        mean of the posterior after every epoch, or as given.
+    fit_intercept : bool or "auto", default="auto"
+        Whether each cluster has an offset, so that it is an affine subspace
+        instead of a linear one. "auto" is True.
+    init : {"auto", "spectral", "ssc", "kmeans", "random"}, clusterer or \
+            array-like of shape (n_clusters, n_atoms, n_features), default="auto"
+        Where the first dictionaries come from.
+
+        - "spectral", also "auto": :class:`SpectralGraphClustering`;
+        - "ssc": :class:`SparseSubspaceClustering`;
+        - "kmeans": :class:`sklearn.cluster.KMeans`;
+        - "random": a random partition;
+        - any object with `fit_predict`, a Pipeline too: a clone of it is run;
+          it has to find `n_clusters` clusters, and may mark noise by -1;
+        - an array: the rows of each cluster to make its atoms of, in the units
+          of X. With `fit_intercept` their mean is the first intercept and the
+          atoms are deviations from it.
+
+        All but the array cluster a subsample and make the atoms of its rows.
+    init_size : int, default=5000
+        Size of the subsample, at most n_samples.
+    scale : float or "auto", default="auto"
+        X is multiplied by this number. "auto" takes the root-mean-square norm
+        of a row (with `fit_intercept`, of its deviation from the mean) to 9.2,
+        that of the data for which the default `alpha` was chosen, so that the
+        clusters do not depend on the units of X. 1.0 is the paper's setting.
+    max_iter : int, default=50
+        Largest number of epochs. With 0 the model is left as initialised.
+    batch_size : int, default=256
+        Rows in a mini-batch. The last, incomplete one of each epoch is left
+        out, unless it is the only one.
+    learning_rate : float, default=1e-3
+        Of Adam, for the atoms.
+    tol : float, default=1e-4
+        Training has converged when the loss of an epoch did not fall by more
+        than this part of itself in `n_iter_no_change` epochs. With 0 all
+        `max_iter` epochs are run.
+    n_iter_no_change : int, default=5
+        Epochs to wait for an improvement.
+    warm_start : bool, default=False
+        Whether a further call of `fit` goes on from the parameters of the last.
+    device : str or torch.device, default="auto"
+        Where to compute. "auto" is the device of X if that is a tensor, else a
+        CUDA device if there is one, else the CPU.
+    verbose : int, default=0
+        If positive, one line an epoch goes to the logger "skmixmate"; where
+        nobody handles its records they are printed.
+    random_state : int, RandomState instance or None, default=None
+        An int makes the result reproducible. With None the seed is drawn from
+        the operating system: the global random states of numpy and torch are
+        neither used nor changed.
+
+    Attributes
+    ----------
+    dictionaries_ : ndarray of shape (n_clusters, n_atoms, n_features)
+        The atoms of each cluster, of norm 1.
+    intercepts_ : ndarray of shape (n_clusters, n_features)
+        Offsets of the clusters, in the units of X; zeros without
+        `fit_intercept`.
+    weights_ : ndarray of shape (n_clusters,)
+        Prior probabilities of the clusters.
+    labels_ : ndarray of shape (n_samples,)
+        Cluster of each sample, equal to ``predict(X)``.
+    loss_ : float
+        Mean loss (Eq. 8) of the fitted model over X.
+    loss_curve_ : list of float
+        Mean loss of each epoch, as its mini-batches were met.
+    n_iter_ : int
+        Number of epochs run.
+    converged_ : bool
+        Whether the loss stopped falling before `max_iter`.
+    scale_ : float
+        What X is multiplied by.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where all are strings.
+
+    See Also
+    --------
+    sklearn.cluster.KMeans : A cluster is a point.
+    sklearn.mixture.GaussianMixture : A cluster is a normal distribution.
+
+    Notes
+    -----
+    NaN is missing data: such an entry takes no part in fitting, and
+    :meth:`reconstruct` fills it. A row with nothing observed has `weights_` as
+    its probabilities.
+
+    float32 data are worked on and answered in float32, all other in float64.
+    torch tensors are taken, and answered on their own device; fitted
+    attributes are always numpy arrays.
+
+    The step of the encoder is for half the squared error, the energy has the
+    whole of it, as in the code the published results were made with.
+
+    References
+    ----------
+    A. Lin, A. H. Song and D. Ba, Mixture Model Auto-Encoders: Deep Clustering
+    Through Dictionary Learning, ICASSP 2022.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.metrics import normalized_mutual_info_score
+    >>> from skmixmate import MixMateClustering
+    >>> X, y = load_digits(return_X_y=True)
+    >>> mixmate = MixMateClustering(n_clusters=10, max_iter=5, tol=0, random_state=0)
+    >>> labels = mixmate.fit_predict(X)
+    >>> normalized_mutual_info_score(y, labels) > 0.85
+    True
+    >>> mixmate.dictionaries_.shape
+    (10, 50, 64)
+    """
+
+    _parameter_constraints = {  # noqa: RUF012
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "n_atoms": [Interval(Integral, 0, None, closed="left")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "n_layers": [Interval(Integral, 1, None, closed="left")],
+        "step_size": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, None, closed="neither"),
+        ],
+        "weights": [StrOptions({"uniform", "learned"}), "array-like"],
+        "fit_intercept": ["boolean", StrOptions({"auto"})],
+        "init": [
+            StrOptions({*initialization.INITIALIZERS, "random"}),
+            HasMethods("fit_predict"),
+            "array-like",
+        ],
+        "init_size": [Interval(Integral, 1, None, closed="left")],
+        "scale": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "device": [str, torch.device],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_clusters=8,
+        *,
+        n_atoms=50,
+        alpha=0.75,
+        n_layers=15,
+        step_size="auto",
+        weights="uniform",
+        fit_intercept="auto",
+        init="auto",
+        init_size=5000,
+        scale="auto",
+        max_iter=50,
+        batch_size=256,
+        learning_rate=1e-3,
+        tol=1e-4,
+        n_iter_no_change=5,
+        warm_start=False,
+        device="auto",
+        verbose=0,
+        random_state=None,
+    ):
+        self.n_clusters = n_clusters
+        self.n_atoms = n_atoms
+        self.alpha = alpha
+        self.n_layers = n_layers
+        self.step_size = step_size
+        self.weights = weights
+        self.fit_intercept = fit_intercept
+        self.init = init
+        self.init_size = init_size
+        self.scale = scale
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        """Learn the dictionaries.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            The data; NaN is missing. It is not copied if float32 or float64.
+        y : array-like of shape (n_samples,), default=None
+            Not used in fitting; handed on to callbacks.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, X has infinite entries or fewer
+            rows with an observed entry than `n_clusters`.
+        TypeError
+            If X is sparse, or a parameter has the wrong type.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If `max_iter` epochs were not enough.
+        UserWarning
+            If all codes are empty or nearly full, or a cluster has lost all its
+            samples; if the fit was interrupted, after which the parameters of
+            the last whole epoch stand.
+        """
+        X = self._validate(X, reset=True)
+        self._check_settings(X)
+        device = self._resolve_device(X)
+        random_state = self._private_random_state()
+        n_missing = missing_counts(Rows(X, device=device))
+        members = np.flatnonzero(n_missing < X.shape[1])
+        if len(members) < self.n_clusters:
+            raise ValueError(
+                f"X has n_samples={len(members)} with anything observed; should be "
+                f">= n_clusters={self.n_clusters}."
+            )
+
+        task = self._init_callback_context(max_subtasks=2)
+        task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        self._initialize(X, n_missing, device, random_state, task)
+        with _printing(self.verbose):
+            history = self._train(X, y, members, device, random_state, task)
+        self.n_iter_ = len(history.losses)
+        self.loss_curve_ = history.losses
+        self.converged_ = history.converged
+        # A last E-step, through the public attributes, so that labels_ agrees
+        # with predict(X) to the last bit.
+        self.labels_, losses, fullness = self._evaluate(
+            X,
+            lambda batch: batch.labels,
+            lambda batch: loss(batch.energies),
+            lambda batch: batch.fullness,
+        )
+        self.loss_ = float(losses[members].mean())
+        self._warn_about(history, self.labels_[members], fullness[members].mean())
+        task.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes={}
+        )
+        return self
+
+    def fit_predict(self, X, y=None):
+        """Learn the dictionaries and return the cluster of each sample.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            The data; NaN is missing.
+        y : array-like of shape (n_samples,), default=None
+            Not used in fitting; handed on to callbacks.
+
+        Returns
+        -------
+        labels : ndarray or tensor of shape (n_samples,)
+            Cluster of each sample.
+        """
+        return _like(X, self.fit(X, y).labels_)
+
+    def predict(self, X):
+        """Cluster of lowest energy for each sample.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+
+        Returns
+        -------
+        labels : ndarray or tensor of shape (n_samples,), int64
+        """
+        return self._answer(X, lambda batch: batch.labels)
+
+    def predict_proba(self, X):
+        """Posterior probability of each cluster (Eq. 7).
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+
+        Returns
+        -------
+        probabilities : ndarray or tensor of shape (n_samples, n_clusters)
+            Rows sum to 1.
+        """
+        return self._answer(X, lambda batch: posterior(batch.energies).T)
+
+    def energies(self, X):
+        """Energy of each sample in each cluster (Eq. 5).
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+
+        Returns
+        -------
+        energies : ndarray or tensor of shape (n_samples, n_clusters)
+            Of the scaled data, without units: ``softmax(-energies)`` is
+            :meth:`predict_proba`.
+        """
+        return self._answer(X, lambda batch: batch.energies.T)
+
+    def score_samples(self, X):
+        """Logarithm of the evidence of each sample, up to a constant (Eq. 6).
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+
+        Returns
+        -------
+        log_evidence : ndarray or tensor of shape (n_samples,)
+            ``logsumexp(-energies)``. The constant depends on `alpha` and
+            `n_atoms`: models that differ in these are not to be compared by it.
+        """
+        return self._answer(X, lambda batch: (-batch.energies).logsumexp(dim=0))
+
+    def score(self, X, y=None):
+        """Mean of :meth:`score_samples`; higher is better.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+        y : Ignored
+            Present by convention.
+
+        Returns
+        -------
+        score : float
+        """
+        return float(self.score_samples(X).mean())
+
+    def encode(self, X):
+        """Sparse codes of each sample in all dictionaries (Eq. 4).
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+
+        Returns
+        -------
+        codes : ndarray or tensor of shape (n_samples, n_clusters, n_atoms)
+            In the units of X.
+        """
+        return self._answer(X, lambda batch: batch.codes.permute(2, 0, 1))
+
+    def transform(self, X):
+        """Sparse code of each sample in the dictionary of its cluster.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+
+        Returns
+        -------
+        codes : ndarray or tensor of shape (n_samples, n_clusters * n_atoms)
+            One block of `n_atoms` columns for each cluster: the code, in the
+            units of X, in that of the assigned cluster, zeros in all others.
+        """
+
+        def place(batch):
+            n_clusters, n_atoms, n_rows = batch.codes.shape
+            own = batch.own_codes
+            if self.intercepts_.any():
+                own[(own == 0).all(dim=1), :1] = torch.finfo(own.dtype).tiny
+            blocks = own.new_zeros(n_rows, n_clusters, n_atoms)
+            blocks[torch.arange(n_rows), batch.labels] = own
+            return blocks.flatten(1)
+
+        return self._answer(X, place)
+
+    def inverse_transform(self, X):
+        """Reconstruct samples from what :meth:`transform` gave.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_clusters * n_atoms)
+            Codes.
+
+        Returns
+        -------
+        X_original : ndarray or tensor of shape (n_samples, n_features)
+            The combination of atoms that each code stands for, and the
+            intercept of the cluster in whose block it lies. A row of zeros,
+            which :meth:`transform` never gives with intercepts, tells no
+            cluster: it gives their mean, weighted by `weights_`.
+        """
+        check_is_fitted(self)
+        n_clusters, n_atoms, n_features = self.dictionaries_.shape
+        codes = _numpy(X)
+        codes = check_array(
+            codes,
+            dtype=[np.float64, np.float32],
+            ensure_min_features=0,
+            input_name="codes",
+        )
+        if codes.shape[1] != n_clusters * n_atoms:
+            raise ValueError(
+                f"X has {codes.shape[1]} columns, but {n_clusters * n_atoms} codes "
+                "are expected, as transform gives them."
+            )
+        atoms = self.dictionaries_.astype(codes.dtype).reshape(-1, n_features)
+        used = np.any(codes.reshape(-1, n_clusters, n_atoms), axis=2)
+        shares = np.where(used.any(axis=1, keepdims=True), used, self.weights_)
+        intercepts = self.intercepts_.astype(codes.dtype)
+        return _like(X, codes @ atoms + shares.astype(codes.dtype) @ intercepts)
+
+    def reconstruct(self, X):
+        """Every entry of each sample as its cluster explains it.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing, and filled.
+
+        Returns
+        -------
+        X_reconstructed : ndarray or tensor of shape (n_samples, n_features)
+            In the units of X; observed entries are replaced as well.
+        """
+        return self._answer(X, lambda batch: batch.reconstructions)
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns that :meth:`transform` gives.
+
+        Parameters
+        ----------
+        input_features : Ignored
+            Present by convention.
+
+        Returns
+        -------
+        names : ndarray of str, of shape (n_clusters * n_atoms,)
+            "cluster0_atom0", "cluster0_atom1" and so on.
+        """
+        check_is_fitted(self)
+        n_clusters, n_atoms, _ = self.dictionaries_.shape
+        return np.array(
+            [f"cluster{k}_atom{d}" for k in range(n_clusters) for d in range(n_atoms)],
+            dtype=object,
+        )
+
+    def _validate(self, X, reset):
+        """Check X; return it as an array or tensor, not copied if floating."""
+        checks = {"reset": reset, "ensure_all_finite": "allow-nan"}
+        if not isinstance(X, torch.Tensor):
+            return validate_data(self, X, dtype=[np.float64, np.float32], **checks)
+        if X.dtype not in (torch.float32, torch.float64):
+            X = X.to(torch.get_default_dtype())
+        # scikit-learn checks the shape on a stand-in that takes no memory.
+        validate_data(self, np.broadcast_to(np.float32(0), X.shape), **checks)
+        if X.nansum().isinf() and X.isinf().any():
+            raise ValueError("Input X contains infinity; only NaN may be missing data.")
+        return X.detach()
+
+    def _check_settings(self, X):
+        """Check what depends on other parameters or on X."""
+        if self.n_atoms == 0 and not self._fits_intercept():
+            raise ValueError(
+                "n_atoms=0 with fit_intercept=False leaves nothing to fit; n_atoms "
+                "should be at least 1, or fit_intercept True."
+            )
+        if len(X) < self.n_clusters:
+            raise ValueError(
+                f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}."
+            )
+        if self.init_size < self.n_clusters:
+            raise ValueError(
+                f"init_size={self.init_size} should be >= n_clusters={self.n_clusters}."
+            )
+        shape = (self.n_clusters, self.n_atoms, X.shape[1])
+        if self._continues() and self.dictionaries_.shape != shape:
+            raise ValueError(
+                f"warm_start=True goes on from dictionaries of shape "
+                f"{self.dictionaries_.shape}, but (n_clusters, n_atoms, n_features) "
+                f"is {shape} now; set warm_start=False to start anew."
+            )
+        if self._init_is_array():
+            given = check_array(self.init, allow_nd=True, input_name="init")
+            if given.shape != shape:
+                raise ValueError(
+                    f"init has shape {given.shape}, but should have shape "
+                    f"(n_clusters, n_atoms, n_features) = {shape}."
+                )
+        if not isinstance(self.weights, str):
+            self._check_weights()
+
+    def _check_weights(self):
+        weights = check_array(self.weights, ensure_2d=False, input_name="weights")
+        if weights.shape != (self.n_clusters,):
+            raise ValueError(
+                f"weights has shape {weights.shape}, but should have shape "
+                f"(n_clusters,) = {(self.n_clusters,)}."
+            )
+        if weights.min() <= 0 or not np.isclose(weights.sum(), 1):
+            raise ValueError(
+                f"weights={self.weights!r} should be positive and sum to 1; they "
+                f"sum to {weights.sum():.6g} and the smallest is {weights.min():.6g}."
+            )
+
+    def _continues(self):
+        return self.warm_start and hasattr(self, "dictionaries_")
+
+    def _fits_intercept(self):
+        return self.fit_intercept == "auto" or bool(self.fit_intercept)
+
+    def _init_is_array(self):
+        return not isinstance(self.init, str) and not hasattr(self.init, "fit_predict")
+
+    def _private_random_state(self):
+        if self.random_state is None:
+            return np.random.RandomState()  # seeded by the operating system
+        return check_random_state(self.random_state)
+
+    def _resolve_device(self, X):
+        if isinstance(self.device, str) and self.device == "auto":
+            if isinstance(X, torch.Tensor):
+                return X.device
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise ValueError(
+                f"device={self.device!r} is not to be had here; should be 'auto', "
+                f"'cpu' or a device that torch finds. torch says: {error}"
+            ) from error
+        return device
+
+    def _initialize(self, X, n_missing, device, random_state, task):
+        """Set the parameters that training starts from."""
+        subtask = task.subcontext("initialization")
+        subtask.call_on_fit_task_begin(estimator=self)
+        if not self._continues():
+            self.scale_ = self._find_scale(X, device)
+            dictionaries, intercepts = self._first_dictionaries(
+                X, n_missing, random_state
+            )
+            dtype = _numpy(X[:0]).dtype
+            self.dictionaries_ = dictionaries.astype(dtype)
+            self.intercepts_ = intercepts.astype(dtype)
+            self.weights_ = np.full(self.n_clusters, 1 / self.n_clusters, dtype=dtype)
+        if not isinstance(self.weights, str):
+            self.weights_ = np.array(self.weights, dtype=self.dictionaries_.dtype)
+        subtask.call_on_fit_task_end(estimator=self)
+
+    def _find_scale(self, X, device):
+        if self.scale != "auto":
+            return float(self.scale)
+        rows = Rows(X, device=device)
+        if self._fits_intercept():
+            rows = Rows(X, device=device, location=feature_means(rows))
+        norm = root_mean_square_norm(rows)
+        return _REFERENCE_NORM / norm if norm > 0 else 1.0
+
+    def _first_dictionaries(self, X, n_missing, random_state):
+        fit_intercept = self._fits_intercept()
+        if self._init_is_array():
+            init = check_array(self.init, allow_nd=True, dtype=[np.float64, np.float32])
+            return initialization.dictionaries_from_array(
+                init, fit_intercept, random_state
+            )
+        sample = initialization.draw_subsample(
+            X,
+            n_missing,
+            self.init_size,
+            self.n_clusters * max(self.n_atoms, 1),
+            random_state,
+        )
+        labels = initialization.cluster_subsample(
+            sample, self.init, self.n_clusters, random_state
+        )
+        return initialization.dictionaries_from_labels(
+            sample, labels, self.n_clusters, self.n_atoms, fit_intercept, random_state
+        )
+
+    def _train(self, X, y, members, device, random_state, task):
+        """Train from the parameters as they stand, and set them."""
+        mixture, rows = self._model(X, device, with_intercepts=self._fits_intercept())
+        em = ExpectationMaximization(
+            mixture,
+            rows,
+            torch.from_numpy(members),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            learn_weights=isinstance(self.weights, str) and self.weights == "learned",
+            generator=torch.Generator().manual_seed(int(random_state.randint(2**31))),
+        )
+        attributes = lambda: _attributes(mixture, rows)  # noqa: E731
+        subtask = task.subcontext("training", max_subtasks=self.max_iter)
+        subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        history = train(
+            em,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            n_iter_no_change=self.n_iter_no_change,
+            monitor=_CallbackMonitor(self, subtask, X, y, attributes),
+        )
+        for name, value in attributes().items():
+            setattr(self, name, value)
+        subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return history
+
+    def _model(self, X, device, with_intercepts):
+        """Bring the parameters to the scale and device of the computation.
+
+        The data are shifted by the mean of the intercepts, so that an origin
+        far away costs no precision.
+        """
+        like = {"dtype": _torch_dtype(X), "device": device}
+        intercepts = location = None
+        if with_intercepts:
+            intercepts = torch.as_tensor(self.intercepts_, **like)
+            location = intercepts.mean(dim=0)
+            intercepts = (intercepts - location) * self.scale_
+        mixture = Mixture(
+            dictionaries=torch.tensor(self.dictionaries_, **like),
+            intercepts=intercepts,
+            weights=torch.tensor(self.weights_, **like),
+            prior=Laplace(self.alpha),
+            n_layers=self.n_layers,
+            step_size=None if self.step_size == "auto" else float(self.step_size),
+        )
+        rows = Rows(X, device=device, location=location, scale=self.scale_)
+        return mixture, rows
+
+    def _evaluate(self, X, *summaries):
+        """Apply functions of an `_Inference` to all rows, a block at a time.
+
+        Returns
+        -------
+        arrays : list of ndarray
+            For each function, what it gave for the rows of X.
+        """
+        device = self._resolve_device(X)
+        mixture, rows = self._model(X, device, with_intercepts=self.intercepts_.any())
+        n_clusters, n_atoms, _ = self.dictionaries_.shape
+        size = max(64, _BLOCK_ENTRIES // (n_clusters * max(n_atoms, 1)))
+        arrays = []
+        with torch.no_grad():
+            for block in rows.blocks(size):
+                batch = _Inference(mixture, rows, *mixture.infer(*rows.take(block)))
+                parts = [_numpy(summary(batch)) for summary in summaries]
+                if not arrays:
+                    arrays = [np.empty((len(X), *p.shape[1:]), p.dtype) for p in parts]
+                for array, part in zip(arrays, parts, strict=True):
+                    array[block] = part
+        return arrays
+
+    def _answer(self, X, summary):
+        check_is_fitted(self)
+        return _like(X, *self._evaluate(self._validate(X, reset=False), summary))
+
+    def _warn_about(self, history, labels, fullness):
+        """Warn of what a user should know of a fit that is done."""
+        if history.interrupted:
+            warnings.warn(
+                f"The fit was interrupted after {self.n_iter_} whole epochs; the "
+                "parameters are those of the last.",
+                UserWarning,
+                stacklevel=3,
+            )
+        elif self.tol > 0 and not self.converged_ and self.n_iter_ == self.max_iter > 0:
+            warnings.warn(
+                f"The loss was still falling after max_iter={self.max_iter} epochs. "
+                "Raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        if self.n_atoms > 0 and fullness == 0:
+            warnings.warn(
+                f"Every code is empty: alpha={self.alpha} is too large for the data "
+                f"(scale_={self.scale_:.3g}).",
+                UserWarning,
+                stacklevel=3,
+            )
+        elif self.n_atoms > 0 and fullness > _NEARLY_FULL:
+            warnings.warn(
+                f"The codes are nearly full ({fullness:.0%} of their entries are not "
+                f"zero): alpha={self.alpha} is too small for the data "
+                f"(scale_={self.scale_:.3g}).",
+                UserWarning,
+                stacklevel=3,
+            )
+        dead = np.setdiff1d(np.arange(self.n_clusters), labels)
+        if len(dead):
+            warnings.warn(
+                f"Clusters {dead.tolist()} have no sample left. Try another init or "
+                "random_state, or a smaller n_clusters.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+class _Inference:
+    """What the model infers about a block of rows; answers in units of X."""
+
+    def __init__(self, mixture, rows, codes, energies):
+        self.energies = energies  # (n_clusters, n_rows)
+        self.labels = energies.argmin(dim=0)
+        self.codes = codes / rows.scale  # (n_clusters, n_atoms, n_rows)
+        self._mixture = mixture
+        self._rows = rows
+
+    @property
+    def own_codes(self):
+        """Codes in the assigned clusters, of shape (n_rows, n_atoms)."""
+        return self.codes[self.labels, :, torch.arange(len(self.labels))]
+
+    @property
+    def fullness(self):
+        """Share of the own codes that is not zero, of shape (n_rows,)."""
+        return (self.own_codes != 0).to(self.codes.dtype).mean(dim=1)
+
+    @property
+    def reconstructions(self):
+        """Rows as the assigned clusters explain them, (n_rows, n_features)."""
+        scaled = self._mixture.decode(self.own_codes * self._rows.scale, self.labels)
+        return self._rows.restore(scaled)
+
+
+class _CallbackMonitor:
+    """Runs scikit-learn's callbacks around each epoch."""
+
+    def __init__(self, estimator, task, X, y, attributes):
+        self.estimator = estimator
+        self.task = task
+        self.data = {"X": X, "y": y}
+        self.attributes = attributes
+
+    def begin(self):
+        self.epoch = self.task.subcontext("epoch")
+        self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+
+    def end(self):
+        return self.epoch.call_on_fit_task_end(
+            estimator=self.estimator,
+            reconstruction_attributes=self.attributes,
+            **self.data,
+        )
+
+
+def _attributes(mixture, rows):
+    """Fitted attributes of the estimator, in the units of X."""
+    n_clusters, _, n_features = mixture.dictionaries.shape
+    if mixture.intercepts is None:
+        intercepts = mixture.weights.new_zeros(n_clusters, n_features)
+    else:
+        intercepts = rows.restore(mixture.intercepts)
+    return {
+        "dictionaries_": mixture.dictionaries.numpy(force=True).copy(),
+        "intercepts_": intercepts.numpy(force=True),
+        "weights_": mixture.weights.numpy(force=True),
+    }
+
+
+def _torch_dtype(X):
+    return X.dtype if isinstance(X, torch.Tensor) else getattr(torch, X.dtype.name)
+
+
+def _numpy(X):
+    return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
+
+
+def _like(X, array):
+    """Give an answer in the container, and on the device, of the question."""
+    if isinstance(X, torch.Tensor):
+        return torch.from_numpy(array).to(X.device)
+    return array
+
+
+@contextlib.contextmanager
+def _printing(verbose):
+    """Let the records of the logger through, and print them if nobody else does."""
+    if not verbose:
+        yield
+        return
+    level, handler = logger.level, None
+    logger.setLevel(logging.INFO)
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler(sys.stdout)
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if handler is not None:
+            logger.removeHandler(handler)

@@ -1,0 +1,622 @@
+import pickle
+import warnings
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from scipy.optimize import linear_sum_assignment
+from scipy.special import softmax
+from sklearn.base import clone
+from sklearn.callback import ProgressBar, ScoringMonitor
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import normalized_mutual_info_score as nmi
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skmixmate import MixMateClustering, SpectralGraphClustering
+from skmixmate.datasets import make_sparse_mixture
+
+
+def small(**params):
+    """Return an estimator that fits the data below in a moment."""
+    defaults = {
+        "n_clusters": 3,
+        "n_atoms": 6,
+        "max_iter": 3,
+        "tol": 0,
+        "batch_size": 32,
+        "random_state": 0,
+    }
+    return MixMateClustering(**{**defaults, **params})
+
+
+def data(n_samples=120, **params):
+    return make_sparse_mixture(n_samples, 16, n_atoms=4, random_state=0, **params).data
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return small().fit(data())
+
+
+# --- what the methods answer ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_methods_agree_with_one_another(missing, fit_intercept):
+    X = data(missing=missing)
+    mixmate = small(fit_intercept=fit_intercept).fit(X)
+    labels, energies = mixmate.predict(X), mixmate.energies(X)
+    codes, blocks = mixmate.encode(X), mixmate.transform(X)
+
+    np.testing.assert_array_equal(mixmate.labels_, labels)
+    np.testing.assert_array_equal(labels, energies.argmin(axis=1))
+    np.testing.assert_allclose(mixmate.predict_proba(X).sum(axis=1), 1)
+    np.testing.assert_allclose(mixmate.predict_proba(X), softmax(-energies, axis=1))
+    evidence = np.log(np.exp(-energies).sum(axis=1))
+    np.testing.assert_allclose(mixmate.score_samples(X), evidence)
+    assert mixmate.score(X) == pytest.approx(evidence.mean())
+    expected_loss = (energies * softmax(-energies, axis=1)).sum(axis=1).mean()
+    assert mixmate.loss_ == pytest.approx(expected_loss)
+
+    blocks = blocks.reshape(len(X), 3, 6)
+    rows = np.arange(len(X))
+    np.testing.assert_allclose(blocks[rows, labels], codes[rows, labels], atol=1e-300)
+    blocks[rows, labels] = 0
+    assert not blocks.any()
+    reconstructed = mixmate.reconstruct(X)
+    own = codes[rows, labels][:, None] @ mixmate.dictionaries_[labels]
+    np.testing.assert_allclose(
+        reconstructed, own[:, 0] + mixmate.intercepts_[labels], atol=1e-10
+    )
+    np.testing.assert_allclose(
+        mixmate.inverse_transform(mixmate.transform(X)), reconstructed, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_energies_are_those_of_eq_5(missing):
+    X = data(missing=missing)
+    mixmate = small(fit_intercept=True, weights=[0.5, 0.3, 0.2], alpha=0.4).fit(X)
+    codes = mixmate.encode(X)
+    decoded = np.einsum("nkd,kdm->nkm", codes, mixmate.dictionaries_)
+    residual = np.nan_to_num(X[:, None] - decoded - mixmate.intercepts_)
+    expected = (
+        (mixmate.scale_**2 * residual**2).sum(axis=2)
+        + 0.4 * mixmate.scale_ * abs(codes).sum(axis=2)
+        - np.log(mixmate.weights_)
+    )
+    np.testing.assert_allclose(mixmate.energies(X), expected)
+
+
+def test_attributes(fitted):
+    assert fitted.dictionaries_.shape == (3, 6, 16)
+    np.testing.assert_allclose(np.linalg.norm(fitted.dictionaries_, axis=2), 1)
+    assert fitted.intercepts_.shape == (3, 16)
+    np.testing.assert_allclose(fitted.weights_, 1 / 3)
+    assert fitted.labels_.shape == (120,)
+    assert fitted.n_iter_ == len(fitted.loss_curve_) == 3
+    assert fitted.converged_ is False
+    assert fitted.n_features_in_ == 16
+    deviations = data() - data().mean(axis=0)
+    norm = np.sqrt((deviations**2).sum(axis=1).mean())
+    assert fitted.scale_ * norm == pytest.approx(9.2)
+
+
+def test_code_of_zeros_is_the_mean_of_the_intercepts(fitted):
+    nothing = fitted.inverse_transform(np.zeros((1, 18)))
+    np.testing.assert_allclose(nothing[0], fitted.weights_ @ fitted.intercepts_)
+
+
+# --- invariances ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("factor", [1e-3, 7.3, 1e3])
+def test_units_do_not_matter(factor, fit_intercept):
+    X = data(n_nonzero=2)
+    expected = small(fit_intercept=fit_intercept).fit_predict(X)
+    mixmate = small(fit_intercept=fit_intercept).fit(factor * X)
+    np.testing.assert_array_equal(mixmate.labels_, expected)
+    reconstructed = small(fit_intercept=fit_intercept).fit(X).reconstruct(X)
+    np.testing.assert_allclose(mixmate.reconstruct(factor * X), factor * reconstructed)
+
+
+def test_with_intercepts_the_origin_does_not_matter():
+    X = data(n_nonzero=2)
+    shifted = small(fit_intercept=True).fit_predict(X + 1e5)
+    np.testing.assert_array_equal(small(fit_intercept=True).fit_predict(X), shifted)
+
+
+def test_row_order_does_not_matter_in_one_batch():
+    X = data()
+    order = np.random.default_rng(0).permutation(len(X))
+    params = {"init": X[:18].reshape(3, 6, 16), "batch_size": 1000, "max_iter": 10}
+    mixmate, shuffled = small(**params).fit(X), small(**params).fit(X[order])
+    np.testing.assert_array_equal(mixmate.labels_[order], shuffled.labels_)
+    np.testing.assert_allclose(mixmate.loss_curve_, shuffled.loss_curve_)
+
+
+def test_random_state_decides_and_global_states_stay():
+    X = data(missing=0.1)
+    np.random.seed(3)  # noqa: NPY002
+    torch.manual_seed(3)
+    numpy_before = np.random.get_state()[1].copy()  # noqa: NPY002
+    torch_before = torch.get_rng_state()
+    first, second = small(random_state=5).fit(X), small(random_state=5).fit(X)
+    small(random_state=None).fit(X)
+    np.testing.assert_array_equal(first.dictionaries_, second.dictionaries_)
+    assert first.loss_curve_ == second.loss_curve_
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    generator = np.random.RandomState(5)
+    third = small(random_state=generator).fit(X)
+    np.testing.assert_array_equal(first.dictionaries_, third.dictionaries_)
+
+
+# --- containers ----------------------------------------------------------------------
+
+
+METHODS = [
+    "predict",
+    "predict_proba",
+    "energies",
+    "score_samples",
+    "encode",
+    "transform",
+    "reconstruct",
+]
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    n_samples=st.integers(8, 40),
+    n_features=st.integers(1, 9),
+    n_atoms=st.integers(0, 4),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    missing=st.sampled_from([0.0, 0.3]),
+    seed=st.integers(0, 9),
+)
+def test_shapes_and_dtypes(n_samples, n_features, n_atoms, dtype, missing, seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_samples, n_features)).astype(dtype)
+    X[rng.uniform(size=X.shape) < missing] = np.nan
+    X[:2] = rng.normal(size=(2, n_features))
+    untouched = X.copy()
+    mixmate = MixMateClustering(
+        2, n_atoms=n_atoms, max_iter=1, tol=0, init="random", random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Clusters|Every code|The codes")
+        assert mixmate.fit_predict(X).shape == (n_samples,)
+    shapes = {
+        "predict": (n_samples,),
+        "predict_proba": (n_samples, 2),
+        "energies": (n_samples, 2),
+        "score_samples": (n_samples,),
+        "encode": (n_samples, 2, n_atoms),
+        "transform": (n_samples, 2 * n_atoms),
+        "reconstruct": (n_samples, n_features),
+    }
+    for method, shape in shapes.items():
+        answer = getattr(mixmate, method)(X)
+        assert answer.shape == shape
+        assert answer.dtype == (np.int64 if method == "predict" else dtype)
+        assert np.isfinite(answer).all()
+    assert mixmate.dictionaries_.dtype == mixmate.intercepts_.dtype == dtype
+    np.testing.assert_array_equal(X, untouched)
+
+
+def test_integers_are_taken_as_float64():
+    X = np.random.default_rng(0).integers(0, 17, size=(60, 8))
+    assert small().fit(X).transform(X).dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tensors_in_and_out(dtype):
+    X = torch.from_numpy(data()).to(dtype)
+    mixmate = small()
+    labels = mixmate.fit_predict(X)
+    assert isinstance(labels, torch.Tensor)
+    same = small().fit(X.numpy())
+    np.testing.assert_array_equal(same.dictionaries_, mixmate.dictionaries_)
+    for method in METHODS:
+        answer = getattr(mixmate, method)(X)
+        assert answer.device == X.device
+        np.testing.assert_array_equal(answer.numpy(), getattr(same, method)(X.numpy()))
+    assert mixmate.inverse_transform(mixmate.transform(X)).dtype == dtype
+    assert small().fit(X.requires_grad_()).labels_.shape == (120,)
+
+
+def test_integer_tensors_are_taken_as_float32():
+    X = torch.randint(0, 17, (60, 8), generator=torch.Generator().manual_seed(0))
+    assert small().fit(X).transform(X).dtype == torch.float32
+
+
+def test_frames_in_and_out():
+    frame = pd.DataFrame(data(), columns=[f"pixel{i}" for i in range(16)])
+    mixmate = small().set_output(transform="pandas").fit(frame)
+    codes = mixmate.transform(frame)
+    assert list(codes.columns) == list(mixmate.get_feature_names_out())
+    assert codes.columns[7] == "cluster1_atom1"
+    assert list(mixmate.feature_names_in_) == list(frame.columns)
+    with pytest.raises(ValueError, match="feature names"):
+        mixmate.predict(frame.rename(columns={"pixel0": "other"}))
+
+
+def test_fortran_order_and_slices_give_the_same(fitted):
+    X = data()
+    energies = fitted.energies(X)
+    np.testing.assert_array_equal(fitted.energies(np.asfortranarray(X)), energies)
+    np.testing.assert_allclose(fitted.energies(X[::-1])[::-1], energies)
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        lambda estimator: pickle.loads(pickle.dumps(estimator)),
+        lambda estimator: joblib.Parallel(n_jobs=2)([joblib.delayed(clone)(estimator)])[
+            0
+        ].fit(data()),
+        lambda estimator: clone(estimator).fit(data()),
+    ],
+    ids=["pickle", "joblib", "clone"],
+)
+def test_copies_are_equal(fitted, copy):
+    copied = copy(fitted)
+    np.testing.assert_array_equal(copied.energies(data()), fitted.energies(data()))
+
+
+# --- missing data --------------------------------------------------------------------
+
+
+def test_row_with_nothing_observed_has_the_prior_and_no_influence():
+    X = data()
+    weights = [0.5, 0.3, 0.2]
+    with_empty = np.insert(X, [0, 5, 50], np.nan, axis=0)
+    mixmate = small(weights=weights).fit(X)
+    same = small(weights=weights).fit(with_empty)
+    np.testing.assert_array_equal(mixmate.dictionaries_, same.dictionaries_)
+    assert mixmate.loss_ == pytest.approx(same.loss_)
+    np.testing.assert_allclose(same.predict_proba(with_empty[:1]), [weights])
+    np.testing.assert_allclose(same.transform(with_empty[:1]), 0, atol=1e-300)
+
+
+def test_missing_entries_are_filled():
+    bunch = make_sparse_mixture(
+        3000, 30, n_atoms=3, missing=0.2, noise=0.02, random_state=0
+    )
+    complete = np.einsum("nd,ndm->nm", bunch.codes, bunch.dictionaries[bunch.target])
+    mixmate = MixMateClustering(3, n_atoms=6, max_iter=20, tol=0, random_state=0)
+    filled = mixmate.fit(bunch.data).reconstruct(bunch.data)
+    missing = np.isnan(bunch.data)
+    error = np.std((filled - complete)[missing]) / np.std(complete[missing])
+    assert error < 0.25
+
+
+def test_feature_never_observed():
+    X = data()
+    X[:, 3] = np.nan
+    mixmate = small().fit(X)
+    assert np.isfinite(mixmate.reconstruct(X)).all()
+
+
+# --- recovery ------------------------------------------------------------------------
+
+
+def recovered_atoms(mixmate, bunch):
+    """Cosine of every true atom with the learned one it is matched with."""
+    pairs = np.abs(
+        np.einsum("kdm,lem->klde", mixmate.dictionaries_, bunch.dictionaries)
+    )
+    matched = np.zeros(pairs.shape[:2])
+    for k, row in enumerate(pairs):
+        for j, cosines in enumerate(row):
+            matched[k, j] = cosines[linear_sum_assignment(-cosines)].mean()
+    return np.concatenate(
+        [
+            pairs[k, j][linear_sum_assignment(-pairs[k, j])]
+            for k, j in zip(*linear_sum_assignment(-matched), strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_clusters_and_atoms_of_the_model_are_recovered(missing):
+    bunch = make_sparse_mixture(
+        3000, n_atoms=6, n_nonzero=3, alpha=0.4, missing=missing, random_state=1
+    )
+    mixmate = MixMateClustering(
+        3, n_atoms=6, learning_rate=5e-3, fit_intercept=False, tol=0, random_state=0
+    ).fit(bunch.data)
+    assert adjusted_rand_score(bunch.target, mixmate.labels_) > 0.95
+    assert recovered_atoms(mixmate, bunch).min() > 0.97
+
+
+def test_learned_weights_are_the_sizes_of_the_clusters():
+    sizes = [0.7, 0.2, 0.1]
+    bunch = make_sparse_mixture(3000, weights=sizes, random_state=0)
+    mixmate = MixMateClustering(
+        3, n_atoms=8, weights="learned", max_iter=10, tol=0, random_state=0
+    ).fit(bunch.data)
+    assert adjusted_rand_score(bunch.target, mixmate.labels_) > 0.95
+    np.testing.assert_allclose(np.sort(mixmate.weights_)[::-1], sizes, atol=0.02)
+    assert mixmate.weights_.sum() == pytest.approx(1)
+
+
+def test_without_atoms_it_is_kmeans():
+    X = load_digits().data
+    start = KMeans(10, init=X[:10], n_init=1, max_iter=2)
+    labels = clone(start).fit_predict(X)
+    centers = np.stack([X[labels == k].mean(axis=0) for k in range(10)])
+    kmeans = KMeans(10, init=centers, n_init=1, tol=0).fit(X)
+    assert kmeans.n_iter_ > 3
+    # A large scale makes the posterior one-hot, as that of k-means is.
+    mixmate = MixMateClustering(
+        10, n_atoms=0, scale=1e3, batch_size=5000, max_iter=100, tol=0, init=start
+    ).fit(X)
+    np.testing.assert_array_equal(mixmate.labels_, kmeans.labels_)
+    np.testing.assert_allclose(mixmate.intercepts_, kmeans.cluster_centers_, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("load", "n_clusters"),
+    [(load_wine, 3), (load_breast_cancer, 2), (load_iris, 3), (load_digits, 10)],
+)
+@pytest.mark.filterwarnings("ignore:The loss was still falling")
+def test_training_keeps_what_the_initial_clustering_found(load, n_clusters):
+    X, y = load(return_X_y=True)
+    if load is not load_digits:
+        X = StandardScaler().fit_transform(X)
+    scores = []
+    for seed in range(3):
+        initial = SpectralGraphClustering(n_clusters, random_state=seed)
+        mixmate = MixMateClustering(n_clusters, random_state=seed)
+        kmeans = KMeans(n_clusters, n_init=10, random_state=seed)
+        scores.append([nmi(y, e.fit_predict(X)) for e in (initial, mixmate, kmeans)])
+    initial, trained, kmeans = np.mean(scores, axis=0)
+    assert trained > initial - 0.03
+    if load is load_digits:
+        assert trained > kmeans + 0.1
+
+
+# --- starts --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("init", ["auto", "spectral", "ssc", "kmeans", "random"])
+def test_named_starts(init):
+    assert small(init=init, init_size=60).fit(data()).labels_.shape == (120,)
+
+
+def test_clusterer_as_a_start():
+    init = make_pipeline(StandardScaler(), KMeans(3, n_init=2))
+    first, second = (small(init=init).fit(data()) for _ in range(2))
+    np.testing.assert_array_equal(first.dictionaries_, second.dictionaries_)
+
+
+def test_max_iter_0_leaves_the_model_as_initialised():
+    init = np.random.default_rng(0).normal(size=(3, 6, 16))
+    mixmate = small(init=init, max_iter=0, fit_intercept=False).fit(data())
+    cosines = np.einsum("kdm,kem->kde", mixmate.dictionaries_, init)
+    cosines /= np.linalg.norm(init, axis=2)[:, None]
+    np.testing.assert_allclose(np.sort(cosines.max(axis=2)), 1)
+    assert mixmate.n_iter_ == 0
+    assert mixmate.loss_curve_ == []
+    assert not mixmate.intercepts_.any()
+
+
+def test_warm_start_goes_on():
+    X = data()
+    mixmate = small(warm_start=True, batch_size=1000).fit(X)
+    before = mixmate.loss_curve_[-1]
+    mixmate.fit(X)
+    assert mixmate.loss_curve_[0] < before
+    cold = small().fit(X).fit(X)
+    np.testing.assert_array_equal(cold.dictionaries_, small().fit(X).dictionaries_)
+
+
+# --- Pipelines, searches, callbacks --------------------------------------------------
+
+
+def test_pipeline_and_grid_search():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:300], y[:300]
+    pipeline = make_pipeline(StandardScaler(), small(n_clusters=10, max_iter=1))
+    grid = {
+        "mixmateclustering__alpha": [0.5, 1.0],
+        "mixmateclustering__n_atoms": [4, 8],
+    }
+    search = GridSearchCV(
+        pipeline,
+        grid,
+        cv=2,
+        scoring="normalized_mutual_info_score",
+        error_score="raise",
+    ).fit(X, y)
+    assert search.best_score_ > 0.5
+    search = GridSearchCV(small(), {"alpha": [0.5, 1.0]}).fit(data())
+    assert np.isfinite(search.best_score_)
+
+
+def test_scoring_monitor_follows_the_epochs():
+    bunch = make_sparse_mixture(120, 16, n_atoms=4, random_state=0)
+    monitor = ScoringMonitor(scoring="adjusted_rand_score")
+    mixmate = small().set_callbacks(monitor).fit(bunch.data, bunch.target)
+    log = monitor.get_logs().data_as_pandas
+    epochs = log[log.task_name == "epoch"].adjusted_rand_score.tolist()
+    assert len(epochs) == 3
+    expected = adjusted_rand_score(bunch.target, mixmate.labels_)
+    assert epochs[-1] == pytest.approx(expected)
+
+
+def test_progress_bar(capsys):
+    small().set_callbacks(ProgressBar()).fit(data())
+    assert "MixMateClustering - fit" in capsys.readouterr().out
+
+
+def test_verbose_prints_a_line_an_epoch(caplog, capsys):
+    small(verbose=1).fit(data())
+    assert len(caplog.messages) == 3
+    assert caplog.messages[-1].startswith("epoch 3 of 3: loss ")
+    caplog.clear()
+    small().fit(data())
+    assert not caplog.messages
+    assert not capsys.readouterr().out
+
+
+def test_verbose_prints_where_no_handler_is(monkeypatch, capsys):
+    monkeypatch.setattr("logging.root.handlers", [])
+    small(verbose=1).fit(data())
+    assert capsys.readouterr().out.count("epoch") == 3
+
+
+# --- bad input -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n_clusters": 0}, r"'n_clusters'.*\[1, inf\).*Got 0"),
+        ({"n_clusters": 2.0}, r"'n_clusters'.*int.*Got 2.0"),
+        ({"n_atoms": -1}, r"'n_atoms'.*Got -1"),
+        ({"alpha": -0.1}, r"'alpha'.*Got -0.1"),
+        ({"alpha": "much"}, r"'alpha'.*Got 'much'"),
+        ({"n_layers": 0}, r"'n_layers'.*Got 0"),
+        ({"step_size": 0.0}, r"'step_size'.*Got 0.0"),
+        ({"step_size": "small"}, r"'step_size'.*Got 'small'"),
+        ({"weights": "fixed"}, r"'weights'.*Got 'fixed'"),
+        ({"weights": [0.5, 0.5]}, r"weights has shape \(2,\).*\(3,\)"),
+        ({"weights": [0.5, 0.4, 0.2]}, r"weights=.*sum to 1; they sum to 1.1"),
+        ({"weights": [0.5, 0.5, 0.0]}, r"weights=.*should be positive"),
+        ({"fit_intercept": "no"}, r"'fit_intercept'.*Got 'no'"),
+        ({"init": "best"}, r"'init'.*Got 'best'"),
+        ({"init": np.zeros((3, 6, 15))}, r"init has shape \(3, 6, 15\).*\(3, 6, 16\)"),
+        ({"init": np.full((3, 6, 16), np.inf)}, r"Input init contains infinity"),
+        ({"init_size": 0}, r"'init_size'.*Got 0"),
+        ({"init_size": 2}, r"init_size=2 should be >= n_clusters=3"),
+        ({"scale": 0}, r"'scale'.*Got 0"),
+        ({"scale": "large"}, r"'scale'.*Got 'large'"),
+        ({"max_iter": -1}, r"'max_iter'.*Got -1"),
+        ({"batch_size": 0}, r"'batch_size'.*Got 0"),
+        ({"learning_rate": 0}, r"'learning_rate'.*Got 0"),
+        ({"tol": -1e-3}, r"'tol'.*Got -0.001"),
+        ({"n_iter_no_change": 0}, r"'n_iter_no_change'.*Got 0"),
+        ({"warm_start": "yes"}, r"'warm_start'.*Got 'yes'"),
+        ({"device": 3.5}, r"'device'.*Got 3.5"),
+        ({"device": "nowhere"}, r"device='nowhere' is not to be had"),
+        ({"verbose": -1}, r"'verbose'.*Got -1"),
+        ({"random_state": "seed"}, r"'random_state'.*Got 'seed'"),
+        ({"n_atoms": 0, "fit_intercept": False}, r"n_atoms=0 with fit_intercept=False"),
+    ],
+)
+def test_bad_parameters_are_named_before_any_work(params, message, monkeypatch):
+    monkeypatch.setattr("skmixmate._mixmate.missing_counts", None)
+    with pytest.raises(ValueError, match=message):
+        small(**params).fit(data())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_missing_device_is_named():
+    with pytest.raises(ValueError, match=r"device='cuda' is not to be had here"):
+        small(device="cuda").fit(data())
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_bad_data(as_tensor, fitted):
+    def given(X):
+        return torch.from_numpy(X) if as_tensor else X
+
+    infinite = data()
+    infinite[3, 4] = np.inf
+    with pytest.raises(ValueError, match="infinity"):
+        small().fit(given(infinite))
+    with pytest.raises(ValueError, match="infinity"):
+        fitted.predict(given(infinite))
+    with pytest.raises(ValueError, match=r"n_samples=2 should be >= n_clusters=3"):
+        small().fit(given(data()[:2]))
+    nothing = data()
+    nothing[2:] = np.nan
+    with pytest.raises(ValueError, match=r"n_samples=2 with anything observed"):
+        small().fit(given(nothing))
+    with pytest.raises(ValueError, match=r"X has 15 features.*expecting 16"):
+        fitted.predict(given(data()[:, :15]))
+    with pytest.raises(ValueError, match="18 codes are expected"):
+        fitted.inverse_transform(given(data()))
+    with pytest.raises(ValueError, match="2D array"):
+        small().fit(given(data()[0]))
+
+
+def test_large_but_finite_tensors_are_taken():
+    X = torch.full((4, 3), 3e38) * torch.tensor([[1.0], [0.1], [0.01], [0.001]])
+    assert X.nansum().isinf()
+    assert small()._validate(X, reset=True).shape == (4, 3)
+
+
+def test_sparse_data_are_refused():
+    with pytest.raises(TypeError, match=r"dense data is required.*toarray"):
+        small().fit(sparse.csr_array(data()))
+
+
+def test_predict_before_fit():
+    for method in [*METHODS, "inverse_transform"]:
+        with pytest.raises(NotFittedError):
+            getattr(small(), method)(data())
+
+
+def test_warm_start_of_another_shape():
+    mixmate = small(warm_start=True).fit(data())
+    message = r"warm_start=True.*\(3, 6, 16\).*\(3, 9, 16\)"
+    with pytest.raises(ValueError, match=message):
+        mixmate.set_params(n_atoms=9).fit(data())
+
+
+# --- warnings ------------------------------------------------------------------------
+
+
+def test_warning_when_max_iter_is_spent():
+    with pytest.warns(ConvergenceWarning, match="still falling after max_iter=2"):
+        small(tol=1e-9, max_iter=2).fit(data())
+
+
+def test_warning_when_alpha_is_too_large():
+    with pytest.warns(UserWarning, match="Every code is empty: alpha=1000"):
+        small(alpha=1000.0).fit(data())
+
+
+def test_warning_when_alpha_is_too_small():
+    with pytest.warns(UserWarning, match="nearly full.*alpha=1e-09"):
+        small(alpha=1e-9).fit(data())
+
+
+def test_warning_when_a_cluster_dies():
+    X = np.pad(data(), [(0, 0), (0, 4)])
+    init = X[:18].reshape(3, 6, 20).copy()
+    init[1] = np.eye(6, 20, k=16) + np.eye(6, 20, k=14)
+    with pytest.warns(UserWarning, match=r"Clusters \[1\] have no sample left"):
+        small(init=init, fit_intercept=False).fit(X)
+
+
+def test_interrupted_fit_leaves_the_last_whole_epoch(monkeypatch):
+    X = data()
+    expected = small(max_iter=2).fit(X)
+
+    class Interrupt(ScoringMonitor):
+        def on_fit_task_begin(self, estimator, context):
+            if context.task_name == "epoch" and context.task_id == 2:
+                raise KeyboardInterrupt
+
+    mixmate = small(max_iter=9).set_callbacks(Interrupt(scoring=None))
+    with pytest.warns(UserWarning, match="interrupted after 2 whole epochs"):
+        mixmate.fit(X)
+    np.testing.assert_array_equal(mixmate.dictionaries_, expected.dictionaries_)
+    np.testing.assert_array_equal(mixmate.predict(X), mixmate.labels_)

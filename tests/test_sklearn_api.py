@@ -1,0 +1,42 @@
+"""scikit-learn's own checks."""
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skmixmate import (
+    MixMateClustering,
+    SparseSubspaceClustering,
+    SpectralGraphClustering,
+)
+
+ESTIMATORS = [
+    MixMateClustering(),
+    MixMateClustering(init="ssc"),
+    MixMateClustering(weights="learned"),
+    MixMateClustering(fit_intercept=True),
+    MixMateClustering(scale=2.0),
+    SparseSubspaceClustering(),
+    SpectralGraphClustering(),
+]
+
+
+def expected_failures(estimator):
+    if isinstance(estimator, SparseSubspaceClustering):
+        return {
+            "check_clustering": "its data are blobs in the plane, where any sample "
+            "is a combination of any two others: there are no subspaces to find"
+        }
+    return {}
+
+
+# The checks fit a few dozen samples for few epochs, often random ones.
+@pytest.mark.filterwarnings("ignore:The loss was still falling")
+@pytest.mark.filterwarnings("ignore:Clusters .* have no sample left")
+@pytest.mark.filterwarnings("ignore:The codes are nearly full")
+@pytest.mark.filterwarnings("ignore:Every code is empty")
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+# Skipped where array API support is not installed, by a warning.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
