@@ -53,9 +53,9 @@ class Rows:
             rows = rows - self.location
         # The first arithmetic always makes a new tensor: X is left alone.
         rows = rows * self.scale
-        missing = rows.isnan()
-        if not missing.any():
+        if not rows.sum().isnan():  # several times as fast as to look at each entry
             return rows, None
+        missing = rows.isnan()
         return rows.masked_fill_(missing, 0), ~missing
 
     def _read(self, index):

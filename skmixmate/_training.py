@@ -77,7 +77,7 @@ class ExpectationMaximization:
         total = 0.0
         counts = torch.zeros_like(self.mixture.weights)
         for batch in order[:n_rows].split(self.batch_size):
-            losses, responsibilities = self._step(self.members[batch])
+            losses, responsibilities = self.step(self.members[batch])
             total = total + losses
             counts += responsibilities
         if self.learn_weights:
@@ -86,14 +86,28 @@ class ExpectationMaximization:
             self.mixture.weights = counts / counts.sum()
         return float(total) / n_rows
 
-    def _step(self, batch):
-        """One mini-batch; return sums over its rows of loss and posterior."""
+    def step(self, batch):
+        """Take one mini-batch.
+
+        Parameters
+        ----------
+        batch : int tensor of shape (batch_size,)
+            Indices of the rows.
+
+        Returns
+        -------
+        total : tensor, a number
+            Sum of the loss over the rows.
+        counts : tensor of shape (n_clusters,)
+            Sum of the posterior over the rows.
+        """
         self.optimizer.zero_grad()
-        total, counts, unexplained = 0.0, 0.0, []
-        parts = split_by_completeness(*self.rows.take(batch))
+        total, counts, m_loss, unexplained = 0.0, 0.0, 0.0, []
+        curvature = self.mixture.curvature()
+        parts = list(split_by_completeness(*self.rows.take(batch)))
         for _, rows, observed in parts:
             with torch.no_grad():
-                _, energies = self.mixture.infer(rows, observed)
+                _, energies = self.mixture.infer(rows, observed, curvature)
                 responsibilities = posterior(energies)
                 # What a float cannot hold beside 1 needs no gradient; besides,
                 # the tail of a softmax is in part denormal numbers, which would
@@ -102,17 +116,20 @@ class ExpectationMaximization:
                 responsibilities.masked_fill_(is_negligible, 0)
             total = total + loss(energies).sum()
             counts = counts + responsibilities.sum(dim=1)
-            unexplained.append(
-                self._backward(rows, observed, energies, responsibilities)
+            part_loss, part_unexplained = self._m_step(
+                rows, observed, energies, responsibilities, curvature
             )
+            m_loss = m_loss + part_loss
+            unexplained.append(part_unexplained)
+        (m_loss / self.batch_size).backward()
         with torch.no_grad():
             self._update_intercepts(unexplained)
             self.optimizer.step()
             normalize_atoms(self.mixture.dictionaries)
         return total, counts
 
-    def _backward(self, rows, observed, energies, responsibilities):
-        """Add the gradient of the mean loss with respect to the dictionaries.
+    def _m_step(self, rows, observed, energies, responsibilities, curvature):
+        """Return the expected energy, to be differentiated in the dictionaries alone.
 
         A cluster has no gradient from a row that it takes no responsibility
         for: each cluster goes forward once more, and backward, with those of
@@ -120,8 +137,10 @@ class ExpectationMaximization:
 
         Returns
         -------
-        sums, counts : tensors
-            What is left unexplained of these rows, if there are intercepts.
+        expected : tensor, a number
+            Its gradient is that of the loss, summed over the rows.
+        unexplained : tuple of tensors or None
+            What the dictionaries leave of these rows, if there are intercepts.
         """
         counting = responsibilities > 0
         n_counting = int(counting.sum(dim=1).max())
@@ -131,12 +150,12 @@ class ExpectationMaximization:
         rows = rows[index]
         observed = None if observed is None else observed[index]
         weights = loss_gradient(energies, responsibilities).gather(1, index)
-        codes, energies = self.mixture.infer(rows, observed)
-        ((weights * energies).sum() / self.batch_size).backward()
+        codes, energies = self.mixture.infer(rows, observed, curvature)
+        expected = (weights * energies).sum()
         if self.mixture.intercepts is None:
-            return None
+            return expected, None
         with torch.no_grad():
-            return self.mixture.unexplained(
+            return expected, self.mixture.unexplained(
                 rows, codes, responsibilities.gather(1, index), observed
             )
 

@@ -108,7 +108,7 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
         Cluster of each sample.
     n_features_in_ : int
         Number of features seen during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where all are strings.
 
     Notes

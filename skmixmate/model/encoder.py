@@ -62,6 +62,36 @@ def largest_eigenvalue(gram):
     return (log_bound + norm.log() / order).exp()
 
 
+class _Gram(torch.autograd.Function):
+    """``A A^T`` with one product on the way back, where autograd takes two."""
+
+    @staticmethod
+    def forward(ctx, dictionaries):
+        ctx.save_for_backward(dictionaries)
+        return dictionaries @ dictionaries.mT
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (dictionaries,) = ctx.saved_tensors
+        return (grad + grad.mT) @ dictionaries
+
+
+def gram_matrices(dictionaries):
+    """Inner products of the atoms of each dictionary.
+
+    Parameters
+    ----------
+    dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
+
+    Returns
+    -------
+    gram : tensor of shape (n_clusters, n_atoms, n_atoms)
+        Differentiable, once.
+    """
+    return _Gram.apply(dictionaries)
+
+
 def momenta(n_layers):
     """Momentum of every layer but the last, (t_(l-1) - 1) / t_l of Eq. 4.
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .encoder import encode, encode_masked, largest_eigenvalue
+from .encoder import encode, encode_masked, gram_matrices, largest_eigenvalue
 from .priors import Laplace
 
 
@@ -52,7 +52,21 @@ class Mixture:
     n_layers: int
     step_size: float | None = None
 
-    def infer(self, rows, observed=None):
+    def curvature(self):
+        """Gram matrices of the dictionaries and the step sizes they allow.
+
+        Returns
+        -------
+        gram : tensor of shape (n_clusters, n_atoms, n_atoms)
+            Differentiable in the dictionaries.
+        step : tensor of shape (n_clusters, 1, 1)
+        """
+        gram = gram_matrices(self.dictionaries)
+        if self.step_size is None:
+            return gram, largest_eigenvalue(gram.detach()).reciprocal()
+        return gram, gram.new_full((len(gram), 1, 1), self.step_size)
+
+    def infer(self, rows, observed=None, curvature=None):
         """Codes and energies of rows under every cluster (Eq. 3-5).
 
         Parameters
@@ -64,20 +78,23 @@ class Mixture:
         observed : bool tensor of the shape of rows, default=None
             False where an entry is missing; None if nothing is. Without it rows
             take the Gram form, with it the masked one.
+        curvature : tuple of tensors, default=None
+            What :meth:`curvature` gives, if at hand.
 
         Returns
         -------
         codes : tensor of shape (n_clusters, n_atoms, n_rows)
         energies : tensor of shape (n_clusters, n_rows)
         """
+        gram, step = curvature or self.curvature()
         if observed is None:
-            codes, residuals = self._infer_complete(rows)
+            codes, residuals = self._infer_complete(rows, gram, step)
         else:
-            codes, residuals = self._infer_masked(rows, observed.to(rows.dtype))
+            codes, residuals = self._infer_masked(rows, observed.to(rows.dtype), step)
         bias = self.weights.log()[:, None]
         return codes, residuals + self.prior.value(codes) - bias
 
-    def _infer_complete(self, rows):
+    def _infer_complete(self, rows, gram, step):
         """Codes and squared residual norms, in the Gram form."""
         correlations = self.dictionaries @ rows.mT  # (n_clusters, n_atoms, n_rows)
         # (n_rows,), or (n_clusters, n_rows)
@@ -87,16 +104,16 @@ class Mixture:
             # shared rows would be n_clusters times as many.
             offsets = self.intercepts[:, :, None]  # (n_clusters, n_features, 1)
             correlations = correlations - self.dictionaries @ offsets
-            shifts = offsets.mT @ (offsets - 2 * rows.mT)  # (n_clusters, 1, n_rows)
+            # (n_clusters, 1, n_rows)
+            shifts = offsets.mT @ offsets - 2 * (offsets.mT @ rows.mT)
             norms = norms + shifts[:, 0]
-        gram = self.dictionaries @ self.dictionaries.mT
-        codes = encode(correlations, gram, self._step(gram), self.prior, self.n_layers)
+        codes = encode(correlations, gram, step, self.prior, self.n_layers)
         # ||y - A^T x||^2 = ||y||^2 + x.(G x - 2 C)
         slopes = torch.baddbmm(correlations, gram, codes, beta=-2)
         residuals = norms + (codes * slopes).sum(dim=1)
         return codes, residuals.clamp_min(0)  # rounding may take it below zero
 
-    def _infer_masked(self, rows, observed):
+    def _infer_masked(self, rows, observed, step):
         """Codes and squared residual norms over the observed entries."""
         observed = observed.mT  # (n_features, n_rows), for each cluster if rows are
         targets = rows.mT * observed
@@ -104,22 +121,11 @@ class Mixture:
             # (n_clusters, n_features, n_rows)
             targets = targets - self.intercepts[:, :, None] * observed
         correlations = self.dictionaries @ targets
-        gram = self.dictionaries @ self.dictionaries.mT
         codes = encode_masked(
-            correlations,
-            self.dictionaries,
-            observed,
-            self._step(gram),
-            self.prior,
-            self.n_layers,
+            correlations, self.dictionaries, observed, step, self.prior, self.n_layers
         )
         residuals = targets - (self.dictionaries.mT @ codes) * observed
         return codes, residuals.square().sum(dim=1)
-
-    def _step(self, gram):
-        if self.step_size is None:
-            return largest_eigenvalue(gram.detach()).reciprocal()
-        return gram.new_full((len(gram), 1, 1), self.step_size)
 
     def decode(self, codes, labels):
         """Reconstruct rows from their codes in given clusters (the decoder).

@@ -1,0 +1,72 @@
+"""What all benchmarks share: the machine, the versions, and whole files."""
+
+import json
+import os
+import platform
+import sys
+import threading
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ["numpy", "scipy", "scikit-learn", "torch"]
+
+
+def machine():
+    """Describe the machine, as far as a ratio may depend on it."""
+    cpu = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        cpu = next((x.split(":")[1].strip() for x in lines if "model name" in x), cpu)
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def write(name, figures):
+    """Write figures to ``results/NAME.json``, whole or not at all."""
+    module = sys.modules["__main__"].__spec__.name
+    command = " ".join(["python -m", module, *sys.argv[1:]])
+    report = {"command": command, "machine": machine(), **figures}
+    path = RESULTS / f"{name}.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(report, indent=2) + "\n")
+    partial.replace(path)
+    print(json.dumps(figures, indent=2))
+
+
+class PeakMemory:
+    """Largest resident memory of this process inside a ``with`` block, in bytes."""
+
+    def __enter__(self):
+        self.before = self.peak = self._resident()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self):
+        while not self._done.wait(0.005):
+            self.peak = max(self.peak, self._resident())
+
+    @staticmethod
+    def _resident():
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def seconds(function):
+    """Time one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
