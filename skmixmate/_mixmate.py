@@ -11,11 +11,12 @@ import torch
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _initialization as initialization
+from ._random import private_random_state
 from ._rows import Rows, feature_means, missing_counts, root_mean_square_norm
 from ._training import ExpectationMaximization, logger, train
 from .model.mixture import Mixture, loss, posterior
@@ -294,7 +295,7 @@ class MixMateClustering(
         X = self._validate(X, reset=True)
         self._check_settings(X)
         device = self._resolve_device(X)
-        random_state = self._private_random_state()
+        random_state = private_random_state(self.random_state)
         n_missing = missing_counts(Rows(X, device=device))
         members = np.flatnonzero(n_missing < X.shape[1])
         if len(members) < self.n_clusters:
@@ -598,11 +599,6 @@ class MixMateClustering(
 
     def _init_is_array(self):
         return not isinstance(self.init, str) and not hasattr(self.init, "fit_predict")
-
-    def _private_random_state(self):
-        if self.random_state is None:
-            return np.random.RandomState()  # seeded by the operating system
-        return check_random_state(self.random_state)
 
     def _resolve_device(self, X):
         if isinstance(self.device, str) and self.device == "auto":

@@ -7,8 +7,10 @@ from urllib.error import URLError
 
 import numpy as np
 from sklearn.datasets import fetch_openml
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_params
+
+from ._random import private_random_state
 
 # Folder to look for NAME.npz in, where `data_home` is not given.
 _FOLDER_VARIABLE = "SKMIXMATE_DATA"
@@ -247,11 +249,7 @@ def make_sparse_mixture(
             f"weights={weights.tolist()} should be n_clusters={n_clusters} "
             "non-negative numbers that sum to 1."
         )
-    random_state = (
-        np.random.RandomState()
-        if random_state is None
-        else check_random_state(random_state)
-    )
+    random_state = private_random_state(random_state)
     dictionaries = random_state.standard_normal((n_clusters, n_atoms, n_features))
     dictionaries /= np.linalg.norm(dictionaries, axis=2, keepdims=True)
     target = random_state.choice(n_clusters, size=n_samples, p=weights)

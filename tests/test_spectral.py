@@ -4,7 +4,13 @@ from sklearn.datasets import load_digits, make_moons
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from skmixmate import SpectralGraphClustering
-from skmixmate.cluster._spectral import degree_normalize, self_tuning_affinity
+from skmixmate.cluster._graph import (
+    degree_normalize,
+    representation_affinity,
+    self_tuning_affinity,
+)
+
+from .test_ssc import subspaces
 
 
 def test_affinity_follows_its_definition():
@@ -41,6 +47,28 @@ def test_digits():
     X, y = load_digits(return_X_y=True)
     labels = SpectralGraphClustering(10, random_state=0).fit_predict(X)
     assert normalized_mutual_info_score(y, labels) > 0.85
+
+
+@pytest.mark.parametrize(
+    ("n_neighbors", "n_nonzero_coefs"), [(10, None), (None, 3), (10, 3)]
+)
+def test_graphs_that_make_up_the_affinity(n_neighbors, n_nonzero_coefs):
+    X, y = subspaces(n_each=100)
+    graph = SpectralGraphClustering(
+        3, n_neighbors=n_neighbors, n_nonzero_coefs=n_nonzero_coefs, random_state=0
+    ).fit(X)
+    expected = 0
+    if n_neighbors:
+        expected = expected + degree_normalize(self_tuning_affinity(X, 10))
+    if n_nonzero_coefs:
+        expected = expected + degree_normalize(representation_affinity(X, 3))
+    assert abs(graph.affinity_matrix_ - expected).max() < 1e-12
+    assert adjusted_rand_score(y, graph.labels_) > (0.9 if n_nonzero_coefs else 0.5)
+
+
+def test_no_graph_at_all():
+    with pytest.raises(ValueError, match="leave no graph"):
+        SpectralGraphClustering(2, n_neighbors=None).fit(np.eye(5))
 
 
 def test_random_state_decides_and_global_state_stays():

@@ -2,89 +2,20 @@
 
 from numbers import Integral, Real
 
-import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
-from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import Interval
 
-from ._spectral import private_random_state, spectral_labels, validate_graph_data
-
-
-def self_representation(X, n_nonzero_coefs, tol):
-    """Write every sample as a sparse combination of the others.
-
-    Orthogonal matching pursuit for all samples at once: a round takes, for
-    each, the sample that goes best with what is left of it, then fits all
-    taken so far by least squares. Everything is done on the Gram matrix.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Rows of norm 1.
-    n_nonzero_coefs : int
-        Number of rounds, at most ``n_samples - 1``.
-    tol : float
-        A sample whose squared residual is no larger is left as it is.
-
-    Returns
-    -------
-    coefs : csr_array of shape (n_samples, n_samples)
-        ``X`` is about ``coefs @ X``; the diagonal is empty.
-    """
-    n_samples = len(X)
-    n_rounds = min(n_nonzero_coefs, n_samples - 1)
-    rows = np.arange(n_samples)
-    gram = X @ X.T
-    support = np.zeros((n_samples, n_rounds), dtype=np.intp)
-    coefs = np.zeros((n_samples, n_rounds), dtype=X.dtype)
-    active = np.arange(n_samples)  # samples that still have something left
-    for size in range(1, n_rounds + 1):
-        chosen, weights = support[active, : size - 1], coefs[active, : size - 1]
-        explained = _scatter(weights, chosen, n_samples) @ gram
-        residual_correlations = gram[active] - explained
-        left = 1 - np.einsum("ij,ij->i", weights, gram[active[:, None], chosen])
-        keep = left > tol
-        active, residual_correlations = active[keep], residual_correlations[keep]
-        if not len(active):
-            break
-        np.abs(residual_correlations, out=residual_correlations)
-        residual_correlations[rows[: len(active)], active] = -1
-        np.put_along_axis(residual_correlations, chosen[keep], -1, axis=1)
-        support[active, size - 1] = residual_correlations.argmax(axis=1)
-        chosen = support[active, :size]  # (n_active, size)
-        normal = gram[chosen[:, :, None], chosen[:, None, :]]
-        target = gram[active[:, None], chosen]
-        coefs[active, :size] = _solve(normal, target)
-    matrix = _scatter(coefs, support, n_samples)
-    matrix.eliminate_zeros()
-    return matrix
-
-
-def _scatter(values, columns, n_columns):
-    """Sparse array with the same number of entries in every row."""
-    n_rows, n_entries = values.shape
-    starts = np.arange(n_rows + 1) * n_entries
-    return sparse.csr_array(
-        (values.ravel(), columns.ravel(), starts), shape=(n_rows, n_columns)
-    )
-
-
-def _solve(normal, target):
-    # The trace of a Gram matrix of unit rows is its size: a jitter at the
-    # level of rounding, so that rows alike to the last digit can be solved for.
-    size = normal.shape[-1]
-    jitter = size * np.finfo(normal.dtype).eps * np.eye(size, dtype=normal.dtype)
-    return np.linalg.solve(normal + jitter, target[..., None])[..., 0]
+from .._random import private_random_state
+from ._graph import representation_affinity, spectral_labels, validate_graph_data
 
 
 class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
     """Sparse subspace clustering by orthogonal matching pursuit.
 
-    Every sample, scaled to norm 1, is written as a combination of a few
-    others. Samples of one linear subspace choose one another, so that the
-    coefficients make a graph whose parts are the subspaces; the graph is
-    partitioned by its normalised Laplacian.
+    Every sample is written as a combination of a few others. Samples of one
+    linear subspace choose one another, so that the coefficients make a graph
+    whose parts are the subspaces; the graph is partitioned by its normalised
+    Laplacian.
 
     Parameters
     ----------
@@ -116,6 +47,9 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
     Memory is a few times ``n_samples ** 2`` numbers: meant for thousands of
     samples, not for hundreds of thousands. The subspaces pass through the
     origin, so that features whose zero means nothing are better centred first.
+    Samples are not scaled to norm 1: the longer ones are chosen more often,
+    which on images does much better. To leave the norms out of it, scale by
+    :class:`sklearn.preprocessing.Normalizer` first.
 
     References
     ----------
@@ -174,11 +108,13 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
             If a parameter is out of its range, or X has fewer rows than
             `n_clusters`.
         """
-        X = normalize(validate_graph_data(self, X))
-        coefs = self_representation(X, self.n_nonzero_coefs, self.tol)
-        magnitudes = abs(normalize(coefs))
-        self.affinity_matrix_ = (magnitudes + magnitudes.T) / 2
+        X = validate_graph_data(self, X)
+        self.affinity_matrix_ = representation_affinity(
+            X, self.n_nonzero_coefs, self.tol
+        )
         self.labels_ = spectral_labels(
-            self.affinity_matrix_, self.n_clusters, private_random_state(self)
+            self.affinity_matrix_,
+            self.n_clusters,
+            private_random_state(self.random_state),
         )
         return self

@@ -1,0 +1,211 @@
+"""Affinity graphs of samples, and their spectral partition."""
+
+import numpy as np
+from scipy import sparse
+from sklearn.cluster import KMeans
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+from sklearn.utils.validation import validate_data
+
+# Below this many samples a full decomposition is as fast as Lanczos iterations
+# and, unlike them, sure to end.
+_DENSE_BELOW = 400
+
+
+def self_tuning_affinity(X, n_neighbors):
+    """Affinity of nearest neighbours, each sample with a length of its own.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    n_neighbors : int
+        Neighbours of each sample; its length is the distance to the last.
+
+    Returns
+    -------
+    affinity : csr_array of shape (n_samples, n_samples)
+        Symmetric, in [0, 1], with an empty diagonal.
+
+    References
+    ----------
+    L. Zelnik-Manor and P. Perona, Self-tuning spectral clustering, NIPS 2004.
+    """
+    n_samples = len(X)
+    n_neighbors = min(n_neighbors, n_samples - 1)
+    search = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute").fit(X)
+    distances, indices = search.kneighbors()  # (n_samples, n_neighbors)
+    lengths = distances[:, -1]
+    products = lengths[:, None] * lengths[indices]
+    # Samples that coincide have length 0 and affinity 1.
+    products = np.where(products > 0, products, 1.0)
+    values = np.exp(-(distances**2) / products)
+    starts = np.arange(0, n_samples * n_neighbors + 1, n_neighbors)
+    affinity = sparse.csr_array(
+        (values.ravel(), indices.ravel(), starts), shape=(n_samples, n_samples)
+    )
+    return (affinity + affinity.T) / 2
+
+
+def degree_normalize(affinity):
+    """Divide each entry by the square root of the degrees of both its ends.
+
+    Parameters
+    ----------
+    affinity : sparse array of shape (n_samples, n_samples)
+        Symmetric and non-negative. A sample with no neighbour is left alone.
+
+    Returns
+    -------
+    normalized : csr_array of shape (n_samples, n_samples)
+        One less the normalised Laplacian; eigenvalues in [-1, 1].
+    """
+    degrees = affinity.sum(axis=1)
+    inverse = sparse.diags_array(1 / np.sqrt(np.where(degrees > 0, degrees, 1.0)))
+    return (inverse @ affinity @ inverse).tocsr()
+
+
+def spectral_labels(affinity, n_clusters, random_state):
+    """Cluster the nodes of a graph: k-means on row-normalised eigenvectors.
+
+    Parameters
+    ----------
+    affinity : sparse array of shape (n_samples, n_samples)
+        Symmetric and non-negative.
+    n_clusters : int
+    random_state : RandomState
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,)
+
+    References
+    ----------
+    A. Ng, M. Jordan and Y. Weiss, On spectral clustering, NIPS 2001.
+    """
+    normalized = degree_normalize(affinity)
+    n_samples = normalized.shape[0]
+    # A start of its own keeps ARPACK from drawing on the global random state.
+    start = random_state.uniform(-1, 1, n_samples)
+    if n_samples < max(_DENSE_BELOW, 4 * n_clusters):
+        vectors = np.linalg.eigh(normalized.toarray())[1][:, -n_clusters:]
+    else:
+        vectors = sparse.linalg.eigsh(normalized, k=n_clusters, which="LA", v0=start)[1]
+    kmeans = KMeans(n_clusters, n_init=10, random_state=random_state)
+    return kmeans.fit_predict(normalize(vectors))
+
+
+def self_representation(X, n_nonzero_coefs, tol):
+    """Write every sample as a sparse combination of the others.
+
+    Orthogonal matching pursuit for all samples at once: a round takes, for
+    each, the sample with the largest inner product with what is left of it,
+    then fits all taken so far by least squares. Rows are not scaled to norm 1:
+    of two samples in the same direction the longer one is taken. Everything is
+    done on the Gram matrix.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    n_nonzero_coefs : int
+        Number of rounds, at most ``n_samples - 1``.
+    tol : float
+        A sample is left as it is once its squared residual is no larger than
+        this part of its squared norm.
+
+    Returns
+    -------
+    coefs : csr_array of shape (n_samples, n_samples)
+        ``X`` is about ``coefs @ X``; the diagonal is empty.
+    """
+    n_samples = len(X)
+    n_rounds = min(n_nonzero_coefs, n_samples - 1)
+    norms = np.linalg.norm(X, axis=1)
+    active = np.flatnonzero(norms)  # samples that still have something left
+    norms[norms == 0] = 1
+    # Of unit rows, for well-conditioned systems; the norms come back at the end.
+    gram = (X / norms[:, None]) @ (X / norms[:, None]).T
+    support = np.zeros((n_samples, n_rounds), dtype=np.intp)
+    coefs = np.zeros((n_samples, n_rounds), dtype=X.dtype)
+    for size in range(1, n_rounds + 1):
+        chosen, weights = support[active, : size - 1], coefs[active, : size - 1]
+        left = 1 - np.einsum("ij,ij->i", weights, gram[active[:, None], chosen])
+        keep = left > tol
+        active, chosen, weights = active[keep], chosen[keep], weights[keep]
+        if not len(active):
+            break
+        explained = _scatter(weights, chosen, n_samples) @ gram
+        gains = np.abs(gram[active] - explained) * norms
+        gains[np.arange(len(active)), active] = -1
+        np.put_along_axis(gains, chosen, -1, axis=1)
+        support[active, size - 1] = gains.argmax(axis=1)
+        chosen = support[active, :size]  # (n_active, size)
+        normal = gram[chosen[:, :, None], chosen[:, None, :]]
+        target = gram[active[:, None], chosen]
+        coefs[active, :size] = _solve(normal, target)
+    matrix = _scatter(coefs * norms[:, None] / norms[support], support, n_samples)
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def _scatter(values, columns, n_columns):
+    """Sparse array with the same number of entries in every row."""
+    n_rows, n_entries = values.shape
+    starts = np.arange(n_rows + 1) * n_entries
+    return sparse.csr_array(
+        (values.ravel(), columns.ravel(), starts), shape=(n_rows, n_columns)
+    )
+
+
+def _solve(normal, target):
+    # The trace of a Gram matrix of unit rows is its size: a jitter at the
+    # level of rounding, so that rows alike to the last digit can be solved for.
+    size = normal.shape[-1]
+    jitter = size * np.finfo(normal.dtype).eps * np.eye(size, dtype=normal.dtype)
+    return np.linalg.solve(normal + jitter, target[..., None])[..., 0]
+
+
+def representation_affinity(X, n_nonzero_coefs, tol=1e-5):
+    """Affinity of samples that take part in writing one another.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    n_nonzero_coefs : int
+    tol : float
+        As in :func:`self_representation`.
+
+    Returns
+    -------
+    affinity : csr_array of shape (n_samples, n_samples)
+        Mean of the absolute coefficients, rows scaled to norm 1, and of their
+        transpose.
+
+    References
+    ----------
+    E. Elhamifar and R. Vidal, Sparse subspace clustering: Algorithm, theory, and
+    applications, IEEE TPAMI 2013.
+    """
+    magnitudes = abs(normalize(self_representation(X, n_nonzero_coefs, tol)))
+    return (magnitudes + magnitudes.T) / 2
+
+
+def validate_graph_data(estimator, X):
+    """Check the samples of a graph clustering.
+
+    Parameters
+    ----------
+    estimator : estimator with a parameter `n_clusters`
+    X : array-like of shape (n_samples, n_features)
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features), float32 or float64
+    """
+    X = validate_data(
+        estimator, X, dtype=[np.float64, np.float32], ensure_min_samples=2
+    )
+    if len(X) < estimator.n_clusters:
+        raise ValueError(
+            f"n_samples={len(X)} should be >= n_clusters={estimator.n_clusters}."
+        )
+    return X
