@@ -16,7 +16,13 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _initialization as initialization
-from ._rows import Rows, feature_means, missing_counts, root_mean_square_norm
+from ._rows import (
+    Rows,
+    feature_means,
+    missing_counts,
+    resolve_device,
+    root_mean_square_norm,
+)
 from ._training import ExpectationMaximization, logger, train
 from .model.mixture import Mixture, loss, posterior
 from .model.priors import Laplace
@@ -293,7 +299,7 @@ class MixMateClustering(
         """
         X = self._validate(X, reset=True)
         self._check_settings(X)
-        device = self._resolve_device(X)
+        device = resolve_device(self.device, X)
         random_state = self._private_random_state()
         n_missing = missing_counts(Rows(X, device=device))
         members = np.flatnonzero(n_missing < X.shape[1])
@@ -604,21 +610,6 @@ class MixMateClustering(
             return np.random.RandomState()  # seeded by the operating system
         return check_random_state(self.random_state)
 
-    def _resolve_device(self, X):
-        if isinstance(self.device, str) and self.device == "auto":
-            if isinstance(X, torch.Tensor):
-                return X.device
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(
-                f"device={self.device!r} is not to be had here; should be 'auto', "
-                f"'cpu' or a device that torch finds. torch says: {error}"
-            ) from error
-        return device
-
     def _initialize(self, X, n_missing, device, random_state, task):
         """Set the parameters that training starts from."""
         subtask = task.subcontext("initialization")
@@ -724,7 +715,7 @@ class MixMateClustering(
         arrays : list of ndarray
             For each function, what it gave for the rows of X.
         """
-        device = self._resolve_device(X)
+        device = resolve_device(self.device, X)
         mixture, rows = self._model(X, device, with_intercepts=self.intercepts_.any())
         n_clusters, n_atoms, _ = self.dictionaries_.shape
         size = max(64, _BLOCK_ENTRIES // (n_clusters * max(n_atoms, 1)))

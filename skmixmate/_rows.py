@@ -7,6 +7,39 @@ import torch
 _BLOCK = 4096
 
 
+def resolve_device(device, X):
+    """Find the device to work on.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        "auto" is the device of X if it is a tensor, else a GPU if there is one.
+    X : ndarray or tensor
+
+    Returns
+    -------
+    device : torch.device
+
+    Raises
+    ------
+    ValueError
+        If torch does not find it on this machine.
+    """
+    if isinstance(device, str) and device == "auto":
+        if isinstance(X, torch.Tensor):
+            return X.device
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device={device!r} is not to be had here; should be 'auto', "
+            f"'cpu' or a device that torch finds. torch says: {error}"
+        ) from error
+    return found
+
+
 class Rows:
     """The rows of X, shifted, scaled and on the device, a mini-batch at a time.
 
