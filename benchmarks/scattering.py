@@ -4,7 +4,8 @@ kymatio does not run with current numpy and scipy, so that it has an environment
 of its own, with kymatio 0.3.0, its ``python`` given by ``--python``. Both scatter
 the same images with ``--threads`` threads, in turn; kymatio in batches of the
 size that is fastest for it. A ratio is of two passes in a row, so that whatever
-else the machine does weighs on both.
+else the machine does weighs on both. Where it does much else, threads that wait
+should sleep: set OMP_WAIT_POLICY=PASSIVE.
 
 Run ``python -m benchmarks.scattering --python PYTHON_WITH_KYMATIO``; the figures
 go to ``benchmarks/results/scattering.json``.
@@ -12,6 +13,7 @@ go to ``benchmarks/results/scattering.json``.
 
 import argparse
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -77,6 +79,7 @@ def main():
             "kymatio": kymatio.description,
             "n_images": N_IMAGES,
             "n_threads": arguments.threads,
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
             "kymatio_ms_per_image": round(float(per_image[0]), 3),
             "ms_per_image": round(float(per_image[1]), 3),
             "ratio_quartiles": np.percentile(ratios, [25, 50, 75]).round(1).tolist(),
