@@ -2,12 +2,14 @@
 
 from ._mixmate import MixMateClustering
 from .cluster import SparseSubspaceClustering, SpectralGraphClustering
+from .image import ScatteringTransform
 from .metrics import clustering_accuracy_score
 
 __version__ = "0.1.0"
 
 __all__ = [
     "MixMateClustering",
+    "ScatteringTransform",
     "SparseSubspaceClustering",
     "SpectralGraphClustering",
     "__version__",

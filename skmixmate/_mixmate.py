@@ -13,11 +13,18 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from . import _initialization as initialization
 from ._random import private_random_state
-from ._rows import Rows, feature_means, missing_counts, root_mean_square_norm
+from ._rows import (
+    Rows,
+    feature_means,
+    missing_counts,
+    resolve_device,
+    root_mean_square_norm,
+    validate_rows,
+)
 from ._training import ExpectationMaximization, logger, train
 from .model.mixture import Mixture, loss, posterior
 from .model.priors import Laplace
@@ -292,9 +299,9 @@ class MixMateClustering(
             samples; if the fit was interrupted, after which the parameters of
             the last whole epoch stand.
         """
-        X = self._validate(X, reset=True)
+        X = validate_rows(self, X, reset=True)
         self._check_settings(X)
-        device = self._resolve_device(X)
+        device = resolve_device(self.device, X)
         random_state = private_random_state(self.random_state)
         n_missing = missing_counts(Rows(X, device=device))
         members = np.flatnonzero(n_missing < X.shape[1])
@@ -533,19 +540,6 @@ class MixMateClustering(
             dtype=object,
         )
 
-    def _validate(self, X, reset):
-        """Check X; return it as an array or tensor, not copied if floating."""
-        checks = {"reset": reset, "ensure_all_finite": "allow-nan"}
-        if not isinstance(X, torch.Tensor):
-            return validate_data(self, X, dtype=[np.float64, np.float32], **checks)
-        if X.dtype not in (torch.float32, torch.float64):
-            X = X.to(torch.get_default_dtype())
-        # scikit-learn checks the shape on a stand-in that takes no memory.
-        validate_data(self, np.broadcast_to(np.float32(0), X.shape), **checks)
-        if X.nansum().isinf() and X.isinf().any():
-            raise ValueError("Input X contains infinity; only NaN may be missing data.")
-        return X.detach()
-
     def _check_settings(self, X):
         """Check what depends on other parameters or on X."""
         if self.n_atoms == 0 and not self._fits_intercept():
@@ -599,21 +593,6 @@ class MixMateClustering(
 
     def _init_is_array(self):
         return not isinstance(self.init, str) and not hasattr(self.init, "fit_predict")
-
-    def _resolve_device(self, X):
-        if isinstance(self.device, str) and self.device == "auto":
-            if isinstance(X, torch.Tensor):
-                return X.device
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(
-                f"device={self.device!r} is not to be had here; should be 'auto', "
-                f"'cpu' or a device that torch finds. torch says: {error}"
-            ) from error
-        return device
 
     def _initialize(self, X, n_missing, device, random_state, task):
         """Set the parameters that training starts from."""
@@ -720,7 +699,7 @@ class MixMateClustering(
         arrays : list of ndarray
             For each function, what it gave for the rows of X.
         """
-        device = self._resolve_device(X)
+        device = resolve_device(self.device, X)
         mixture, rows = self._model(X, device, with_intercepts=self.intercepts_.any())
         n_clusters, n_atoms, _ = self.dictionaries_.shape
         size = max(64, _BLOCK_ENTRIES // (n_clusters * max(n_atoms, 1)))
@@ -737,7 +716,7 @@ class MixMateClustering(
 
     def _answer(self, X, summary):
         check_is_fitted(self)
-        return _like(X, *self._evaluate(self._validate(X, reset=False), summary))
+        return _like(X, *self._evaluate(validate_rows(self, X, reset=False), summary))
 
     def _warn_about(self, history, labels, fullness):
         """Warn of what a user should know of a fit that is done."""

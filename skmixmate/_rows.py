@@ -2,9 +2,79 @@
 
 import numpy as np
 import torch
+from sklearn.utils.validation import validate_data
 
 # Rows read at a time when the whole of X is looked through.
 _BLOCK = 4096
+
+
+def validate_rows(estimator, X, reset):
+    """Check the data given to an estimator, which may miss entries.
+
+    Parameters
+    ----------
+    estimator : estimator
+    X : array-like or tensor of shape (n_samples, n_features)
+    reset : bool
+        Whether to set the attributes that describe the features, as in fit, or
+        to check X against them.
+
+    Returns
+    -------
+    X : ndarray or tensor of shape (n_samples, n_features)
+        float32 or float64; not copied if it was.
+
+    Raises
+    ------
+    ValueError
+        If X is not two-dimensional, has infinite entries or other features than
+        in fit.
+    TypeError
+        If X is sparse.
+    """
+    checks = {"reset": reset, "ensure_all_finite": "allow-nan"}
+    if not isinstance(X, torch.Tensor):
+        return validate_data(estimator, X, dtype=[np.float64, np.float32], **checks)
+    if X.dtype not in (torch.float32, torch.float64):
+        X = X.to(torch.get_default_dtype())
+    # scikit-learn checks the shape on a stand-in that takes no memory.
+    validate_data(estimator, np.broadcast_to(np.float32(0), X.shape), **checks)
+    if X.nansum().isinf() and X.isinf().any():
+        raise ValueError("Input X contains infinity; only NaN may be missing data.")
+    return X.detach()
+
+
+def resolve_device(device, X):
+    """Find the device to work on.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        "auto" is the device of X if it is a tensor, else a GPU if there is one.
+    X : ndarray or tensor
+
+    Returns
+    -------
+    device : torch.device
+
+    Raises
+    ------
+    ValueError
+        If torch does not find it on this machine.
+    """
+    if isinstance(device, str) and device == "auto":
+        if isinstance(X, torch.Tensor):
+            return X.device
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device={device!r} is not to be had here; should be 'auto', "
+            f"'cpu' or a device that torch finds. torch says: {error}"
+        ) from error
+    return found
 
 
 class Rows:

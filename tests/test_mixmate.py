@@ -297,7 +297,9 @@ def test_missing_entries_are_filled():
         3000, 30, n_atoms=3, missing=0.2, noise=0.02, random_state=0
     )
     complete = np.einsum("nd,ndm->nm", bunch.codes, bunch.dictionaries[bunch.target])
-    mixmate = MixMateClustering(3, n_atoms=6, max_iter=20, tol=0, random_state=0)
+    mixmate = MixMateClustering(
+        3, n_atoms=6, max_iter=20, tol=0, learning_rate=5e-3, random_state=0
+    )
     filled = mixmate.fit(bunch.data).reconstruct(bunch.data)
     missing = np.isnan(bunch.data)
     error = np.std((filled - complete)[missing]) / np.std(complete[missing])
@@ -554,12 +556,6 @@ def test_bad_data(as_tensor, fitted):
         fitted.inverse_transform(given(data()))
     with pytest.raises(ValueError, match="2D array"):
         small().fit(given(data()[0]))
-
-
-def test_large_but_finite_tensors_are_taken():
-    X = torch.full((4, 3), 3e38) * torch.tensor([[1.0], [0.1], [0.01], [0.001]])
-    assert X.nansum().isinf()
-    assert small()._validate(X, reset=True).shape == (4, 3)
 
 
 def test_sparse_data_are_refused():

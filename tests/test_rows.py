@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import BaseEstimator
 
 from skmixmate._rows import (
     Rows,
@@ -10,6 +11,7 @@ from skmixmate._rows import (
     missing_counts,
     root_mean_square_norm,
     split_by_completeness,
+    validate_rows,
 )
 
 CPU = torch.device("cpu")
@@ -92,3 +94,9 @@ def test_split_by_completeness():
     torch.testing.assert_close(incomplete[1], values[[1, 3]])
     torch.testing.assert_close(incomplete[2], observed[[1, 3]])
     assert len(list(split_by_completeness(values, observed | True))) == 1
+
+
+def test_large_but_finite_tensors_are_taken():
+    X = torch.full((4, 3), 3e38) * torch.tensor([[1.0], [0.1], [0.01], [0.001]])
+    assert X.nansum().isinf()
+    assert validate_rows(BaseEstimator(), X, reset=True).shape == (4, 3)

@@ -57,11 +57,10 @@ def test_graphs_that_make_up_the_affinity(n_neighbors, n_nonzero_coefs):
     graph = SpectralGraphClustering(
         3, n_neighbors=n_neighbors, n_nonzero_coefs=n_nonzero_coefs, random_state=0
     ).fit(X)
-    expected = 0
-    if n_neighbors:
-        expected = expected + degree_normalize(self_tuning_affinity(X, 10))
-    if n_nonzero_coefs:
-        expected = expected + degree_normalize(representation_affinity(X, 3))
+    neighbors, writers = self_tuning_affinity(X, 10), representation_affinity(X, 3)
+    expected = neighbors if n_neighbors else writers
+    if n_neighbors and n_nonzero_coefs:
+        expected = degree_normalize(neighbors) + degree_normalize(writers)
     assert abs(graph.affinity_matrix_ - expected).max() < 1e-12
     assert adjusted_rand_score(y, graph.labels_) > (0.9 if n_nonzero_coefs else 0.5)
 

@@ -23,8 +23,9 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
     to the last of its neighbours, so that no bandwidth has to be chosen and
     the units of X do not matter. The other, on request, joins it to the few
     samples it is best written by, as :class:`SparseSubspaceClustering` does.
-    The sum of the two, each degree-normalised, is partitioned by k-means on its
-    row-normalised leading eigenvectors.
+    The graph, or the sum of the two, each degree-normalised, is partitioned by
+    k-means on the row-normalised leading eigenvectors of its normalised
+    Laplacian.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
     Attributes
     ----------
     affinity_matrix_ : csr_array of shape (n_samples, n_samples)
-        The graph, the sum of degree-normalised ones.
+        The graph; of both, the sum of the degree-normalised ones.
     labels_ : ndarray of shape (n_samples,)
         Cluster of each sample.
     n_features_in_ : int
@@ -119,7 +120,9 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
             graphs.append(self_tuning_affinity(X, self.n_neighbors))
         if self.n_nonzero_coefs is not None:
             graphs.append(representation_affinity(X, self.n_nonzero_coefs))
-        self.affinity_matrix_ = sum(degree_normalize(graph) for graph in graphs)
+        if len(graphs) > 1:  # so that each weighs the same
+            graphs = [degree_normalize(graph) for graph in graphs]
+        self.affinity_matrix_ = sum(graphs[1:], start=graphs[0])
         self.labels_ = spectral_labels(
             self.affinity_matrix_,
             self.n_clusters,
