@@ -38,7 +38,7 @@ def write(name, figures):
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(report, indent=2) + "\n")
     partial.replace(path)
-    print(json.dumps(figures, indent=2))
+    print(json.dumps(figures, indent=2), flush=True)
 
 
 class PeakMemory:

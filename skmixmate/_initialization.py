@@ -9,14 +9,24 @@ from sklearn.base import clone
 from sklearn.cluster import KMeans
 
 from .cluster import SparseSubspaceClustering, SpectralGraphClustering
+from .image._features import graph_features
 
-# Names and what they stand for: ``factory(n_clusters)`` gives a clusterer.
+
+def _auto(n_clusters, image_shape):
+    # On scattering features the two graphs together do better than either; on
+    # plain ones, the neighbours alone. See benchmarks/NOTES.rst.
+    n_nonzero_coefs = None if image_shape is None else 5
+    return SpectralGraphClustering(n_clusters, n_nonzero_coefs=n_nonzero_coefs)
+
+
+# Names and what they stand for: ``factory(n_clusters, image_shape)`` gives a
+# clusterer, which for images will see their scattering features.
 INITIALIZERS = {
-    "spectral": SpectralGraphClustering,
-    "ssc": SparseSubspaceClustering,
-    "kmeans": lambda n_clusters: KMeans(n_clusters, n_init=10),
+    "auto": _auto,
+    "spectral": lambda n_clusters, image_shape: SpectralGraphClustering(n_clusters),
+    "ssc": lambda n_clusters, image_shape: SparseSubspaceClustering(n_clusters),
+    "kmeans": lambda n_clusters, image_shape: KMeans(n_clusters, n_init=10),
 }
-INITIALIZERS["auto"] = INITIALIZERS["spectral"]
 
 
 def draw_subsample(X, n_missing, init_size, n_wanted, random_state):
@@ -37,17 +47,19 @@ def draw_subsample(X, n_missing, init_size, n_wanted, random_state):
 
     Returns
     -------
+    drawn : ndarray of shape (n_drawn,)
+        Which rows these are.
     sample : ndarray of shape (n_drawn, n_features)
-        Without missing entries.
+        The rows, without missing entries.
     """
     candidates = np.flatnonzero(n_missing == 0)
     if len(candidates) < min(init_size, n_wanted):
         candidates = np.flatnonzero(n_missing < X.shape[1])
     drawn = random_state.permutation(candidates)[:init_size]
     sample = X[drawn]  # a copy
-    return fill_with_means(
-        sample if isinstance(sample, np.ndarray) else sample.numpy(force=True)
-    )
+    if not isinstance(sample, np.ndarray):
+        sample = sample.numpy(force=True)
+    return drawn, fill_with_means(sample)
 
 
 def fill_with_means(sample):
@@ -70,7 +82,7 @@ def fill_with_means(sample):
     return sample
 
 
-def cluster_subsample(sample, init, n_clusters, random_state):
+def cluster_subsample(sample, init, n_clusters, random_state, image_shape=None):
     """Cluster the subsample.
 
     Parameters
@@ -81,6 +93,9 @@ def cluster_subsample(sample, init, n_clusters, random_state):
         which is cloned; those of its random states that are None are set.
     n_clusters : int
     random_state : RandomState
+    image_shape : tuple of int, default=None
+        Of the images that the rows are; clusterers that go by a name then see
+        their scattering features.
 
     Returns
     -------
@@ -97,7 +112,12 @@ def cluster_subsample(sample, init, n_clusters, random_state):
     if isinstance(init, str) and init == "random":
         return random_state.permutation(len(sample)) % n_clusters
     is_named = isinstance(init, str)
-    clusterer = INITIALIZERS[init](n_clusters) if is_named else clone(init)
+    if is_named:
+        clusterer = INITIALIZERS[init](n_clusters, image_shape)
+        if image_shape is not None:
+            sample = graph_features(sample, image_shape)
+    else:
+        clusterer = clone(init)
     _seed(clusterer, random_state)
     labels = np.asarray(clusterer.fit_predict(sample))
     found = np.unique(labels[labels >= 0])
@@ -122,7 +142,7 @@ def _seed(clusterer, random_state):
 
 
 def dictionaries_from_labels(
-    sample, labels, n_clusters, n_atoms, fit_intercept, random_state
+    sample, labels, n_clusters, n_atoms, fit_intercept, random_state, center=False
 ):
     """Make the atoms of each cluster of some of its samples.
 
@@ -136,6 +156,8 @@ def dictionaries_from_labels(
     fit_intercept : bool
         Whether the atoms are deviations from the mean of the cluster.
     random_state : RandomState
+    center : bool, default=False
+        Whether the mean of its own entries is taken off each atom.
 
     Returns
     -------
@@ -151,41 +173,42 @@ def dictionaries_from_labels(
         group if len(group) else sample[random_state.randint(len(sample), size=1)]
         for group in groups
     ]
-    return _stack(groups, n_atoms, fit_intercept, random_state)
+    return _stack(groups, n_atoms, fit_intercept, random_state, center)
 
 
-def dictionaries_from_array(init, fit_intercept, random_state):
+def dictionaries_from_array(init, fit_intercept, random_state, center=False):
     """Make the atoms of each cluster of the rows given for it.
 
     Parameters
     ----------
     init : ndarray of shape (n_clusters, n_atoms, n_features)
-    fit_intercept : bool
+    fit_intercept, random_state, center
         As in :func:`dictionaries_from_labels`.
-    random_state : RandomState
 
     Returns
     -------
     dictionaries : ndarray of shape (n_clusters, n_atoms, n_features)
     intercepts : ndarray of shape (n_clusters, n_features)
     """
-    return _stack(list(init), init.shape[1], fit_intercept, random_state)
+    return _stack(list(init), init.shape[1], fit_intercept, random_state, center)
 
 
-def _stack(groups, n_atoms, fit_intercept, random_state):
+def _stack(groups, n_atoms, fit_intercept, random_state, center):
     intercepts = np.stack(
         [group.mean(axis=0) * bool(fit_intercept) for group in groups]
     )
     dictionaries = np.stack(
         [
-            _atoms(group - intercept, n_atoms, random_state)
+            _atoms(group - intercept, n_atoms, random_state, center)
             for group, intercept in zip(groups, intercepts, strict=True)
         ]
     )
     return dictionaries, intercepts
 
 
-def _atoms(deviations, n_atoms, random_state):
+def _atoms(deviations, n_atoms, random_state, center):
+    if center:
+        deviations = deviations - deviations.mean(axis=1, keepdims=True)
     n_members, n_features = deviations.shape
     atoms = deviations[random_state.permutation(n_members)[:n_atoms]]
     n_left = n_atoms - len(atoms)

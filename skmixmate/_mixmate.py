@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import sys
 import warnings
 from numbers import Integral, Real
@@ -26,12 +27,20 @@ from ._rows import (
     validate_rows,
 )
 from ._training import ExpectationMaximization, logger, train
+from .image._features import ScatteringFeatures
 from .model.mixture import Mixture, loss, posterior
 from .model.priors import Laplace
 
 # Root-mean-square norm of a row for which the default alpha was chosen: that of
 # MNIST with pixels in [0, 1], the paper's data.
 _REFERENCE_NORM = 9.2
+
+# Default alpha: the paper's, and what was found best on scattering coefficients.
+_ALPHAS = {"pixels": 0.75, "scattering": 0.05}
+
+# Principal components of scattering coefficients that are modelled, and how many
+# images, at most, they are found with.
+_N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
 
 # Codes worked on at a time in prediction, as a number of entries.
 _BLOCK_ENTRIES = 2**19
@@ -61,9 +70,11 @@ class MixMateClustering(
     n_atoms : int, default=50
         Atoms in each dictionary, D in the paper. With 0 atoms and an intercept
         the model is k-means.
-    alpha : float, default=0.75
+    alpha : float or "auto", default="auto"
         Rate of the Laplace prior on the codes, lambda in the paper: the larger,
-        the sparser. In the units of the scaled data, see `scale`.
+        the sparser. In the units of the scaled data, see `scale`. "auto" is the
+        paper's 0.75, and 0.05 on scattering coefficients, which lie much closer
+        to the subspaces of their clusters.
     n_layers : int, default=15
         Iterations of FISTA that are unrolled, L in the paper.
     step_size : float or "auto", default="auto"
@@ -76,12 +87,15 @@ class MixMateClustering(
         mean of the posterior after every epoch, or as given.
     fit_intercept : bool or "auto", default="auto"
         Whether each cluster has an offset, so that it is an affine subspace
-        instead of a linear one. "auto" is True.
+        instead of a linear one. "auto" is True, but for the pixels of images:
+        there 0 means that nothing is there, and an offset does harm.
     init : {"auto", "spectral", "ssc", "kmeans", "random"}, clusterer or \
             array-like of shape (n_clusters, n_atoms, n_features), default="auto"
         Where the first dictionaries come from.
 
-        - "spectral", also "auto": :class:`SpectralGraphClustering`;
+        - "auto": :class:`SpectralGraphClustering` with its default graph; for
+          images, with that of self-representation as well;
+        - "spectral": :class:`SpectralGraphClustering`;
         - "ssc": :class:`SparseSubspaceClustering`;
         - "kmeans": :class:`sklearn.cluster.KMeans`;
         - "random": a random partition;
@@ -92,8 +106,20 @@ class MixMateClustering(
           atoms are deviations from it.
 
         All but the array cluster a subsample and make the atoms of its rows.
+        With `image_shape` the clusterings that go by a name see scattering
+        features of the images.
     init_size : int, default=5000
-        Size of the subsample, at most n_samples.
+        Size of the subsample, at most n_samples. Rows with missing entries are
+        drawn only if too few are complete, and filled with means.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, n_channels) if the rows of X are
+        images, pixel by pixel and channels last.
+    representation : {"pixels", "scattering"}, default="pixels"
+        What images are modelled in: their pixels, or the 300 principal
+        components of their scattering coefficients, which does much better on
+        handwriting. Dictionaries and intercepts are then in these components,
+        and reconstructions are brought back to pixels by a linear decoder. NaN
+        is refused.
     scale : float or "auto", default="auto"
         X is multiplied by this number. "auto" takes the root-mean-square norm
         of a row (with `fit_intercept`, of its deviation from the mean) to 9.2,
@@ -131,7 +157,8 @@ class MixMateClustering(
         The atoms of each cluster, of norm 1.
     intercepts_ : ndarray of shape (n_clusters, n_features)
         Offsets of the clusters, in the units of X; zeros without
-        `fit_intercept`.
+        `fit_intercept`. As `dictionaries_`, in components where
+        `representation` is "scattering".
     weights_ : ndarray of shape (n_clusters,)
         Prior probabilities of the clusters.
     labels_ : ndarray of shape (n_samples,)
@@ -145,7 +172,10 @@ class MixMateClustering(
     converged_ : bool
         Whether the loss stopped falling before `max_iter`.
     scale_ : float
-        What X is multiplied by.
+        What X, or its representation, is multiplied by.
+    representation_ : ScatteringFeatures or None
+        What takes images to the components that are modelled, by `transform`,
+        and back by `inverse_transform`; None for pixels and plain features.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -191,7 +221,7 @@ class MixMateClustering(
     _parameter_constraints = {  # noqa: RUF012
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "n_atoms": [Interval(Integral, 0, None, closed="left")],
-        "alpha": [Interval(Real, 0, None, closed="left")],
+        "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "step_size": [
             StrOptions({"auto"}),
@@ -205,6 +235,8 @@ class MixMateClustering(
             "array-like",
         ],
         "init_size": [Interval(Integral, 1, None, closed="left")],
+        "image_shape": ["array-like", None],
+        "representation": [StrOptions({"pixels", "scattering"})],
         "scale": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -222,13 +254,15 @@ class MixMateClustering(
         n_clusters=8,
         *,
         n_atoms=50,
-        alpha=0.75,
+        alpha="auto",
         n_layers=15,
         step_size="auto",
         weights="uniform",
         fit_intercept="auto",
         init="auto",
         init_size=5000,
+        image_shape=None,
+        representation="pixels",
         scale="auto",
         max_iter=50,
         batch_size=256,
@@ -249,6 +283,8 @@ class MixMateClustering(
         self.fit_intercept = fit_intercept
         self.init = init
         self.init_size = init_size
+        self.image_shape = image_shape
+        self.representation = representation
         self.scale = scale
         self.max_iter = max_iter
         self.batch_size = batch_size
@@ -295,15 +331,21 @@ class MixMateClustering(
         ConvergenceWarning
             If `max_iter` epochs were not enough.
         UserWarning
-            If all codes are empty or nearly full, or a cluster has lost all its
-            samples; if the fit was interrupted, after which the parameters of
-            the last whole epoch stand.
+            If all codes are empty; if with an `alpha` of one's own they are nearly
+            full; if a cluster has lost all its samples; if the fit was interrupted,
+            after which the parameters of the last whole epoch stand.
         """
         X = validate_rows(self, X, reset=True)
         self._check_settings(X)
         device = resolve_device(self.device, X)
         random_state = private_random_state(self.random_state)
         n_missing = missing_counts(Rows(X, device=device))
+        if self.representation == "scattering" and n_missing.any():
+            raise ValueError(
+                "Input X contains NaN, which representation='scattering' does not "
+                "take. Fill missing pixels first, with representation='pixels' and "
+                "reconstruct, or sklearn.impute.SimpleImputer."
+            )
         members = np.flatnonzero(n_missing < X.shape[1])
         if len(members) < self.n_clusters:
             raise ValueError(
@@ -313,16 +355,16 @@ class MixMateClustering(
 
         task = self._init_callback_context(max_subtasks=2)
         task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        self._initialize(X, n_missing, device, random_state, task)
+        features = self._initialize(X, n_missing, device, random_state, task)
         with _printing(self.verbose):
-            history = self._train(X, y, members, device, random_state, task)
+            history = self._train(features, X, y, members, device, random_state, task)
         self.n_iter_ = len(history.losses)
         self.loss_curve_ = history.losses
         self.converged_ = history.converged
         # A last E-step, through the public attributes, so that labels_ agrees
         # with predict(X) to the last bit.
         self.labels_, losses, fullness = self._evaluate(
-            X,
+            features,
             lambda batch: batch.labels,
             lambda batch: loss(batch.energies),
             lambda batch: batch.fullness,
@@ -503,7 +545,8 @@ class MixMateClustering(
         used = np.any(codes.reshape(-1, n_clusters, n_atoms), axis=2)
         shares = np.where(used.any(axis=1, keepdims=True), used, self.weights_)
         intercepts = self.intercepts_.astype(codes.dtype)
-        return _like(X, codes @ atoms + shares.astype(codes.dtype) @ intercepts)
+        features = codes @ atoms + shares.astype(codes.dtype) @ intercepts
+        return _like(X, self._in_pixels(features))
 
     def reconstruct(self, X):
         """Every entry of each sample as its cluster explains it.
@@ -518,7 +561,10 @@ class MixMateClustering(
         X_reconstructed : ndarray or tensor of shape (n_samples, n_features)
             In the units of X; observed entries are replaced as well.
         """
-        return self._answer(X, lambda batch: batch.reconstructions)
+        check_is_fitted(self)
+        features = self._represent(validate_rows(self, X, reset=False))
+        (answer,) = self._evaluate(features, lambda batch: batch.reconstructions)
+        return _like(X, self._in_pixels(answer))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns that :meth:`transform` gives.
@@ -555,11 +601,12 @@ class MixMateClustering(
             raise ValueError(
                 f"init_size={self.init_size} should be >= n_clusters={self.n_clusters}."
             )
+        self._check_image_shape(X)
         shape = (self.n_clusters, self.n_atoms, X.shape[1])
-        if self._continues() and self.dictionaries_.shape != shape:
+        if self._continues() and self._fitted_shape() != shape:
             raise ValueError(
                 f"warm_start=True goes on from dictionaries of shape "
-                f"{self.dictionaries_.shape}, but (n_clusters, n_atoms, n_features) "
+                f"{self._fitted_shape()}, but (n_clusters, n_atoms, n_features) "
                 f"is {shape} now; set warm_start=False to start anew."
             )
         if self._init_is_array():
@@ -571,6 +618,22 @@ class MixMateClustering(
                 )
         if not isinstance(self.weights, str):
             self._check_weights()
+
+    def _check_image_shape(self, X):
+        if self.image_shape is None:
+            if self.representation == "scattering":
+                raise ValueError(
+                    "representation='scattering' is for images; image_shape=None "
+                    "should be their (height, width)."
+                )
+            return
+        shape = tuple(self.image_shape)
+        if len(shape) not in (2, 3) or math.prod(shape) != X.shape[1]:
+            raise ValueError(
+                f"image_shape={self.image_shape!r} should be (height, width) or "
+                "(height, width, n_channels) and multiply to n_features="
+                f"{X.shape[1]}."
+            )
 
     def _check_weights(self):
         weights = check_array(self.weights, ensure_2d=False, input_name="weights")
@@ -585,23 +648,39 @@ class MixMateClustering(
                 f"sum to {weights.sum():.6g} and the smallest is {weights.min():.6g}."
             )
 
+    def _alpha(self):
+        if self.alpha == "auto":
+            return _ALPHAS[self.representation]
+        return float(self.alpha)
+
     def _continues(self):
         return self.warm_start and hasattr(self, "dictionaries_")
 
+    def _fitted_shape(self):
+        """(n_clusters, n_atoms, n_features), the features being those of X."""
+        if self.representation_ is None:
+            return self.dictionaries_.shape
+        return (*self.dictionaries_.shape[:2], self.representation_.decoder_.shape[1])
+
     def _fits_intercept(self):
-        return self.fit_intercept == "auto" or bool(self.fit_intercept)
+        if isinstance(self.fit_intercept, str):
+            return self.image_shape is None or self.representation == "scattering"
+        return bool(self.fit_intercept)
 
     def _init_is_array(self):
         return not isinstance(self.init, str) and not hasattr(self.init, "fit_predict")
 
     def _initialize(self, X, n_missing, device, random_state, task):
-        """Set the parameters that training starts from."""
+        """Set the parameters that training starts from; return what it is on."""
         subtask = task.subcontext("initialization")
         subtask.call_on_fit_task_begin(estimator=self)
         if not self._continues():
-            self.scale_ = self._find_scale(X, device)
+            self.representation_ = self._find_representation(X, device, random_state)
+        features = self._represent(X)
+        if not self._continues():
+            self.scale_ = self._find_scale(features, device)
             dictionaries, intercepts = self._first_dictionaries(
-                X, n_missing, random_state
+                X, features, n_missing, random_state
             )
             dtype = _numpy(X[:0]).dtype
             self.dictionaries_ = dictionaries.astype(dtype)
@@ -610,6 +689,26 @@ class MixMateClustering(
         if not isinstance(self.weights, str):
             self.weights_ = np.array(self.weights, dtype=self.dictionaries_.dtype)
         subtask.call_on_fit_task_end(estimator=self)
+        return features
+
+    def _find_representation(self, X, device, random_state):
+        if self.representation == "pixels":
+            return None
+        representation = ScatteringFeatures(
+            self.image_shape, _N_COMPONENTS, _REPRESENTATION_SIZE, device, random_state
+        )
+        return representation.fit(_numpy(X))
+
+    def _represent(self, X):
+        """Images as they are modelled; anything else as it is."""
+        if self.representation_ is None:
+            return X
+        return self.representation_.transform(_numpy(X))
+
+    def _in_pixels(self, features):
+        if self.representation_ is None:
+            return features
+        return self.representation_.inverse_transform(features)
 
     def _find_scale(self, X, device):
         if self.scale != "auto":
@@ -620,14 +719,19 @@ class MixMateClustering(
         norm = root_mean_square_norm(rows)
         return _REFERENCE_NORM / norm if norm > 0 else 1.0
 
-    def _first_dictionaries(self, X, n_missing, random_state):
-        fit_intercept = self._fits_intercept()
+    def _first_dictionaries(self, X, features, n_missing, random_state):
+        how = {
+            "fit_intercept": self._fits_intercept(),
+            "random_state": random_state,
+            # A picture's mean brightness is no direction of its own.
+            "center": self.image_shape is not None and not self._fits_intercept(),
+        }
         if self._init_is_array():
-            init = check_array(self.init, allow_nd=True, dtype=[np.float64, np.float32])
-            return initialization.dictionaries_from_array(
-                init, fit_intercept, random_state
-            )
-        sample = initialization.draw_subsample(
+            init = check_array(self.init, allow_nd=True, dtype=_numpy(X[:0]).dtype)
+            init = self._represent(init.reshape(-1, X.shape[1]))
+            init = init.reshape(self.n_clusters, self.n_atoms, -1)
+            return initialization.dictionaries_from_array(init, **how)
+        drawn, sample = initialization.draw_subsample(
             X,
             n_missing,
             self.init_size,
@@ -635,15 +739,19 @@ class MixMateClustering(
             random_state,
         )
         labels = initialization.cluster_subsample(
-            sample, self.init, self.n_clusters, random_state
+            sample, self.init, self.n_clusters, random_state, self.image_shape
         )
+        if self.representation_ is not None:
+            sample = features[drawn]
         return initialization.dictionaries_from_labels(
-            sample, labels, self.n_clusters, self.n_atoms, fit_intercept, random_state
+            sample, labels, self.n_clusters, self.n_atoms, **how
         )
 
-    def _train(self, X, y, members, device, random_state, task):
+    def _train(self, features, X, y, members, device, random_state, task):
         """Train from the parameters as they stand, and set them."""
-        mixture, rows = self._model(X, device, with_intercepts=self._fits_intercept())
+        mixture, rows = self._model(
+            features, device, with_intercepts=self._fits_intercept()
+        )
         em = ExpectationMaximization(
             mixture,
             rows,
@@ -684,7 +792,7 @@ class MixMateClustering(
             dictionaries=torch.tensor(self.dictionaries_, **like),
             intercepts=intercepts,
             weights=torch.tensor(self.weights_, **like),
-            prior=Laplace(self.alpha),
+            prior=Laplace(self._alpha()),
             n_layers=self.n_layers,
             step_size=None if self.step_size == "auto" else float(self.step_size),
         )
@@ -716,7 +824,8 @@ class MixMateClustering(
 
     def _answer(self, X, summary):
         check_is_fitted(self)
-        return _like(X, *self._evaluate(validate_rows(self, X, reset=False), summary))
+        features = self._represent(validate_rows(self, X, reset=False))
+        return _like(X, *self._evaluate(features, summary))
 
     def _warn_about(self, history, labels, fullness):
         """Warn of what a user should know of a fit that is done."""
@@ -736,15 +845,15 @@ class MixMateClustering(
             )
         if self.n_atoms > 0 and fullness == 0:
             warnings.warn(
-                f"Every code is empty: alpha={self.alpha} is too large for the data "
+                f"Every code is empty: alpha={self._alpha()} is too large for the data "
                 f"(scale_={self.scale_:.3g}).",
                 UserWarning,
                 stacklevel=3,
             )
-        elif self.n_atoms > 0 and fullness > _NEARLY_FULL:
+        elif self.alpha != "auto" and self.n_atoms > 0 and fullness > _NEARLY_FULL:
             warnings.warn(
                 f"The codes are nearly full ({fullness:.0%} of their entries are not "
-                f"zero): alpha={self.alpha} is too small for the data "
+                f"zero): alpha={self._alpha()} is too small for the data "
                 f"(scale_={self.scale_:.3g}).",
                 UserWarning,
                 stacklevel=3,

@@ -31,19 +31,21 @@ def test_subsample_takes_complete_rows_where_there_are_enough(as_tensor):
     X[::2, 0] = np.nan
     n_missing = np.isnan(X).sum(axis=1)
     data = torch.from_numpy(X) if as_tensor else X
-    sample = draw_subsample(data, n_missing, 20, 10, random_state())
+    drawn, sample = draw_subsample(data, n_missing, 20, 10, random_state())
     assert sample.shape == (20, 6)
     complete = {tuple(row) for row in X[1::2]}
     assert {tuple(row) for row in sample} <= complete
     assert len({tuple(row) for row in sample}) == 20
+    np.testing.assert_array_equal(sample, X[drawn])
 
 
 def test_subsample_fills_rows_where_complete_ones_are_too_few():
     X, _ = blobs()
     X[3:, 0] = np.nan
     X[5] = np.nan
-    sample = draw_subsample(X, np.isnan(X).sum(axis=1), 1000, 10, random_state())
-    assert sample.shape == (89, 6)  # all but the row with nothing observed
+    drawn, sample = draw_subsample(X, np.isnan(X).sum(axis=1), 1000, 10, random_state())
+    assert sample.shape == (89, 6)
+    assert 5 not in drawn  # nothing is observed of it
     assert np.isfinite(sample).all()
     assert np.isnan(X[3:, 0]).all()  # X itself is left alone
 
@@ -121,6 +123,34 @@ def test_cluster_without_samples_or_without_spread_has_random_atoms():
     )
     np.testing.assert_allclose(np.linalg.norm(dictionaries, axis=2), 1)
     np.testing.assert_allclose(intercepts, 1)
+
+
+def test_atoms_of_images_are_samples_less_their_own_mean():
+    X, y = blobs()
+    dictionaries, intercepts = dictionaries_from_labels(
+        X, y, 3, 7, False, random_state(), center=True
+    )
+    np.testing.assert_allclose(dictionaries.mean(axis=2), 0, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(dictionaries, axis=2), 1)
+    assert not intercepts.any()
+
+
+@pytest.mark.parametrize("init", ["auto", "spectral", "ssc", "kmeans"])
+def test_named_starts_of_images_see_scattering_features(init, monkeypatch):
+    seen = []
+
+    def features(images, image_shape):
+        seen.append((images, image_shape))
+        return blobs()[0]
+
+    monkeypatch.setattr("skmixmate._initialization.graph_features", features)
+    images, y = np.zeros((90, 64)), blobs()[1]
+    labels = cluster_subsample(images, init, 3, random_state(), image_shape=(8, 8))
+    assert seen == [(images, (8, 8))]
+    if init != "ssc":
+        assert len(set(zip(labels, y, strict=True))) == 3
+    cluster_subsample(images, KMeans(1), 1, random_state(), image_shape=(8, 8))
+    assert len(seen) == 1
 
 
 def test_array_is_made_into_atoms():

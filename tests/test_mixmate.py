@@ -427,6 +427,79 @@ def test_warm_start_goes_on():
     np.testing.assert_array_equal(cold.dictionaries_, small().fit(X).dictionaries_)
 
 
+# --- images --------------------------------------------------------------------------
+
+
+def fit_digits(**params):
+    X, y = load_digits(return_X_y=True)
+    mixmate = small(n_clusters=10, image_shape=(8, 8), **params).fit(X)
+    return X, y, mixmate
+
+
+def test_images_on_pixels():
+    X, y, mixmate = fit_digits(n_atoms=20)
+    assert nmi(y, mixmate.labels_) > 0.8
+    assert not mixmate.intercepts_.any()
+    assert mixmate.representation_ is None
+    assert mixmate.reconstruct(X).shape == X.shape
+
+
+def test_images_on_scattering_coefficients():
+    X, y, mixmate = fit_digits(n_atoms=20, representation="scattering")
+    assert nmi(y, mixmate.labels_) > 0.85
+    np.testing.assert_array_equal(mixmate.predict(X), mixmate.labels_)
+    n_components = mixmate.representation_.components_.shape[0]
+    assert mixmate.dictionaries_.shape == (10, 20, n_components)
+    assert mixmate.intercepts_.any()
+    reconstructed = mixmate.reconstruct(X)
+    error = np.std(reconstructed - X) / np.std(X - X.mean(axis=0))
+    assert error < 0.5
+    codes = mixmate.transform(X)
+    np.testing.assert_allclose(mixmate.inverse_transform(codes), reconstructed)
+    copied = pickle.loads(pickle.dumps(mixmate))
+    np.testing.assert_array_equal(copied.predict(X), mixmate.labels_)
+
+
+def test_images_on_scattering_coefficients_as_tensors():
+    X = torch.from_numpy(load_digits().data[:200]).float()
+    mixmate = small(image_shape=(8, 8), representation="scattering")
+    labels = mixmate.fit_predict(X)
+    assert torch.equal(labels, mixmate.predict(X))
+    assert mixmate.reconstruct(X).dtype == torch.float32
+
+
+@pytest.mark.parametrize("representation", ["pixels", "scattering"])
+def test_warm_start_and_array_start_on_images(representation):
+    X = load_digits().data[:200]
+    params = {"image_shape": (8, 8), "representation": representation}
+    mixmate = small(init=X[:18].reshape(3, 6, 64), warm_start=True, **params).fit(X)
+    before = mixmate.loss_
+    assert mixmate.fit(X).loss_ < before
+    with pytest.raises(ValueError, match=r"\(3, 6, 64\).*\(3, 6, 16\)"):
+        mixmate.set_params(image_shape=(4, 4)).fit(data())
+
+
+def test_missing_pixels_on_scattering_coefficients():
+    X = load_digits().data[:200]
+    X[0, 0] = np.nan
+    mixmate = small(image_shape=(8, 8), representation="scattering")
+    with pytest.raises(ValueError, match=r"(?s)NaN.*'scattering'.*Fill missing pixels"):
+        mixmate.fit(X)
+    mixmate.fit(X[1:])
+    with pytest.raises(ValueError, match=r"NaN"):
+        mixmate.predict(X)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])  # of the images that miss pixels
+def test_missing_pixels_at_the_start(share):
+    X, y = load_digits(return_X_y=True)
+    rng = np.random.default_rng(0)
+    incomplete = rng.uniform(size=(len(X), 1)) < share
+    X[incomplete & (rng.uniform(size=X.shape) < 0.1)] = np.nan
+    mixmate = small(n_clusters=10, n_atoms=20, image_shape=(8, 8)).fit(X)
+    assert nmi(y, mixmate.labels_) > 0.75
+
+
 # --- Pipelines, searches, callbacks --------------------------------------------------
 
 
@@ -504,6 +577,11 @@ def test_verbose_prints_where_no_handler_is(monkeypatch, capsys):
         ({"init": "best"}, r"'init'.*Got 'best'"),
         ({"init": np.zeros((3, 6, 15))}, r"init has shape \(3, 6, 15\).*\(3, 6, 16\)"),
         ({"init": np.full((3, 6, 16), np.inf)}, r"Input init contains infinity"),
+        ({"image_shape": (4, 5)}, r"image_shape=\(4, 5\) should.*n_features=16"),
+        ({"image_shape": (16,)}, r"image_shape=\(16,\) should be \(height, width\)"),
+        ({"image_shape": 16}, r"'image_shape'.*Got 16"),
+        ({"representation": "waves"}, r"'representation'.*Got 'waves'"),
+        ({"representation": "scattering"}, r"image_shape=None should be their"),
         ({"init_size": 0}, r"'init_size'.*Got 0"),
         ({"init_size": 2}, r"init_size=2 should be >= n_clusters=3"),
         ({"scale": 0}, r"'scale'.*Got 0"),

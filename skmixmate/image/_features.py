@@ -1,0 +1,179 @@
+"""Representations of images: to start a clustering from, and to train on."""
+
+import math
+
+import numpy as np
+from scipy.linalg import eigh
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from ._scattering import ScatteringTransform
+
+# Images read at a time when all of their coefficients are not needed at once.
+_BLOCK = 2048
+
+
+def default_scale(image_shape):
+    """Scale J of scattering that leaves about three places along each side.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        (height, width) or (height, width, n_channels), 4 pixels or more.
+
+    Returns
+    -------
+    J : int
+        At least 1; 3 for 28 pixels, 2 for 16, 1 for 8.
+
+    Examples
+    --------
+    >>> from skmixmate.image._features import default_scale
+    >>> default_scale((28, 28)), default_scale((16, 16)), default_scale((8, 8))
+    (3, 2, 1)
+    """
+    return max(1, int(math.log2(min(image_shape[:2]) / 3)))
+
+
+def principal_axes(X, n_components):
+    """Directions of largest second moment about the origin.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    n_components : int
+        At most n_features are given.
+
+    Returns
+    -------
+    axes : ndarray of shape (n_features, n_components)
+        Orthonormal columns.
+    """
+    n_features = X.shape[1]
+    first = max(0, n_features - n_components)
+    return eigh(X.T @ X, subset_by_index=[first, n_features - 1])[1]
+
+
+def graph_features(images, image_shape, n_components=500):
+    """Features in whose graph images of a kind are neighbours.
+
+    Of each path of scattering, and each image, only where it is large counts:
+    it is divided by its own largest magnitude. Then principal axes, without
+    centring.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_samples, n_pixels)
+        Finite.
+    image_shape : tuple of int
+    n_components : int, default=500
+
+    Returns
+    -------
+    features : ndarray of shape (n_samples, n_components)
+        Of fewer columns where scattering has no more.
+
+    References
+    ----------
+    The code published with the paper starts its clustering from such features.
+    """
+    scattering = ScatteringTransform(image_shape, J=default_scale(image_shape))
+    features = scattering.fit_transform(images)
+    n_paths = scattering.output_shape_[0]
+    by_path = features.reshape(len(features), n_paths, -1)  # a view
+    largest = np.abs(by_path).max(axis=2, keepdims=True)
+    by_path /= np.where(largest > 0, largest, 1)
+    return features @ principal_axes(features, n_components)
+
+
+class ScatteringFeatures(TransformerMixin, BaseEstimator):
+    """Scattering coefficients along their principal axes, and a way back.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        (height, width) or (height, width, n_channels).
+    n_components : int
+        Number of axes.
+    max_samples : int
+        Images, drawn at random, that the axes and the way back are found with.
+    device : str or torch.device
+        Where the coefficients are computed.
+    random_state : int or RandomState
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape (n_coefficients,)
+        Mean of the coefficients.
+    components_ : ndarray of shape (n_components, n_coefficients)
+        Principal axes of the coefficients.
+    decoder_ : ndarray of shape (n_components + 1, n_pixels)
+        The pixels that features stand for, by least squares; the last row is
+        the image of features 0.
+    """
+
+    def __init__(self, image_shape, n_components, max_samples, device, random_state):
+        self.image_shape = image_shape
+        self.n_components = n_components
+        self.max_samples = max_samples
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Find the axes of the coefficients, and the pixels behind them.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_pixels)
+            float32 or float64, finite.
+        y : Ignored
+
+        Returns
+        -------
+        self : object
+        """
+        drawn = self.random_state.permutation(len(X))[: self.max_samples]
+        images = X[np.sort(drawn)]
+        self.scattering_ = ScatteringTransform(
+            self.image_shape, J=default_scale(self.image_shape), device=self.device
+        ).fit(images)
+        coefficients = self.scattering_.transform(images)
+        self.mean_ = coefficients.mean(axis=0)
+        coefficients -= self.mean_
+        self.components_ = principal_axes(coefficients, self.n_components).T
+        features = coefficients @ self.components_.T
+        with_one = np.column_stack([features, np.ones(len(features), features.dtype)])
+        self.decoder_ = np.linalg.lstsq(with_one, images, rcond=None)[0]
+        return self
+
+    def transform(self, X):
+        """Features of images.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_pixels)
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_components)
+            In the units of X.
+        """
+        features = np.empty((len(X), len(self.components_)), dtype=X.dtype)
+        for start in range(0, len(X), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            coefficients = self.scattering_.transform(X[block])
+            coefficients -= self.mean_
+            np.matmul(coefficients, self.components_.T, out=features[block])
+        return features
+
+    def inverse_transform(self, X):
+        """Images that features stand for.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_components)
+
+        Returns
+        -------
+        images : ndarray of shape (n_samples, n_pixels)
+        """
+        return X @ self.decoder_[:-1] + self.decoder_[-1]

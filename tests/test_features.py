@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from skmixmate.image import ScatteringTransform
+from skmixmate.image._features import (
+    ScatteringFeatures,
+    default_scale,
+    graph_features,
+    principal_axes,
+)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_digits().data[:300]
+
+
+def fit_features(X, n_components=20, max_samples=1000):
+    random_state = np.random.RandomState(0)
+    features = ScatteringFeatures(
+        (8, 8), n_components, max_samples, "cpu", random_state
+    )
+    return features.fit(X)
+
+
+def test_principal_axes_span_a_low_rank():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 3)) @ rng.normal(size=(3, 8)) + 0
+    axes = principal_axes(X, 3)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(X @ axes @ axes.T, X)
+    assert principal_axes(X, 500).shape == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "J"),
+    [((28, 28), 3), ((16, 16), 2), ((8, 8), 1), ((2, 9), 1), ((64, 96, 3), 4)],
+)
+def test_default_scale(image_shape, J):
+    assert default_scale(image_shape) == J
+
+
+def test_brightness_does_not_change_graph_features(digits):
+    features = graph_features(digits, (8, 8))
+    factors = np.linspace(0.5, 2, 300)[:, None]
+    np.testing.assert_allclose(
+        np.abs(graph_features(digits * factors, (8, 8))), np.abs(features), atol=1e-6
+    )
+
+
+def test_features_are_principal_components_of_coefficients(digits):
+    features = fit_features(digits, n_components=20)
+    coefficients = ScatteringTransform((8, 8), J=1).fit_transform(digits)
+    deviations = coefficients - coefficients.mean(axis=0)
+    values = np.linalg.svd(deviations, compute_uv=False)[:20]
+    transformed = features.transform(digits)
+    sizes = np.sort(np.linalg.norm(transformed, axis=0))[::-1]
+    np.testing.assert_allclose(sizes, values, rtol=1e-6)
+
+
+def test_images_come_back_from_features(digits):
+    features = fit_features(digits, n_components=200)
+    back = features.inverse_transform(features.transform(digits))
+    error = np.linalg.norm(back - digits) / np.linalg.norm(digits - digits.mean(axis=0))
+    assert error < 0.2
+    few = fit_features(digits, n_components=5)
+    worse = few.inverse_transform(few.transform(digits))
+    assert np.linalg.norm(worse - digits) > np.linalg.norm(back - digits)
+
+
+def test_dtype_is_kept_and_part_of_the_images_is_enough(digits):
+    features = fit_features(digits.astype(np.float32), max_samples=100)
+    transformed = features.transform(digits.astype(np.float32))
+    assert transformed.shape == (300, 20)
+    assert transformed.dtype == np.float32
+    assert features.inverse_transform(transformed).dtype == np.float32
