@@ -1,6 +1,7 @@
 """The estimator: parameters, validation and the scikit-learn surface."""
 
 import contextlib
+import copy
 import logging
 import math
 import sys
@@ -9,6 +10,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
@@ -41,6 +43,9 @@ _ALPHAS = {"pixels": 0.75, "scattering": 0.05}
 # Principal components of scattering coefficients that are modelled, and how many
 # images, at most, they are found with.
 _N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
+
+# What a start is tried on, where there are several.
+_TRIAL_ROWS, _TRIAL_EPOCHS = 10_000, 5
 
 # Codes worked on at a time in prediction, as a number of entries.
 _BLOCK_ENTRIES = 2**19
@@ -111,6 +116,10 @@ class MixMateClustering(
     init_size : int, default=5000
         Size of the subsample, at most n_samples. Rows with missing entries are
         drawn only if too few are complete, and filled with means.
+    n_init : int, default=1
+        Starts that are tried, each from a subsample of its own. Each is trained
+        for five epochs on up to 10,000 rows, and the one with the lowest loss
+        goes on. An array as `init` is one start.
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, n_channels) if the rows of X are
         images, pixel by pixel and channels last.
@@ -143,6 +152,9 @@ class MixMateClustering(
     device : str or torch.device, default="auto"
         Where to compute. "auto" is the device of X if that is a tensor, else a
         CUDA device if there is one, else the CPU.
+    n_jobs : int or None, default=None
+        Starts that are tried at the same time, by joblib; None is 1 outside of a
+        :obj:`joblib.parallel_backend` context, -1 all processors.
     verbose : int, default=0
         If positive, one line an epoch goes to the logger "skmixmate"; where
         nobody handles its records they are printed.
@@ -235,6 +247,7 @@ class MixMateClustering(
             "array-like",
         ],
         "init_size": [Interval(Integral, 1, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
         "image_shape": ["array-like", None],
         "representation": [StrOptions({"pixels", "scattering"})],
         "scale": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
@@ -245,6 +258,7 @@ class MixMateClustering(
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
         "device": [str, torch.device],
+        "n_jobs": [Integral, None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
@@ -261,6 +275,7 @@ class MixMateClustering(
         fit_intercept="auto",
         init="auto",
         init_size=5000,
+        n_init=1,
         image_shape=None,
         representation="pixels",
         scale="auto",
@@ -271,6 +286,7 @@ class MixMateClustering(
         n_iter_no_change=5,
         warm_start=False,
         device="auto",
+        n_jobs=None,
         verbose=0,
         random_state=None,
     ):
@@ -283,6 +299,7 @@ class MixMateClustering(
         self.fit_intercept = fit_intercept
         self.init = init
         self.init_size = init_size
+        self.n_init = n_init
         self.image_shape = image_shape
         self.representation = representation
         self.scale = scale
@@ -293,6 +310,7 @@ class MixMateClustering(
         self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
         self.device = device
+        self.n_jobs = n_jobs
         self.verbose = verbose
         self.random_state = random_state
 
@@ -355,7 +373,7 @@ class MixMateClustering(
 
         task = self._init_callback_context(max_subtasks=2)
         task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        features = self._initialize(X, n_missing, device, random_state, task)
+        features = self._initialize(X, n_missing, members, device, random_state, task)
         with _printing(self.verbose):
             history = self._train(features, X, y, members, device, random_state, task)
         self.n_iter_ = len(history.losses)
@@ -670,26 +688,59 @@ class MixMateClustering(
     def _init_is_array(self):
         return not isinstance(self.init, str) and not hasattr(self.init, "fit_predict")
 
-    def _initialize(self, X, n_missing, device, random_state, task):
+    def _initialize(self, X, n_missing, members, device, random_state, task):
         """Set the parameters that training starts from; return what it is on."""
         subtask = task.subcontext("initialization")
         subtask.call_on_fit_task_begin(estimator=self)
-        if not self._continues():
-            self.representation_ = self._find_representation(X, device, random_state)
-        features = self._represent(X)
-        if not self._continues():
-            self.scale_ = self._find_scale(features, device)
-            dictionaries, intercepts = self._first_dictionaries(
-                X, features, n_missing, random_state
-            )
-            dtype = _numpy(X[:0]).dtype
-            self.dictionaries_ = dictionaries.astype(dtype)
-            self.intercepts_ = intercepts.astype(dtype)
-            self.weights_ = np.full(self.n_clusters, 1 / self.n_clusters, dtype=dtype)
+        dtype = _numpy(X[:0]).dtype
         if not isinstance(self.weights, str):
-            self.weights_ = np.array(self.weights, dtype=self.dictionaries_.dtype)
+            self.weights_ = np.array(self.weights, dtype=dtype)
+        elif self.weights == "uniform" or not self._continues():
+            self.weights_ = np.full(self.n_clusters, 1 / self.n_clusters, dtype=dtype)
+        if self._continues():
+            features = self._represent(X)
+        else:
+            self.representation_ = self._find_representation(X, device, random_state)
+            features = self._represent(X)
+            self.scale_ = self._find_scale(features, device)
+            start = {
+                "X": X,
+                "features": features,
+                "n_missing": n_missing,
+                "random_state": random_state,
+            }
+            if self.n_init == 1 or self._init_is_array():
+                self._set_start(**start)
+            else:
+                self._set_best_start(start, members, device)
         subtask.call_on_fit_task_end(estimator=self)
         return features
+
+    def _set_start(self, X, features, n_missing, random_state):
+        dictionaries, intercepts = self._first_dictionaries(
+            X, features, n_missing, random_state
+        )
+        dtype = _numpy(X[:0]).dtype
+        self.dictionaries_ = dictionaries.astype(dtype)
+        self.intercepts_ = intercepts.astype(dtype)
+
+    def _set_best_start(self, start, members, device):
+        seeds = start["random_state"].randint(np.iinfo(np.int32).max, size=self.n_init)
+        trials = Parallel(n_jobs=self.n_jobs)(
+            delayed(_try_start)(
+                copy.copy(self),
+                {**start, "random_state": np.random.RandomState(seed)},
+                members,
+                device,
+            )
+            for seed in seeds
+        )
+        _, attributes = min(trials, key=lambda trial: trial[0])
+        self._set(attributes)
+
+    def _set(self, attributes):
+        for name, value in attributes.items():
+            setattr(self, name, value)
 
     def _find_representation(self, X, device, random_state):
         if self.representation == "pixels":
@@ -749,10 +800,25 @@ class MixMateClustering(
 
     def _train(self, features, X, y, members, device, random_state, task):
         """Train from the parameters as they stand, and set them."""
+        em = self._expectation_maximization(features, members, device, random_state)
+        subtask = task.subcontext("training", max_subtasks=self.max_iter)
+        subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        history = train(
+            em,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            n_iter_no_change=self.n_iter_no_change,
+            monitor=_CallbackMonitor(self, subtask, X, y, lambda: _attributes(em)),
+        )
+        self._set(_attributes(em))
+        subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return history
+
+    def _expectation_maximization(self, features, members, device, random_state):
         mixture, rows = self._model(
             features, device, with_intercepts=self._fits_intercept()
         )
-        em = ExpectationMaximization(
+        return ExpectationMaximization(
             mixture,
             rows,
             torch.from_numpy(members),
@@ -761,20 +827,6 @@ class MixMateClustering(
             learn_weights=isinstance(self.weights, str) and self.weights == "learned",
             generator=torch.Generator().manual_seed(int(random_state.randint(2**31))),
         )
-        attributes = lambda: _attributes(mixture, rows)  # noqa: E731
-        subtask = task.subcontext("training", max_subtasks=self.max_iter)
-        subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        history = train(
-            em,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            n_iter_no_change=self.n_iter_no_change,
-            monitor=_CallbackMonitor(self, subtask, X, y, attributes),
-        )
-        for name, value in attributes().items():
-            setattr(self, name, value)
-        subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
-        return history
 
     def _model(self, X, device, with_intercepts):
         """Bring the parameters to the scale and device of the computation.
@@ -916,13 +968,26 @@ class _CallbackMonitor:
         )
 
 
-def _attributes(mixture, rows):
+def _try_start(estimator, start, members, device):
+    """Start, train briefly; return the loss and the fitted attributes."""
+    random_state = start["random_state"]
+    estimator._set_start(**start)
+    members = random_state.permutation(members)[:_TRIAL_ROWS]
+    em = estimator._expectation_maximization(
+        start["features"], members, device, random_state
+    )
+    losses = [em.run_epoch() for _ in range(_TRIAL_EPOCHS)]
+    return losses[-1], _attributes(em)
+
+
+def _attributes(em):
     """Fitted attributes of the estimator, in the units of X."""
+    mixture = em.mixture
     n_clusters, _, n_features = mixture.dictionaries.shape
     if mixture.intercepts is None:
         intercepts = mixture.weights.new_zeros(n_clusters, n_features)
     else:
-        intercepts = rows.restore(mixture.intercepts)
+        intercepts = em.rows.restore(mixture.intercepts)
     return {
         "dictionaries_": mixture.dictionaries.numpy(force=True).copy(),
         "intercepts_": intercepts.numpy(force=True),

@@ -417,6 +417,24 @@ def test_max_iter_0_leaves_the_model_as_initialised():
     assert not mixmate.intercepts_.any()
 
 
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_best_of_several_starts_goes_on(fit_intercept):
+    X = data(1000, n_nonzero=2)
+    params = {"fit_intercept": fit_intercept, "init": "random", "max_iter": 20}
+    losses = [small(random_state=s, **params).fit(X).loss_ for s in range(6)]
+    best = small(n_init=6, **params).fit(X)
+    assert best.loss_ < np.median(losses)
+    parallel = small(n_init=6, n_jobs=2, **params).fit(X)
+    np.testing.assert_array_equal(parallel.labels_, best.labels_)
+    np.testing.assert_allclose(parallel.dictionaries_, best.dictionaries_)
+
+
+def test_array_is_one_start():
+    init = data()[:18].reshape(3, 6, 16)
+    once, thrice = (small(init=init, n_init=n).fit(data()) for n in (1, 3))
+    np.testing.assert_array_equal(once.dictionaries_, thrice.dictionaries_)
+
+
 def test_warm_start_goes_on():
     X = data()
     mixmate = small(warm_start=True, batch_size=1000).fit(X)
@@ -577,6 +595,8 @@ def test_verbose_prints_where_no_handler_is(monkeypatch, capsys):
         ({"init": "best"}, r"'init'.*Got 'best'"),
         ({"init": np.zeros((3, 6, 15))}, r"init has shape \(3, 6, 15\).*\(3, 6, 16\)"),
         ({"init": np.full((3, 6, 16), np.inf)}, r"Input init contains infinity"),
+        ({"n_init": 0}, r"'n_init'.*Got 0"),
+        ({"n_jobs": 1.5}, r"'n_jobs'.*Got 1.5"),
         ({"image_shape": (4, 5)}, r"image_shape=\(4, 5\) should.*n_features=16"),
         ({"image_shape": (16,)}, r"image_shape=\(16,\) should be \(height, width\)"),
         ({"image_shape": 16}, r"'image_shape'.*Got 16"),
