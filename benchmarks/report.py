@@ -9,6 +9,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ["numpy", "scipy", "scikit-learn", "torch"]
 
@@ -23,6 +25,7 @@ def machine():
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
         "system": platform.system(),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},

@@ -6,9 +6,12 @@ import logging
 import math
 import sys
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin, _fit_context
@@ -29,6 +32,7 @@ from ._rows import (
     validate_rows,
 )
 from ._training import ExpectationMaximization, logger, train
+from ._typing import Answer, Data
 from .image._features import ScatteringFeatures
 from .model.mixture import Mixture, loss, posterior
 from .model.priors import Laplace
@@ -265,31 +269,31 @@ class MixMateClustering(
 
     def __init__(
         self,
-        n_clusters=8,
+        n_clusters: int = 8,
         *,
-        n_atoms=50,
-        alpha="auto",
-        n_layers=15,
-        step_size="auto",
-        weights="uniform",
-        fit_intercept="auto",
-        init="auto",
-        init_size=5000,
-        n_init=1,
-        image_shape=None,
-        representation="pixels",
-        scale="auto",
-        max_iter=50,
-        batch_size=256,
-        learning_rate=1e-3,
-        tol=1e-4,
-        n_iter_no_change=5,
-        warm_start=False,
-        device="auto",
-        n_jobs=None,
-        verbose=0,
-        random_state=None,
-    ):
+        n_atoms: int = 50,
+        alpha: float | str = "auto",
+        n_layers: int = 15,
+        step_size: float | str = "auto",
+        weights: str | npt.ArrayLike = "uniform",
+        fit_intercept: bool | str = "auto",
+        init: str | npt.ArrayLike | ClusterMixin = "auto",
+        init_size: int = 5000,
+        n_init: int = 1,
+        image_shape: Sequence[int] | None = None,
+        representation: str = "pixels",
+        scale: float | str = "auto",
+        max_iter: int = 50,
+        batch_size: int = 256,
+        learning_rate: float = 1e-3,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_clusters = n_clusters
         self.n_atoms = n_atoms
         self.alpha = alpha
@@ -322,7 +326,7 @@ class MixMateClustering(
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    def fit(self, X: Data, y: Any = None) -> Self:
         """Learn the dictionaries.
 
         Parameters
@@ -394,7 +398,7 @@ class MixMateClustering(
         )
         return self
 
-    def fit_predict(self, X, y=None):
+    def fit_predict(self, X: Data, y: Any = None) -> Answer:
         """Learn the dictionaries and return the cluster of each sample.
 
         Parameters
@@ -411,7 +415,7 @@ class MixMateClustering(
         """
         return _like(X, self.fit(X, y).labels_)
 
-    def predict(self, X):
+    def predict(self, X: Data) -> Answer:
         """Cluster of lowest energy for each sample.
 
         Parameters
@@ -425,7 +429,7 @@ class MixMateClustering(
         """
         return self._answer(X, lambda batch: batch.labels)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Data) -> Answer:
         """Posterior probability of each cluster (Eq. 7).
 
         Parameters
@@ -440,7 +444,7 @@ class MixMateClustering(
         """
         return self._answer(X, lambda batch: posterior(batch.energies).T)
 
-    def energies(self, X):
+    def energies(self, X: Data) -> Answer:
         """Energy of each sample in each cluster (Eq. 5).
 
         Parameters
@@ -456,7 +460,7 @@ class MixMateClustering(
         """
         return self._answer(X, lambda batch: batch.energies.T)
 
-    def score_samples(self, X):
+    def score_samples(self, X: Data) -> Answer:
         """Logarithm of the evidence of each sample, up to a constant (Eq. 6).
 
         Parameters
@@ -472,7 +476,7 @@ class MixMateClustering(
         """
         return self._answer(X, lambda batch: (-batch.energies).logsumexp(dim=0))
 
-    def score(self, X, y=None):
+    def score(self, X: Data, y: Any = None) -> float:
         """Mean of :meth:`score_samples`; higher is better.
 
         Parameters
@@ -488,7 +492,7 @@ class MixMateClustering(
         """
         return float(self.score_samples(X).mean())
 
-    def encode(self, X):
+    def encode(self, X: Data) -> Answer:
         """Sparse codes of each sample in all dictionaries (Eq. 4).
 
         Parameters
@@ -503,7 +507,7 @@ class MixMateClustering(
         """
         return self._answer(X, lambda batch: batch.codes.permute(2, 0, 1))
 
-    def transform(self, X):
+    def transform(self, X: Data) -> Answer:
         """Sparse code of each sample in the dictionary of its cluster.
 
         Parameters
@@ -529,7 +533,7 @@ class MixMateClustering(
 
         return self._answer(X, place)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: Data) -> Answer:
         """Reconstruct samples from what :meth:`transform` gave.
 
         Parameters
@@ -566,7 +570,7 @@ class MixMateClustering(
         features = codes @ atoms + shares.astype(codes.dtype) @ intercepts
         return _like(X, self._in_pixels(features))
 
-    def reconstruct(self, X):
+    def reconstruct(self, X: Data) -> Answer:
         """Every entry of each sample as its cluster explains it.
 
         Parameters
@@ -584,7 +588,7 @@ class MixMateClustering(
         (answer,) = self._evaluate(features, lambda batch: batch.reconstructions)
         return _like(X, self._in_pixels(answer))
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns that :meth:`transform` gives.
 
         Parameters
@@ -700,7 +704,7 @@ class MixMateClustering(
         if self._continues():
             features = self._represent(X)
         else:
-            self.representation_ = self._find_representation(X, device, random_state)
+            self.representation_ = self._find_representation(X, random_state)
             features = self._represent(X)
             self.scale_ = self._find_scale(features, device)
             start = {
@@ -742,11 +746,15 @@ class MixMateClustering(
         for name, value in attributes.items():
             setattr(self, name, value)
 
-    def _find_representation(self, X, device, random_state):
+    def _find_representation(self, X, random_state):
         if self.representation == "pixels":
             return None
         representation = ScatteringFeatures(
-            self.image_shape, _N_COMPONENTS, _REPRESENTATION_SIZE, device, random_state
+            self.image_shape,
+            _N_COMPONENTS,
+            _REPRESENTATION_SIZE,
+            self.device,
+            random_state,
         )
         return representation.fit(_numpy(X))
 

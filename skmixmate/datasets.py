@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.datasets import fetch_openml
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_params
@@ -16,7 +17,7 @@ from ._random import private_random_state
 _FOLDER_VARIABLE = "SKMIXMATE_DATA"
 
 
-def load_mnist(*, data_home=None):
+def load_mnist(*, data_home: str | os.PathLike | None = None) -> Bunch:
     """Load the 70,000 images of MNIST: handwritten digits, 28 x 28 pixels.
 
     Parameters
@@ -52,7 +53,7 @@ def load_mnist(*, data_home=None):
     return _load("mnist", "mnist_784", (28, 28), data_home)
 
 
-def load_fashion_mnist(*, data_home=None):
+def load_fashion_mnist(*, data_home: str | os.PathLike | None = None) -> Bunch:
     """Load the 70,000 images of Fashion-MNIST: clothes, 28 x 28 pixels.
 
     Parameters
@@ -84,7 +85,7 @@ def load_fashion_mnist(*, data_home=None):
     return _load("fashion_mnist", "Fashion-MNIST", (28, 28), data_home)
 
 
-def load_usps(*, data_home=None):
+def load_usps(*, data_home: str | os.PathLike | None = None) -> Bunch:
     """Load the 9,298 images of USPS: handwritten digits, 16 x 16 pixels.
 
     Parameters
@@ -167,18 +168,18 @@ def _bunch(pixels, target, shape):
     prefer_skip_nested_validation=True,
 )
 def make_sparse_mixture(
-    n_samples=1000,
-    n_features=64,
+    n_samples: int = 1000,
+    n_features: int = 64,
     *,
-    n_clusters=3,
-    n_atoms=8,
-    n_nonzero=None,
-    alpha=0.75,
-    noise=0.1,
-    missing=0.0,
-    weights=None,
-    random_state=None,
-):
+    n_clusters: int = 3,
+    n_atoms: int = 8,
+    n_nonzero: int | None = None,
+    alpha: float = 0.75,
+    noise: float = 0.1,
+    missing: float = 0.0,
+    weights: npt.ArrayLike | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
     """Draw samples from a mixture of sparse dictionary models (Eq. 1).
 
     A sample's cluster is drawn by `weights`, its code from a Laplace
@@ -249,16 +250,16 @@ def make_sparse_mixture(
             f"weights={weights.tolist()} should be n_clusters={n_clusters} "
             "non-negative numbers that sum to 1."
         )
-    random_state = private_random_state(random_state)
-    dictionaries = random_state.standard_normal((n_clusters, n_atoms, n_features))
+    rng = private_random_state(random_state)
+    dictionaries = rng.standard_normal((n_clusters, n_atoms, n_features))
     dictionaries /= np.linalg.norm(dictionaries, axis=2, keepdims=True)
-    target = random_state.choice(n_clusters, size=n_samples, p=weights)
-    codes = random_state.laplace(scale=1 / alpha, size=(n_samples, n_atoms))
+    target = rng.choice(n_clusters, size=n_samples, p=weights)
+    codes = rng.laplace(scale=1 / alpha, size=(n_samples, n_atoms))
     if n_nonzero is not None:
-        ranks = random_state.uniform(size=codes.shape).argsort(axis=1)
+        ranks = rng.uniform(size=codes.shape).argsort(axis=1)
         codes[ranks >= n_nonzero] = 0
     # (n_samples, n_features)
     data = np.einsum("nd,ndm->nm", codes, dictionaries[target])
-    data += noise * random_state.standard_normal(data.shape)
-    data[random_state.uniform(size=data.shape) < missing] = np.nan
+    data += noise * rng.standard_normal(data.shape)
+    data[rng.uniform(size=data.shape) < missing] = np.nan
     return Bunch(data=data, target=target, codes=codes, dictionaries=dictionaries)

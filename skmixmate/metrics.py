@@ -1,12 +1,15 @@
 """Scores of a clustering against known classes."""
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 
-def clustering_accuracy_score(labels_true, labels_pred):
+def clustering_accuracy_score(
+    labels_true: npt.ArrayLike, labels_pred: npt.ArrayLike
+) -> float:
     """Accuracy under the best one-to-one matching of clusters with classes.
 
     Parameters
@@ -38,11 +41,10 @@ def clustering_accuracy_score(labels_true, labels_pred):
     >>> clustering_accuracy_score(["a", "a", "b", "b"], [7, 7, 7, 2])
     0.75
     """
-    labels_true = column_or_1d(labels_true)
-    labels_pred = column_or_1d(labels_pred)
-    check_consistent_length(labels_true, labels_pred)
-    if not len(labels_true):
+    classes, clusters = column_or_1d(labels_true), column_or_1d(labels_pred)
+    check_consistent_length(classes, clusters)
+    if not len(classes):
         raise ValueError("labels_true is empty; at least one sample is needed.")
-    counts = contingency_matrix(labels_true, labels_pred)
+    counts = contingency_matrix(classes, clusters)
     matched = counts[linear_sum_assignment(counts, maximize=True)]
-    return float(np.sum(matched) / len(labels_true))
+    return float(np.sum(matched) / len(classes))

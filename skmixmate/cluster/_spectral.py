@@ -1,7 +1,10 @@
 """Spectral clustering of a fused graph."""
 
 from numbers import Integral
+from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
@@ -81,15 +84,20 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
     }
 
     def __init__(
-        self, n_clusters=8, *, n_neighbors=10, n_nonzero_coefs=None, random_state=None
-    ):
+        self,
+        n_clusters: int = 8,
+        *,
+        n_neighbors: int | None = 10,
+        n_nonzero_coefs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_clusters = n_clusters
         self.n_neighbors = n_neighbors
         self.n_nonzero_coefs = n_nonzero_coefs
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: npt.ArrayLike, y: Any = None) -> Self:
         """Cluster the samples.
 
         Parameters

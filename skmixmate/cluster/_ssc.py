@@ -1,7 +1,9 @@
 """Sparse subspace clustering by orthogonal matching pursuit."""
 
 from numbers import Integral, Real
+from typing import Any, Self
 
+import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
@@ -88,7 +90,7 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: npt.ArrayLike, y: Any = None) -> Self:
         """Cluster the samples.
 
         Parameters

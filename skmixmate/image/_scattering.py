@@ -15,8 +15,10 @@ it fast:
 """
 
 import math
+from collections.abc import Sequence
 from itertools import product
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._rows import Rows, resolve_device, validate_rows
+from .._typing import Answer, Data
 
 # kymatio scales Gaussians by this in place of pi; kept, for equal features.
 _KYMATIO_PI = 3.1415
@@ -368,8 +371,15 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
     }
 
     def __init__(
-        self, image_shape, *, J=3, L=8, order=2, device="auto", batch_size="auto"
-    ):
+        self,
+        image_shape: Sequence[int],
+        *,
+        J: int = 3,
+        L: int = 8,
+        order: int = 2,
+        device: str | torch.device = "auto",
+        batch_size: int | str = "auto",
+    ) -> None:
         self.image_shape = image_shape
         self.J = J
         self.L = L
@@ -383,7 +393,7 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
         return tags
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Data, y: Any = None) -> Self:
         """Check the parameters against the images; nothing is learned.
 
         Parameters
@@ -419,7 +429,7 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
         )
         return self
 
-    def transform(self, X):
+    def transform(self, X: Data) -> Answer:
         """Scatter images.
 
         Parameters
@@ -467,7 +477,7 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
                 coefficients[block] = scattered.reshape(-1, coefficients.shape[1])
         return coefficients if is_tensor else coefficients.numpy()
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns that :meth:`transform` gives.
 
         Parameters

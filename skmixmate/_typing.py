@@ -1,0 +1,14 @@
+"""Types of the public interface."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+# What is taken: anything array-like, a DataFrame and a tensor among it.
+Data = npt.ArrayLike | torch.Tensor | Any
+
+# What is answered: a tensor for a tensor, else an array (or what `set_output`
+# asks for).
+Answer = np.ndarray | torch.Tensor | Any
