@@ -48,8 +48,13 @@ _ALPHAS = {"pixels": 0.75, "scattering": 0.05}
 # images, at most, they are found with.
 _N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
 
-# What a start is tried on, where there are several.
-_TRIAL_ROWS, _TRIAL_EPOCHS = 10_000, 5
+# Starts tried by default: of five on USPS, one merged two digits.
+_N_STARTS_OF_IMAGES = 4
+
+# What a start is tried on, where there are several. In so few steps the loss still
+# depends on which samples became atoms; larger steps get past that sooner, and let
+# it tell good starts from bad ones.
+_TRIAL_ROWS, _TRIAL_EPOCHS, _TRIAL_HASTE = 10_000, 5, 3
 
 # Codes worked on at a time in prediction, as a number of entries.
 _BLOCK_ENTRIES = 2**19
@@ -120,10 +125,11 @@ class MixMateClustering(
     init_size : int, default=5000
         Size of the subsample, at most n_samples. Rows with missing entries are
         drawn only if too few are complete, and filled with means.
-    n_init : int, default=1
+    n_init : int or "auto", default="auto"
         Starts that are tried, each from a subsample of its own. Each is trained
         for five epochs on up to 10,000 rows, and the one with the lowest loss
-        goes on. An array as `init` is one start.
+        goes on. "auto" is 4 for images, where one start in a few merges two
+        clusters, and 1 for anything else. An array as `init` is one start.
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, n_channels) if the rows of X are
         images, pixel by pixel and channels last.
@@ -251,7 +257,7 @@ class MixMateClustering(
             "array-like",
         ],
         "init_size": [Interval(Integral, 1, None, closed="left")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "image_shape": ["array-like", None],
         "representation": [StrOptions({"pixels", "scattering"})],
         "scale": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
@@ -279,7 +285,7 @@ class MixMateClustering(
         fit_intercept: bool | str = "auto",
         init: str | npt.ArrayLike | ClusterMixin = "auto",
         init_size: int = 5000,
-        n_init: int = 1,
+        n_init: int | str = "auto",
         image_shape: Sequence[int] | None = None,
         representation: str = "pixels",
         scale: float | str = "auto",
@@ -689,6 +695,13 @@ class MixMateClustering(
             return self.image_shape is None or self.representation == "scattering"
         return bool(self.fit_intercept)
 
+    def _n_starts(self):
+        if self._init_is_array():
+            return 1
+        if self.n_init == "auto":
+            return 1 if self.image_shape is None else _N_STARTS_OF_IMAGES
+        return self.n_init
+
     def _init_is_array(self):
         return not isinstance(self.init, str) and not hasattr(self.init, "fit_predict")
 
@@ -713,10 +726,10 @@ class MixMateClustering(
                 "n_missing": n_missing,
                 "random_state": random_state,
             }
-            if self.n_init == 1 or self._init_is_array():
+            if (n_starts := self._n_starts()) == 1:
                 self._set_start(**start)
             else:
-                self._set_best_start(start, members, device)
+                self._set_best_start(n_starts, start, members, device)
         subtask.call_on_fit_task_end(estimator=self)
         return features
 
@@ -728,8 +741,12 @@ class MixMateClustering(
         self.dictionaries_ = dictionaries.astype(dtype)
         self.intercepts_ = intercepts.astype(dtype)
 
-    def _set_best_start(self, start, members, device):
-        seeds = start["random_state"].randint(np.iinfo(np.int32).max, size=self.n_init)
+    def _set_best_start(self, n_starts, start, members, device):
+        random_state = start["random_state"]
+        # The same rows in all trials: losses that differ by a thousandth tell a good
+        # start from a bad one, and would drown in the difference between rows.
+        members = random_state.permutation(members)[:_TRIAL_ROWS]
+        seeds = random_state.randint(np.iinfo(np.int32).max, size=n_starts)
         trials = Parallel(n_jobs=self.n_jobs)(
             delayed(_try_start)(
                 copy.copy(self),
@@ -808,7 +825,9 @@ class MixMateClustering(
 
     def _train(self, features, X, y, members, device, random_state, task):
         """Train from the parameters as they stand, and set them."""
-        em = self._expectation_maximization(features, members, device, random_state)
+        em = self._expectation_maximization(
+            features, members, device, random_state, self.learning_rate
+        )
         subtask = task.subcontext("training", max_subtasks=self.max_iter)
         subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
         history = train(
@@ -822,7 +841,9 @@ class MixMateClustering(
         subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
         return history
 
-    def _expectation_maximization(self, features, members, device, random_state):
+    def _expectation_maximization(
+        self, features, members, device, random_state, learning_rate
+    ):
         mixture, rows = self._model(
             features, device, with_intercepts=self._fits_intercept()
         )
@@ -831,7 +852,7 @@ class MixMateClustering(
             rows,
             torch.from_numpy(members),
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            learning_rate=learning_rate,
             learn_weights=isinstance(self.weights, str) and self.weights == "learned",
             generator=torch.Generator().manual_seed(int(random_state.randint(2**31))),
         )
@@ -980,9 +1001,12 @@ def _try_start(estimator, start, members, device):
     """Start, train briefly; return the loss and the fitted attributes."""
     random_state = start["random_state"]
     estimator._set_start(**start)
-    members = random_state.permutation(members)[:_TRIAL_ROWS]
     em = estimator._expectation_maximization(
-        start["features"], members, device, random_state
+        start["features"],
+        members,
+        device,
+        random_state,
+        learning_rate=_TRIAL_HASTE * estimator.learning_rate,
     )
     losses = [em.run_epoch() for _ in range(_TRIAL_EPOCHS)]
     return losses[-1], _attributes(em)

@@ -429,6 +429,13 @@ def test_best_of_several_starts_goes_on(fit_intercept):
     np.testing.assert_allclose(parallel.dictionaries_, best.dictionaries_)
 
 
+def test_images_have_several_starts():
+    X = load_digits().data[:300]
+    params = {"n_clusters": 10, "image_shape": (8, 8)}
+    several, four = (small(**params, n_init=n).fit(X) for n in ("auto", 4))
+    np.testing.assert_array_equal(several.dictionaries_, four.dictionaries_)
+
+
 def test_array_is_one_start():
     init = data()[:18].reshape(3, 6, 16)
     once, thrice = (small(init=init, n_init=n).fit(data()) for n in (1, 3))
