@@ -113,6 +113,7 @@ def cluster_subsample(sample, init, n_clusters, random_state, image_shape=None):
         return random_state.permutation(len(sample)) % n_clusters
     is_named = isinstance(init, str)
     if is_named:
+        sample = without_units(sample)
         clusterer = INITIALIZERS[init](n_clusters, image_shape)
         if image_shape is not None:
             sample = graph_features(sample, image_shape)
@@ -128,6 +129,29 @@ def cluster_subsample(sample, init, n_clusters, random_state, image_shape=None):
             "same number."
         )
     return np.where(labels >= 0, np.searchsorted(found, labels), -1)
+
+
+def without_units(sample):
+    """Scale to a root mean square of 1, and round the last digits off.
+
+    Where distances tie, as between integers, the last digits decide who is a
+    neighbour: they are not the same for the same data in other units.
+
+    Parameters
+    ----------
+    sample : ndarray of shape (n_samples, n_features)
+
+    Returns
+    -------
+    sample : ndarray of shape (n_samples, n_features)
+        A third of the digits that the dtype has are rounded off.
+    """
+    largest = np.abs(sample).max()
+    if largest == 0:
+        return sample
+    sample = sample / largest  # the squares of large numbers are not to be had
+    grid = np.sqrt(np.mean(sample**2)) * np.finfo(sample.dtype).eps ** (2 / 3)
+    return np.round(sample / grid) * np.finfo(sample.dtype).eps ** (2 / 3)
 
 
 def _seed(clusterer, random_state):

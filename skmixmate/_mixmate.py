@@ -656,15 +656,23 @@ class MixMateClustering(
                 )
             return
         shape = tuple(self.image_shape)
-        if len(shape) not in (2, 3) or math.prod(shape) != X.shape[1]:
+        is_shape = len(shape) in (2, 3) and all(
+            isinstance(size, Integral) and size > 0 for size in shape
+        )
+        if not is_shape or min(shape[:2]) < 2 or math.prod(shape) != X.shape[1]:
             raise ValueError(
                 f"image_shape={self.image_shape!r} should be (height, width) or "
-                "(height, width, n_channels) and multiply to n_features="
-                f"{X.shape[1]}."
+                "(height, width, n_channels), integers, the first two at least 2, "
+                f"and multiply to n_features={X.shape[1]}."
             )
 
     def _check_weights(self):
-        weights = check_array(self.weights, ensure_2d=False, input_name="weights")
+        try:
+            weights = check_array(self.weights, ensure_2d=False, input_name="weights")
+        except ValueError as error:
+            raise ValueError(
+                f"weights={self.weights!r} should be numbers, one a cluster: {error}"
+            ) from error
         if weights.shape != (self.n_clusters,):
             raise ValueError(
                 f"weights has shape {weights.shape}, but should have shape "

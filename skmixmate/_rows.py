@@ -35,6 +35,11 @@ def validate_rows(estimator, X, reset):
     checks = {"reset": reset, "ensure_all_finite": "allow-nan"}
     if not isinstance(X, torch.Tensor):
         return validate_data(estimator, X, dtype=[np.float64, np.float32], **checks)
+    if X.layout != torch.strided:
+        raise TypeError(
+            f"X is a sparse tensor (layout={X.layout}), but dense data is required. "
+            "Use '.to_dense()' to convert it."
+        )
     if X.dtype not in (torch.float32, torch.float64):
         X = X.to(torch.get_default_dtype())
     # scikit-learn checks the shape on a stand-in that takes no memory.

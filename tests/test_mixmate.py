@@ -132,6 +132,15 @@ def test_units_do_not_matter(factor, fit_intercept):
     np.testing.assert_allclose(mixmate.reconstruct(factor * X), factor * reconstructed)
 
 
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_units_do_not_matter_where_distances_tie(factor):
+    X = load_digits().data  # integers
+    expected = small(n_clusters=10).fit_predict(X)
+    np.testing.assert_array_equal(
+        small(n_clusters=10).fit_predict(factor * X), expected
+    )
+
+
 def test_with_intercepts_the_origin_does_not_matter():
     X = data(n_nonzero=2)
     shifted = small(fit_intercept=True).fit_predict(X + 1e5)
@@ -605,6 +614,9 @@ def test_verbose_prints_where_no_handler_is(monkeypatch, capsys):
         ({"n_init": 0}, r"'n_init'.*Got 0"),
         ({"n_jobs": 1.5}, r"'n_jobs'.*Got 1.5"),
         ({"image_shape": (4, 5)}, r"image_shape=\(4, 5\) should.*n_features=16"),
+        ({"weights": ["a", "b", "c"]}, r"weights=\['a', 'b', 'c'\] should be numbers"),
+        ({"image_shape": (16, 1)}, r"image_shape=\(16, 1\).*at least 2"),
+        ({"image_shape": ("4", "4")}, r"image_shape=\('4', '4'\).*integers"),
         ({"image_shape": (16,)}, r"image_shape=\(16,\) should be \(height, width\)"),
         ({"image_shape": 16}, r"'image_shape'.*Got 16"),
         ({"representation": "waves"}, r"'representation'.*Got 'waves'"),
@@ -666,6 +678,11 @@ def test_bad_data(as_tensor, fitted):
 def test_sparse_data_are_refused():
     with pytest.raises(TypeError, match=r"dense data is required.*toarray"):
         small().fit(sparse.csr_array(data()))
+
+
+def test_sparse_tensors_are_refused():
+    with pytest.raises(TypeError, match=r"dense data is required.*to_dense"):
+        small().fit(torch.from_numpy(data()).to_sparse())
 
 
 def test_predict_before_fit():
