@@ -150,8 +150,8 @@ def without_units(sample):
     if largest == 0:
         return sample
     sample = sample / largest  # the squares of large numbers are not to be had
-    grid = np.sqrt(np.mean(sample**2)) * np.finfo(sample.dtype).eps ** (2 / 3)
-    return np.round(sample / grid) * np.finfo(sample.dtype).eps ** (2 / 3)
+    grid = np.finfo(sample.dtype).eps ** (2 / 3)
+    return np.round(sample / np.sqrt(np.mean(sample**2)) / grid) * grid
 
 
 def _seed(clusterer, random_state):

@@ -240,7 +240,7 @@ class MixMateClustering(
     (10, 50, 64)
     """
 
-    _parameter_constraints = {  # noqa: RUF012
+    _parameter_constraints = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "n_atoms": [Interval(Integral, 0, None, closed="left")],
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],

@@ -76,7 +76,7 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
     1.0
     """
 
-    _parameter_constraints = {  # noqa: RUF012
+    _parameter_constraints = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],

@@ -358,7 +358,7 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
     (1797, 324)
     """
 
-    _parameter_constraints = {  # noqa: RUF012
+    _parameter_constraints = {
         "image_shape": ["array-like"],
         "J": [Interval(Integral, 1, None, closed="left")],
         "L": [Interval(Integral, 1, None, closed="left")],
