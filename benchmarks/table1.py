@@ -5,7 +5,7 @@ SKMIXMATE_DATA. All images, seeds 0 to 4, defaults but for `n_clusters`,
 `image_shape` and `representation`; labels are used for the scores alone. INIT is
 the same fit with ``max_iter=0``. ``--quick`` takes USPS and one seed. The figures go
 to ``benchmarks/results/table1.json`` after every fit; fits that are there already,
-from the same command and versions, are not run again.
+from the same machine and versions, are not run again.
 """
 
 import argparse

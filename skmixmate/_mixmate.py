@@ -29,6 +29,7 @@ from ._rows import (
     missing_counts,
     resolve_device,
     root_mean_square_norm,
+    split_by_completeness,
     validate_rows,
 )
 from ._training import ExpectationMaximization, logger, train
@@ -717,7 +718,7 @@ class MixMateClustering(
         """Set the parameters that training starts from; return what it is on."""
         subtask = task.subcontext("initialization")
         subtask.call_on_fit_task_begin(estimator=self)
-        dtype = _numpy(X[:0]).dtype
+        dtype = _numpy_dtype(X)
         if not isinstance(self.weights, str):
             self.weights_ = np.array(self.weights, dtype=dtype)
         elif self.weights == "uniform" or not self._continues():
@@ -745,7 +746,7 @@ class MixMateClustering(
         dictionaries, intercepts = self._first_dictionaries(
             X, features, n_missing, random_state
         )
-        dtype = _numpy(X[:0]).dtype
+        dtype = _numpy_dtype(X)
         self.dictionaries_ = dictionaries.astype(dtype)
         self.intercepts_ = intercepts.astype(dtype)
 
@@ -811,7 +812,7 @@ class MixMateClustering(
             "center": self.image_shape is not None and not self._fits_intercept(),
         }
         if self._init_is_array():
-            init = check_array(self.init, allow_nd=True, dtype=_numpy(X[:0]).dtype)
+            init = check_array(self.init, allow_nd=True, dtype=_numpy_dtype(X))
             init = self._represent(init.reshape(-1, X.shape[1]))
             init = init.reshape(self.n_clusters, self.n_atoms, -1)
             return initialization.dictionaries_from_array(init, **how)
@@ -900,15 +901,19 @@ class MixMateClustering(
         mixture, rows = self._model(X, device, with_intercepts=self.intercepts_.any())
         n_clusters, n_atoms, _ = self.dictionaries_.shape
         size = max(64, _BLOCK_ENTRIES // (n_clusters * max(n_atoms, 1)))
+        curvature = mixture.curvature()
         arrays = []
         with torch.no_grad():
             for block in rows.blocks(size):
-                batch = _Inference(mixture, rows, *mixture.infer(*rows.take(block)))
-                parts = [_numpy(summary(batch)) for summary in summaries]
-                if not arrays:
-                    arrays = [np.empty((len(X), *p.shape[1:]), p.dtype) for p in parts]
-                for array, part in zip(arrays, parts, strict=True):
-                    array[block] = part
+                for index, *part in split_by_completeness(*rows.take(block)):
+                    batch = _Inference(mixture, rows, *mixture.infer(*part, curvature))
+                    answers = [_numpy(summary(batch)) for summary in summaries]
+                    if not arrays:
+                        arrays = [
+                            np.empty((len(X), *a.shape[1:]), a.dtype) for a in answers
+                        ]
+                    for array, answer in zip(arrays, answers, strict=True):
+                        array[block][_numpy(index)] = answer
         return arrays
 
     def _answer(self, X, summary):
@@ -1037,6 +1042,10 @@ def _attributes(em):
 
 def _torch_dtype(X):
     return X.dtype if isinstance(X, torch.Tensor) else getattr(torch, X.dtype.name)
+
+
+def _numpy_dtype(X):
+    return _numpy(X[:0]).dtype
 
 
 def _numpy(X):

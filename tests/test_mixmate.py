@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skmixmate import MixMateClustering, SpectralGraphClustering
 from skmixmate.datasets import make_sparse_mixture
+from skmixmate.model.encoder import encode_masked
 
 
 def small(**params):
@@ -299,6 +300,23 @@ def test_row_with_nothing_observed_has_the_prior_and_no_influence():
     assert mixmate.loss_ == pytest.approx(same.loss_)
     np.testing.assert_allclose(same.predict_proba(with_empty[:1]), [weights])
     np.testing.assert_allclose(same.transform(with_empty[:1]), 0, atol=1e-300)
+
+
+def test_only_incomplete_rows_take_the_masked_form(monkeypatch, fitted):
+    n_masked = []
+
+    def spy(correlations, *args):
+        n_masked.append(correlations.shape[2])
+        return encode_masked(correlations, *args)
+
+    monkeypatch.setattr("skmixmate.model.mixture.encode_masked", spy)
+    X = data()
+    complete = fitted.energies(X)
+    X[[3, 50, 51], 2] = np.nan
+    mixed = fitted.energies(X)
+    assert n_masked == [3]
+    unchanged = np.isfinite(X).all(axis=1)
+    np.testing.assert_allclose(mixed[unchanged], complete[unchanged])
 
 
 def test_missing_entries_are_filled():
