@@ -7,6 +7,7 @@ Run ``python -m benchmarks.search --data mnist``. The figures go to
 
 import argparse
 import json
+from functools import partial
 
 from skmixmate import datasets
 
@@ -55,9 +56,7 @@ def main():
                         continue
                     params = {"max_iter": 10, "tol": 0, **change}
                     estimator = make(method, name, seed, **params)
-                    seconds = report.seconds(
-                        lambda estimator=estimator, bunch=bunch: fit(estimator, bunch)
-                    )
+                    seconds = report.seconds(partial(fit, estimator, bunch.data))
                     figures[key] = {
                         **scores(bunch.target, estimator.labels_),
                         "loss": round(estimator.loss_, 4),

@@ -13,10 +13,13 @@ from .image._features import graph_features
 
 
 def _auto(n_clusters, image_shape):
-    # On scattering features the two graphs together do better than either; on
-    # plain ones, the neighbours alone. See benchmarks/NOTES.rst.
-    n_nonzero_coefs = None if image_shape is None else 5
-    return SpectralGraphClustering(n_clusters, n_nonzero_coefs=n_nonzero_coefs)
+    if image_shape is None:
+        return SpectralGraphClustering(n_clusters)
+    # Each of these does better on scattering features, and none on plain ones: see
+    # benchmarks/NOTES.rst.
+    return SpectralGraphClustering(
+        n_clusters, n_nonzero_coefs=5, metric="cosine", n_steps=4
+    )
 
 
 # Names and what they stand for: ``factory(n_clusters, image_shape)`` gives a

@@ -175,6 +175,21 @@ class ExpectationMaximization:
             self._counts > 0, self._sums / self._counts, self.mixture.intercepts
         )
 
+    def mean_loss(self):
+        """Mean of Eq. 8 over the rows, all under the parameters as they are.
+
+        Returns
+        -------
+        loss : float
+        """
+        curvature = self.mixture.curvature()
+        total = 0.0
+        with torch.no_grad():
+            for batch in self.members.split(self.batch_size):
+                for _, *part in split_by_completeness(*self.rows.take(batch)):
+                    total = total + loss(self.mixture.infer(*part, curvature)[1]).sum()
+        return float(total) / len(self.members)
+
     def state(self):
         """Return a copy of the parameters of the mixture."""
         mixture = self.mixture

@@ -6,6 +6,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from skmixmate import SpectralGraphClustering
 from skmixmate.cluster._graph import (
     degree_normalize,
+    leading_eigenvectors,
     representation_affinity,
     self_tuning_affinity,
 )
@@ -63,6 +64,46 @@ def test_graphs_that_make_up_the_affinity(n_neighbors, n_nonzero_coefs):
         expected = degree_normalize(neighbors) + degree_normalize(writers)
     assert abs(graph.affinity_matrix_ - expected).max() < 1e-12
     assert adjusted_rand_score(y, graph.labels_) > (0.9 if n_nonzero_coefs else 0.5)
+
+
+def test_cosine_ignores_lengths():
+    X, _ = subspaces(n_each=100)
+    lengths = np.random.default_rng(0).uniform(0.1, 10, size=(len(X), 1))
+    graphs = [
+        SpectralGraphClustering(3, metric="cosine", random_state=0).fit(rows)
+        for rows in (X, lengths * X)
+    ]
+    assert abs(graphs[0].affinity_matrix_ - graphs[1].affinity_matrix_).max() < 1e-9
+    np.testing.assert_array_equal(graphs[0].labels_, graphs[1].labels_)
+
+
+def unlike_blobs(n_each=150):
+    """A pair of clusters far closer to one another than to a third."""
+    rng = np.random.default_rng(0)
+    centers = np.array([[0, 0, 0], [4.5, 0, 0], [40, 0, 0]])
+    X = np.vstack([center + rng.normal(size=(n_each, 3)) for center in centers])
+    return X, np.repeat([0, 1, 2], n_each)
+
+
+@pytest.mark.parametrize("n_each", [100, 400])  # dense and Lanczos
+@pytest.mark.parametrize("n_steps", [None, 1, 4])
+def test_walks_on_a_graph_in_pieces(n_each, n_steps):
+    X, y = unlike_blobs(n_each)
+    graph = SpectralGraphClustering(3, n_steps=n_steps, random_state=0)
+    assert adjusted_rand_score(y, graph.fit_predict(X)) > 0.95
+
+
+def test_eigenvectors_are_those_of_the_normalized_affinity():
+    X, _ = unlike_blobs(250)
+    affinity = self_tuning_affinity(X + 0.0, 250)  # so that it is in one piece
+    values, vectors = leading_eigenvectors(affinity, 4, np.random.RandomState(0))
+    normalized = degree_normalize(affinity)
+    np.testing.assert_allclose(normalized @ vectors, vectors * values, atol=1e-9)
+    deflated, rest = leading_eigenvectors(
+        affinity, 3, np.random.RandomState(0), deflate=True
+    )
+    np.testing.assert_allclose(deflated, values[:3], atol=1e-9)
+    np.testing.assert_allclose(np.abs(rest), np.abs(vectors[:, :3]), atol=1e-6)
 
 
 def test_no_graph_at_all():

@@ -1,5 +1,7 @@
 """Affinity graphs of samples, and their spectral partition."""
 
+import math
+
 import numpy as np
 from scipy import sparse
 from sklearn.cluster import KMeans
@@ -10,6 +12,9 @@ from sklearn.utils.validation import validate_data
 # Below this many samples a full decomposition is as fast as Lanczos iterations
 # and, unlike them, sure to end.
 _DENSE_BELOW = 400
+
+# Runs of k-means: fewer end in a partition worse than the best that they find.
+_N_INIT = 50
 
 
 def self_tuning_affinity(X, n_neighbors):
@@ -64,7 +69,45 @@ def degree_normalize(affinity):
     return (inverse @ affinity @ inverse).tocsr()
 
 
-def spectral_labels(affinity, n_clusters, random_state):
+def leading_eigenvectors(affinity, n_vectors, random_state, deflate=False):
+    """Find the eigenvectors of the degree-normalised affinity.
+
+    Parameters
+    ----------
+    affinity : sparse array of shape (n_samples, n_samples)
+        Symmetric and non-negative.
+    n_vectors : int
+        At most n_samples are given.
+    random_state : RandomState
+    deflate : bool, default=False
+        Whether to take off the one that tells nothing but the degrees. Of a graph
+        in several pieces it is one of many with eigenvalue 1.
+
+    Returns
+    -------
+    values : ndarray of shape (n_vectors,)
+        The largest eigenvalues, in ascending order.
+    vectors : ndarray of shape (n_samples, n_vectors)
+    """
+    normalized = degree_normalize(affinity)
+    n_samples = normalized.shape[0]
+    # A start of its own keeps ARPACK from drawing on the global random state.
+    start = random_state.uniform(-1, 1, n_samples)
+    stationary = np.sqrt(affinity.sum(axis=1)) * deflate
+    stationary /= np.linalg.norm(stationary) or 1.0
+    if n_samples < max(_DENSE_BELOW, 4 * n_vectors):
+        deflated = normalized.toarray() - np.outer(stationary, stationary)
+        values, vectors = np.linalg.eigh(deflated)
+        return values[-n_vectors:], vectors[:, -n_vectors:]
+    deflated = sparse.linalg.LinearOperator(
+        normalized.shape,
+        matvec=lambda x: normalized @ x - stationary * (stationary @ x),
+        dtype=normalized.dtype,
+    )
+    return sparse.linalg.eigsh(deflated, k=n_vectors, which="LA", v0=start)
+
+
+def spectral_labels(affinity, n_clusters, random_state, n_steps=None):
     """Cluster the nodes of a graph: k-means on row-normalised eigenvectors.
 
     Parameters
@@ -73,6 +116,9 @@ def spectral_labels(affinity, n_clusters, random_state):
         Symmetric and non-negative.
     n_clusters : int
     random_state : RandomState
+    n_steps : int or None, default=None
+        None for `n_clusters` eigenvectors, weighed alike; otherwise half as many
+        again, weighed by what a random walk of so many steps leaves of them.
 
     Returns
     -------
@@ -81,17 +127,19 @@ def spectral_labels(affinity, n_clusters, random_state):
     References
     ----------
     A. Ng, M. Jordan and Y. Weiss, On spectral clustering, NIPS 2001.
+
+    R. Coifman and S. Lafon, Diffusion maps, Applied and Computational Harmonic
+    Analysis 2006.
     """
-    normalized = degree_normalize(affinity)
-    n_samples = normalized.shape[0]
-    # A start of its own keeps ARPACK from drawing on the global random state.
-    start = random_state.uniform(-1, 1, n_samples)
-    if n_samples < max(_DENSE_BELOW, 4 * n_clusters):
-        vectors = np.linalg.eigh(normalized.toarray())[1][:, -n_clusters:]
+    if n_steps is None:
+        coordinates = leading_eigenvectors(affinity, n_clusters, random_state)[1]
     else:
-        vectors = sparse.linalg.eigsh(normalized, k=n_clusters, which="LA", v0=start)[1]
-    kmeans = KMeans(n_clusters, n_init=10, random_state=random_state)
-    return kmeans.fit_predict(normalize(vectors))
+        values, vectors = leading_eigenvectors(
+            affinity, math.ceil(1.5 * n_clusters), random_state, deflate=True
+        )
+        coordinates = vectors * values**n_steps
+    kmeans = KMeans(n_clusters, n_init=_N_INIT, random_state=random_state)
+    return kmeans.fit_predict(normalize(coordinates))
 
 
 def self_representation(X, n_nonzero_coefs, tol):

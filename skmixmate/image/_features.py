@@ -56,9 +56,11 @@ def principal_axes(X, n_components):
 def graph_features(images, image_shape, n_components=500):
     """Features in whose graph images of a kind are neighbours.
 
-    Of each path of scattering, and each image, only where it is large counts:
-    it is divided by its own largest magnitude. Then principal axes, without
-    centring.
+    Two views of the coefficients of scattering, side by side, each with a root
+    mean square norm of 1. In one, each path of each image is divided by its own
+    largest magnitude: only where it is large counts. In the other the square
+    root is taken, which keeps how large it is but lets nothing dominate. Then
+    principal axes, without centring.
 
     Parameters
     ----------
@@ -74,14 +76,22 @@ def graph_features(images, image_shape, n_components=500):
 
     References
     ----------
-    The code published with the paper starts its clustering from such features.
+    The code published with the paper starts its clustering from features of the
+    first kind.
     """
     scattering = ScatteringTransform(image_shape, J=default_scale(image_shape))
-    features = scattering.fit_transform(images)
-    n_paths = scattering.output_shape_[0]
-    by_path = features.reshape(len(features), n_paths, -1)  # a view
-    largest = np.abs(by_path).max(axis=2, keepdims=True)
+    coefficients = scattering.fit_transform(images)
+    n_samples, n_coefficients = coefficients.shape
+    features = np.empty((n_samples, 2 * n_coefficients), dtype=coefficients.dtype)
+    where, how_much = np.hsplit(features, 2)  # views
+    np.abs(coefficients, out=coefficients)
+    np.sqrt(coefficients, out=how_much)
+    by_path = coefficients.reshape(n_samples, scattering.output_shape_[0], -1)
+    largest = by_path.max(axis=2, keepdims=True)
     by_path /= np.where(largest > 0, largest, 1)
+    where[:] = coefficients
+    for view in (where, how_much):
+        view /= np.linalg.norm(view) / np.sqrt(n_samples) or 1.0
     return features @ principal_axes(features, n_components)
 
 
