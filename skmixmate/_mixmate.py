@@ -128,9 +128,10 @@ class MixMateClustering(
         drawn only if too few are complete, and filled with means.
     n_init : int or "auto", default="auto"
         Starts that are tried, each from a subsample of its own. Each is trained
-        for five epochs on up to 10,000 rows, and the one with the lowest loss
-        goes on. "auto" is 4 for images, where one start in a few merges two
-        clusters, and 1 for anything else. An array as `init` is one start.
+        for five epochs on up to 10,000 rows, and the one that ends with the lowest
+        loss is where training then starts. "auto" is 4 for images, where one start
+        in a few merges two clusters, and 1 for anything else. An array as `init`
+        is one start.
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, n_channels) if the rows of X are
         images, pixel by pixel and channels last.
@@ -737,19 +738,22 @@ class MixMateClustering(
                 "random_state": random_state,
             }
             if (n_starts := self._n_starts()) == 1:
-                self._set_start(**start)
+                self._set(self._start(**start))
             else:
                 self._set_best_start(n_starts, start, members, device)
         subtask.call_on_fit_task_end(estimator=self)
         return features
 
-    def _set_start(self, X, features, n_missing, random_state):
+    def _start(self, X, features, n_missing, random_state):
+        """Attributes that training may start from."""
         dictionaries, intercepts = self._first_dictionaries(
             X, features, n_missing, random_state
         )
         dtype = _numpy_dtype(X)
-        self.dictionaries_ = dictionaries.astype(dtype)
-        self.intercepts_ = intercepts.astype(dtype)
+        return {
+            "dictionaries_": dictionaries.astype(dtype),
+            "intercepts_": intercepts.astype(dtype),
+        }
 
     def _set_best_start(self, n_starts, start, members, device):
         random_state = start["random_state"]
@@ -1012,9 +1016,10 @@ class _CallbackMonitor:
 
 
 def _try_start(estimator, start, members, device):
-    """Start, train briefly; return the loss and the fitted attributes."""
+    """Start, train briefly; return the loss, and the attributes before that."""
     random_state = start["random_state"]
-    estimator._set_start(**start)
+    attributes = estimator._start(**start)
+    estimator._set(attributes)
     em = estimator._expectation_maximization(
         start["features"],
         members,
@@ -1024,7 +1029,7 @@ def _try_start(estimator, start, members, device):
     )
     for _ in range(_TRIAL_EPOCHS):
         em.run_epoch()
-    return em.mean_loss(), _attributes(em)
+    return em.mean_loss(), attributes
 
 
 def _attributes(em):

@@ -456,6 +456,18 @@ def test_best_of_several_starts_goes_on(fit_intercept):
     np.testing.assert_allclose(parallel.dictionaries_, best.dictionaries_)
 
 
+def test_the_best_start_is_trained_from_its_beginning():
+    X = data()
+    params = {"n_init": 3, "init": "random", "fit_intercept": False, "n_atoms": 4}
+    untrained = small(max_iter=0, **params).fit(X)
+    rows = X / np.linalg.norm(X, axis=1, keepdims=True)
+    cosines = untrained.dictionaries_ @ rows.T
+    np.testing.assert_allclose(cosines.max(axis=2), 1)  # each atom is a sample
+    trained = small(max_iter=1, **params).fit(X)
+    assert not np.allclose(trained.dictionaries_, untrained.dictionaries_)
+    assert trained.loss_ < untrained.loss_
+
+
 def test_images_have_several_starts():
     X = load_digits().data[:300]
     params = {"n_clusters": 10, "image_shape": (8, 8)}

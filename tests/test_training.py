@@ -89,6 +89,13 @@ def test_step_has_the_gradient_of_the_published_formulation(missing, dtype, tole
     assert loss == pytest.approx(expected_loss, rel=10 * tolerance)
 
 
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+def test_mean_loss_is_that_of_all_rows(missing):
+    X = random_data(missing=missing)  # 50 rows, 16 in a mini-batch
+    em, whole = make_em(X), make_em(X, batch_size=50)
+    assert em.mean_loss() == pytest.approx(whole.run_epoch())
+
+
 @pytest.mark.parametrize(
     ("n_samples", "n_met"),
     [(50, 48), (10, 10)],  # 16 in a mini-batch
