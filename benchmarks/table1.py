@@ -4,7 +4,14 @@ Run ``python -m benchmarks.table1`` with the data sets in the folder named by
 SKMIXMATE_DATA. All images, seeds 0 to 4, defaults but for `n_clusters`,
 `image_shape` and `representation`; labels are used for the scores alone. INIT is
 one start of the same seed, untrained. "incomplete" is the model of pixels where 90%
-of the images lack 25% of their pixels. ``--quick`` takes USPS and one seed. The
+of the images lack 25% of their pixels, on MNIST as in the paper.
+
+The peers are KMeans, GaussianMixture, K-DAE and DAMIC (``benchmarks/peers``), and
+ClustPy's DEC and DCN with their defaults. ClustPy has an environment of its own,
+with clustpy 0.0.3 and torch, whose ``python`` is given by ``--clustpy-python``;
+without it DEC and DCN are left out.
+
+``--quick`` takes USPS, one seed, and of the peers the two of scikit-learn. The
 figures go to ``benchmarks/results/table1.json`` after every fit; fits that are there
 already, from the same machine and versions, are not run again, and several of these
 commands may run side by side.
@@ -12,7 +19,10 @@ commands may run side by side.
 
 import argparse
 import json
+import subprocess
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -23,9 +33,13 @@ from sklearn.mixture import GaussianMixture
 from skmixmate import MixMateClustering, clustering_accuracy_score, datasets
 
 from . import report
+from .peers.autoencoders import MixtureOfAutoencoders
 
 IMAGE_SHAPES = {"mnist": (28, 28), "fashion_mnist": (28, 28), "usps": (16, 16)}
-METHODS = ["scattering", "pixels", "incomplete", "kmeans", "gaussian_mixture"]
+OURS = ["scattering", "pixels", "incomplete"]
+QUICK = ["scattering", "pixels", "kmeans", "gaussian_mixture"]
+CLUSTPY = ["dec", "dcn"]
+METHODS = [*OURS, "kmeans", "gaussian_mixture", "k_dae", "damic", *CLUSTPY]
 
 
 def scores(y, labels):
@@ -36,7 +50,38 @@ def scores(y, labels):
     }
 
 
-def make(method, name, seed, **params):
+class ClustPy:
+    """A deep clustering of ClustPy, run in the environment that has it.
+
+    Parameters
+    ----------
+    python : str
+        That environment's.
+    method : {"DEC", "DCN"}
+    seed : int
+    """
+
+    def __init__(self, python, method, seed):
+        self.arguments = [python, "-W", "ignore", "clustpy_worker.py", method, seed]
+
+    def fit(self, X):
+        """Cluster the rows of X, float32 of shape (n_samples, n_features)."""
+        with tempfile.TemporaryDirectory() as folder:
+            images, labels = Path(folder, "images.npy"), Path(folder, "labels.npy")
+            np.save(images, X)
+            answer = subprocess.run(
+                [*map(str, self.arguments), images, labels],
+                cwd=Path(__file__).with_name("peers"),
+                stdout=subprocess.PIPE,
+                check=True,
+            ).stdout
+            self.labels_ = np.load(labels)
+        self.description_ = json.loads(answer.splitlines()[-1])
+        self.n_parameters_ = self.description_["parameters"]
+        return self
+
+
+def make(method, name, seed, clustpy_python=None, **params):
     """Return the estimator of one fit."""
     if method == "kmeans":
         return KMeans(10, n_init=10, random_state=seed)
@@ -45,6 +90,10 @@ def make(method, name, seed, **params):
         return GaussianMixture(
             10, covariance_type="diag", reg_covar=1e-2, random_state=seed
         )
+    if method in CLUSTPY:
+        return ClustPy(clustpy_python, method.upper(), seed)
+    if method not in OURS:
+        return MixtureOfAutoencoders(10, method, seed)
     return MixMateClustering(
         10,
         image_shape=IMAGE_SHAPES[name],
@@ -54,11 +103,14 @@ def make(method, name, seed, **params):
     )
 
 
-def n_parameters(mixmate):
+def n_parameters(estimator):
     """Count all that was learned, of the representation too."""
-    learned = [mixmate.dictionaries_, mixmate.intercepts_]
-    representation = mixmate.representation_
-    if representation is not None:
+    if hasattr(estimator, "n_parameters_"):
+        return estimator.n_parameters_
+    names = ["dictionaries_", "intercepts_", "cluster_centers_"]
+    names += ["means_", "covariances_", "weights_"] * hasattr(estimator, "means_")
+    learned = [getattr(estimator, name) for name in names if hasattr(estimator, name)]
+    if (representation := getattr(estimator, "representation_", None)) is not None:
         learned += [representation.mean_, representation.components_]
     return sum(array.size for array in learned if array.any())
 
@@ -73,22 +125,28 @@ def without_pixels(images, seed):
     return images
 
 
-def run(method, name, seed, bunch):
+def run(method, name, seed, bunch, clustpy_python):
     """Fit once, and score before and after."""
     X, y = bunch.data, bunch.target
     if method == "incomplete":
         X = without_pixels(X, seed)
-    estimator = make(method, name, seed)
+    estimator = make(method, name, seed, clustpy_python)
     seconds = report.seconds(lambda: fit(estimator, X))
-    result = {"seconds": round(seconds, 1), "TRAIN": scores(y, estimator.predict(X))}
-    if isinstance(estimator, MixMateClustering):
+    labels = getattr(estimator, "labels_", None)
+    result = {
+        "seconds": round(seconds, 1),
+        "TRAIN": scores(y, estimator.predict(X) if labels is None else labels),
+        "parameters": n_parameters(estimator),
+    }
+    if method in CLUSTPY:
+        result["description"] = estimator.description_
+    if method in OURS:
         initial = make(method, name, seed, max_iter=0, n_init=1)
         fit(initial, X)
         result |= {
             "INIT": scores(y, initial.labels_),
             "loss": round(estimator.loss_, 4),
             "epochs": estimator.n_iter_,
-            "parameters": n_parameters(estimator),
         }
     return result
 
@@ -132,20 +190,23 @@ def main():
     parser.add_argument("--data", nargs="+", default=list(IMAGE_SHAPES))
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--clustpy-python", help="python that has ClustPy")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     if options.quick:
-        options.data, options.seeds = ["usps"], [0]
+        options.data, options.methods, options.seeds = ["usps"], QUICK, [0]
     for name in options.data:
         bunch = getattr(datasets, f"load_{name}")()
         for method in options.methods:
+            if method in CLUSTPY and options.clustpy_python is None:
+                continue
+            if method == "incomplete" and name != "mnist":
+                continue
             for seed in options.seeds:
                 key = f"{name} {method}"
                 if str(seed) in load_runs().get(key, {}):
                     continue
-                if method == "incomplete" and name != "mnist":
-                    continue  # as in the paper
-                result = run(method, name, seed, bunch)
+                result = run(method, name, seed, bunch, options.clustpy_python)
                 runs = load_runs()  # others may have written since
                 runs.setdefault(key, {})[str(seed)] = result
                 write(runs)

@@ -1,0 +1,1 @@
+"""Deep clustering to compare with; not part of the package."""
