@@ -1,0 +1,178 @@
+"""The figures of the paper, on MNIST: JSON and a picture each.
+
+Run ``python -m benchmarks.figures`` with mnist.npz in the folder named by
+SKMIXMATE_DATA, or name some of the figures:
+
+codes
+    Fig. 2: an image, its reconstructions and codes in all clusters, with the mean
+    squared error and the number of non-zeros of each. The image is the one where
+    the sparser code counts the most against the smaller error.
+alpha
+    Fig. 3: ACC, ARI and NMI over alpha, each point a fit of all images.
+incomplete
+    Clustering where 90% of the images lack 25% of their pixels, and filling them.
+
+All are fits on pixels with the defaults but for what is named. The figures go to
+``benchmarks/results/figure_NAME.json``, the pictures beside them.
+"""
+
+import argparse
+import warnings
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from skmixmate import MixMateClustering, datasets
+
+from . import report
+from .table1 import IMAGE_SHAPES, fit, scores, without_pixels
+
+SHAPE = IMAGE_SHAPES["mnist"]
+ALPHAS = [0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 4.0, 8.0]
+# Green, orange and purple that are told apart by all eyes, on light and dark.
+COLORS = {"ACC": "#1b9e77", "ARI": "#d95f02", "NMI": "#7570b3"}
+
+
+def fitted(X, seed, **params):
+    mixmate = MixMateClustering(10, image_shape=SHAPE, random_state=seed, **params)
+    with warnings.catch_warnings():
+        # That alpha is too small or too large is what Fig. 3 shows.
+        warnings.filterwarnings("ignore", message=".*(too small|too large|no sample)")
+        fit(mixmate, X)
+    return mixmate
+
+
+def save(figure, name, figures):
+    """Write a picture and its JSON."""
+    figure.savefig(report.RESULTS / f"figure_{name}.png", dpi=110)
+    plt.close(figure)
+    report.write(f"figure_{name}", figures)
+
+
+def show(ax, image, title=None):
+    ax.imshow(image.reshape(SHAPE), cmap="gray_r", vmin=0, vmax=1)
+    ax.set(xticks=[], yticks=[])
+    if title is not None:
+        ax.set_title(title, fontsize=8)
+
+
+def telling_image(energies, errors):
+    """Find where the assigned cluster reconstructs the worst beside the best."""
+    labels = energies.argmin(axis=1)
+    own = np.take_along_axis(errors, labels[:, None], axis=1)[:, 0]
+    return int((own - errors.min(axis=1)).argmax())
+
+
+def codes(options):
+    """Draw Fig. 2."""
+    X = datasets.load_mnist().data
+    mixmate = fitted(X, options.seeds[0])
+    sample = X[:5000]
+    all_codes = mixmate.encode(sample)  # (n_samples, n_clusters, n_atoms)
+    # (n_samples, n_clusters, n_features)
+    images = np.einsum("ikd,kdm->ikm", all_codes, mixmate.dictionaries_)
+    errors = ((images - sample[:, None]) ** 2).mean(axis=2)
+    chosen = telling_image(mixmate.energies(sample), errors)
+    label, codes = mixmate.labels_[chosen], all_codes[chosen]
+    n_nonzero = (codes != 0).sum(axis=1)
+    figure, axes = plt.subplots(
+        3, 11, figsize=(14, 4.2), layout="constrained", height_ratios=[3, 2, 0.2]
+    )
+    for ax in [*axes[2], axes[1, 0]]:
+        ax.axis("off")
+    show(axes[0, 0], sample[chosen], "image")
+    limit = np.abs(codes).max()
+    for k in range(10):
+        error, count = errors[chosen, k], n_nonzero[k]
+        show(axes[0, k + 1], images[chosen, k], f"({error:.4f}, {count})")
+        axes[1, k + 1].stem(codes[k], linefmt="#1b9e77", markerfmt=" ", basefmt=" ")
+        axes[1, k + 1].set(ylim=(-limit, limit), xticks=[], yticks=[])
+        axes[1, k + 1].set_xlabel(f"cluster {k}", fontsize=8)
+    for spine in axes[0, label + 1].spines.values():
+        spine.set(color="#d62728", linewidth=3)
+    figure.suptitle(
+        "An image, its reconstruction and its code in each cluster: (mean squared "
+        "error, non-zeros)",
+        fontsize=10,
+    )
+    figures = {
+        "image": chosen,
+        "cluster": int(label),
+        "mean_squared_error": errors[chosen].round(5).tolist(),
+        "n_nonzero": n_nonzero.tolist(),
+        "energy": mixmate.energies(sample[chosen : chosen + 1])[0].round(3).tolist(),
+    }
+    save(figure, "codes", figures)
+
+
+def alpha(options):
+    """Draw Fig. 3."""
+    bunch = datasets.load_mnist()
+    runs = {
+        value: [
+            scores(bunch.target, fitted(bunch.data, seed, alpha=value).labels_)
+            for seed in options.seeds
+        ]
+        for value in ALPHAS
+    }
+    figure, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    for name, color in COLORS.items():
+        values = np.array([[run[name] for run in runs[value]] for value in ALPHAS])
+        ax.plot(ALPHAS, values.mean(axis=1), "o-", color=color, label=name)
+        ax.fill_between(
+            ALPHAS, values.min(axis=1), values.max(axis=1), color=color, alpha=0.2
+        )
+    ax.set(xscale="log", xlabel="alpha", ylabel="score", ylim=(0, 1))
+    ax.set_title(f"MNIST, mean and range of {len(options.seeds)} seeds", fontsize=10)
+    ax.legend()
+    save(figure, "alpha", {"seeds": options.seeds, "runs": runs})
+
+
+def incomplete(options):
+    """Draw images with missing pixels, and what the model fills in."""
+    bunch = datasets.load_mnist()
+    X, y, seed = bunch.data, bunch.target, options.seeds[0]
+    holes = without_pixels(X, seed)
+    mixmate = fitted(holes, seed)
+    missing = np.isnan(holes)
+    means = np.nanmean(holes, axis=0)
+    shown = np.flatnonzero(missing.any(axis=1))[:12]
+    filled = np.where(missing, mixmate.reconstruct(holes), holes)
+    figure, axes = plt.subplots(3, 12, figsize=(12, 3.4), layout="constrained")
+    titles = ("complete", "incomplete", "filled in")
+    for row, title, images in zip(axes, titles, (X, holes, filled), strict=True):
+        row[0].set_ylabel(title)
+        for ax, image in zip(row, images[shown], strict=True):
+            show(ax, image)
+            ax.set_facecolor("#d95f02")  # where a pixel is missing
+    n_missing = missing.sum()
+    by_mean = np.where(missing, means, X)
+    figures = {
+        "seed": seed,
+        **scores(y, mixmate.labels_),
+        "mean_squared_error_of_missing_pixels": {
+            "model": round(float(((filled - X) ** 2).sum() / n_missing), 5),
+            "mean_of_pixel": round(float(((by_mean - X) ** 2).sum() / n_missing), 5),
+        },
+    }
+    save(figure, "incomplete", figures)
+
+
+FIGURES = {"codes": codes, "alpha": alpha, "incomplete": incomplete}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("figures", nargs="*", choices=FIGURES, default=list(FIGURES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    options = parser.parse_args()
+    for name in options.figures:
+        FIGURES[name](options)
+
+
+if __name__ == "__main__":
+    main()
