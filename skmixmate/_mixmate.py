@@ -137,10 +137,10 @@ class MixMateClustering(
         images, pixel by pixel and channels last.
     representation : {"pixels", "scattering"}, default="pixels"
         What images are modelled in: their pixels, or the 300 principal
-        components of their scattering coefficients, which does much better on
-        handwriting. Dictionaries and intercepts are then in these components,
-        and reconstructions are brought back to pixels by a linear decoder. NaN
-        is refused.
+        components of the square roots of their scattering coefficients, which
+        does much better on handwriting. Dictionaries and intercepts are then in
+        these components, and reconstructions are brought back to pixels by a
+        linear decoder. NaN is refused.
     scale : float or "auto", default="auto"
         X is multiplied by this number. "auto" takes the root-mean-square norm
         of a row (with `fit_intercept`, of its deviation from the mean) to 9.2,

@@ -54,10 +54,10 @@ def test_both_views_count_the_same_in_graph_features(digits):
     assert np.mean(np.linalg.norm(features, axis=1) ** 2) == pytest.approx(2)
 
 
-def test_features_are_principal_components_of_coefficients(digits):
+def test_features_are_principal_components_of_roots_of_coefficients(digits):
     features = fit_features(digits, n_components=20)
-    coefficients = ScatteringTransform((8, 8), J=1).fit_transform(digits)
-    deviations = coefficients - coefficients.mean(axis=0)
+    roots = np.sqrt(np.abs(ScatteringTransform((8, 8), J=1).fit_transform(digits)))
+    deviations = roots - roots.mean(axis=0)
     values = np.linalg.svd(deviations, compute_uv=False)[:20]
     transformed = features.transform(digits)
     sizes = np.sort(np.linalg.norm(transformed, axis=0))[::-1]

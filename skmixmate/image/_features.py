@@ -96,7 +96,11 @@ def graph_features(images, image_shape, n_components=500):
 
 
 class ScatteringFeatures(TransformerMixin, BaseEstimator):
-    """Scattering coefficients along their principal axes, and a way back.
+    """Square roots of scattering coefficients along their principal axes.
+
+    A coefficient is a mean of magnitudes, and varies the more the larger it is; its
+    root varies about as much everywhere, so that no path rules the distances. A
+    least-squares fit leads back to pixels.
 
     Parameters
     ----------
@@ -113,9 +117,9 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     mean_ : ndarray of shape (n_coefficients,)
-        Mean of the coefficients.
+        Mean of the roots of the coefficients.
     components_ : ndarray of shape (n_components, n_coefficients)
-        Principal axes of the coefficients.
+        Their principal axes.
     decoder_ : ndarray of shape (n_components + 1, n_pixels)
         The pixels that features stand for, by least squares; the last row is
         the image of features 0.
@@ -129,7 +133,7 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y=None):
-        """Find the axes of the coefficients, and the pixels behind them.
+        """Find the axes, and the pixels behind them.
 
         Parameters
         ----------
@@ -146,11 +150,11 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         self.scattering_ = ScatteringTransform(
             self.image_shape, J=default_scale(self.image_shape), device=self.device
         ).fit(images)
-        coefficients = self.scattering_.transform(images)
-        self.mean_ = coefficients.mean(axis=0)
-        coefficients -= self.mean_
-        self.components_ = principal_axes(coefficients, self.n_components).T
-        features = coefficients @ self.components_.T
+        roots = self._roots(images)
+        self.mean_ = roots.mean(axis=0)
+        roots -= self.mean_
+        self.components_ = principal_axes(roots, self.n_components).T
+        features = roots @ self.components_.T
         with_one = np.column_stack([features, np.ones(len(features), features.dtype)])
         self.decoder_ = np.linalg.lstsq(with_one, images, rcond=None)[0]
         return self
@@ -165,15 +169,21 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         Returns
         -------
         features : ndarray of shape (n_samples, n_components)
-            In the units of X.
+            In the units of the square root of X.
         """
         features = np.empty((len(X), len(self.components_)), dtype=X.dtype)
         for start in range(0, len(X), _BLOCK):
             block = slice(start, start + _BLOCK)
-            coefficients = self.scattering_.transform(X[block])
-            coefficients -= self.mean_
-            np.matmul(coefficients, self.components_.T, out=features[block])
+            roots = self._roots(X[block])
+            roots -= self.mean_
+            np.matmul(roots, self.components_.T, out=features[block])
         return features
+
+    def _roots(self, X):
+        coefficients = self.scattering_.transform(X)
+        # Some are below zero, if by no more than rounding or the filters' ripple.
+        np.abs(coefficients, out=coefficients)
+        return np.sqrt(coefficients, out=coefficients)
 
     def inverse_transform(self, X):
         """Images that features stand for.
