@@ -38,7 +38,13 @@ COLORS = {"ACC": "#1b9e77", "ARI": "#d95f02", "NMI": "#7570b3"}
 
 
 def fitted(X, seed, **params):
-    mixmate = MixMateClustering(10, image_shape=SHAPE, random_state=seed, **params)
+    mixmate = MixMateClustering(
+        10,
+        image_shape=SHAPE,
+        representation="pixels",
+        random_state=seed,
+        **params,
+    )
     with warnings.catch_warnings():
         # That alpha is too small or too large is what Fig. 3 shows.
         warnings.filterwarnings("ignore", message=".*(too small|too large|no sample)")

@@ -17,9 +17,9 @@ from .table1 import fit, make, scores
 CHANGES = {
     "scattering": [
         {},
-        {"alpha": 0.02},
+        {"alpha": 0.05},
         {"alpha": 0.1},
-        {"alpha": 0.2},
+        {"alpha": 0.3},
         {"alpha": 0.75},
         {"n_atoms": 30},
         {"fit_intercept": False},

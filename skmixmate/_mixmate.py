@@ -43,7 +43,7 @@ from .model.priors import Laplace
 _REFERENCE_NORM = 9.2
 
 # Default alpha: the paper's, and what was found best on scattering coefficients.
-_ALPHAS = {"pixels": 0.75, "scattering": 0.05}
+_ALPHAS = {"pixels": 0.75, "scattering": 0.2}
 
 # Principal components of scattering coefficients that are modelled, and how many
 # images, at most, they are found with.
@@ -88,7 +88,7 @@ class MixMateClustering(
     alpha : float or "auto", default="auto"
         Rate of the Laplace prior on the codes, lambda in the paper: the larger,
         the sparser. In the units of the scaled data, see `scale`. "auto" is the
-        paper's 0.75, and 0.05 on scattering coefficients, which lie much closer
+        paper's 0.75, and 0.2 on scattering coefficients, which lie much closer
         to the subspaces of their clusters.
     n_layers : int, default=15
         Iterations of FISTA that are unrolled, L in the paper.
@@ -102,7 +102,7 @@ class MixMateClustering(
         mean of the posterior after every epoch, or as given.
     fit_intercept : bool or "auto", default="auto"
         Whether each cluster has an offset, so that it is an affine subspace
-        instead of a linear one. "auto" is True, but for the pixels of images:
+        instead of a linear one. "auto" is True, but on the pixels of images:
         there 0 means that nothing is there, and an offset does harm.
     init : {"auto", "spectral", "ssc", "kmeans", "random"}, clusterer or \
             array-like of shape (n_clusters, n_atoms, n_features), default="auto"
@@ -135,12 +135,13 @@ class MixMateClustering(
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, n_channels) if the rows of X are
         images, pixel by pixel and channels last.
-    representation : {"pixels", "scattering"}, default="pixels"
+    representation : {"auto", "pixels", "scattering"}, default="auto"
         What images are modelled in: their pixels, or the 300 principal
-        components of the square roots of their scattering coefficients, which
-        does much better on handwriting. Dictionaries and intercepts are then in
-        these components, and reconstructions are brought back to pixels by a
-        linear decoder. NaN is refused.
+        components of the square roots of their scattering coefficients.
+        Dictionaries and intercepts are then in these components, and
+        reconstructions are brought back to pixels by a linear decoder. NaN is
+        refused. "auto" is "scattering", which clusters better, for images
+        without missing pixels, and "pixels" for anything else.
     scale : float or "auto", default="auto"
         X is multiplied by this number. "auto" takes the root-mean-square norm
         of a row (with `fit_intercept`, of its deviation from the mean) to 9.2,
@@ -262,7 +263,7 @@ class MixMateClustering(
         "init_size": [Interval(Integral, 1, None, closed="left")],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "image_shape": ["array-like", None],
-        "representation": [StrOptions({"pixels", "scattering"})],
+        "representation": [StrOptions({"auto", "pixels", "scattering"})],
         "scale": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -290,7 +291,7 @@ class MixMateClustering(
         init_size: int = 5000,
         n_init: int | str = "auto",
         image_shape: Sequence[int] | None = None,
-        representation: str = "pixels",
+        representation: str = "auto",
         scale: float | str = "auto",
         max_iter: int = 50,
         batch_size: int = 256,
@@ -371,12 +372,7 @@ class MixMateClustering(
         device = resolve_device(self.device, X)
         random_state = private_random_state(self.random_state)
         n_missing = missing_counts(Rows(X, device=device))
-        if self.representation == "scattering" and n_missing.any():
-            raise ValueError(
-                "Input X contains NaN, which representation='scattering' does not "
-                "take. Fill missing pixels first, with representation='pixels' and "
-                "reconstruct, or sklearn.impute.SimpleImputer."
-            )
+        self._check_representation(n_missing)
         members = np.flatnonzero(n_missing < X.shape[1])
         if len(members) < self.n_clusters:
             raise ValueError(
@@ -619,7 +615,7 @@ class MixMateClustering(
 
     def _check_settings(self, X):
         """Check what depends on other parameters or on X."""
-        if self.n_atoms == 0 and not self._fits_intercept():
+        if self.n_atoms == 0 and not self.fit_intercept:
             raise ValueError(
                 "n_atoms=0 with fit_intercept=False leaves nothing to fit; n_atoms "
                 "should be at least 1, or fit_intercept True."
@@ -649,6 +645,22 @@ class MixMateClustering(
                 )
         if not isinstance(self.weights, str):
             self._check_weights()
+
+    def _models_scattering(self, n_missing):
+        if self._continues():
+            return self.representation_ is not None
+        if self.representation == "auto":
+            return self.image_shape is not None and not n_missing.any()
+        return self.representation == "scattering"
+
+    def _check_representation(self, n_missing):
+        self._is_scattering = self._models_scattering(n_missing)
+        if self._is_scattering and n_missing.any():
+            raise ValueError(
+                "Input X contains NaN, which representation='scattering' does not "
+                "take. Fill missing pixels first, with representation='pixels' and "
+                "reconstruct, or sklearn.impute.SimpleImputer."
+            )
 
     def _check_image_shape(self, X):
         if self.image_shape is None:
@@ -689,7 +701,7 @@ class MixMateClustering(
 
     def _alpha(self):
         if self.alpha == "auto":
-            return _ALPHAS[self.representation]
+            return _ALPHAS["scattering" if self._is_scattering else "pixels"]
         return float(self.alpha)
 
     def _continues(self):
@@ -703,7 +715,8 @@ class MixMateClustering(
 
     def _fits_intercept(self):
         if isinstance(self.fit_intercept, str):
-            return self.image_shape is None or self.representation == "scattering"
+            on_pixels = self.image_shape is not None and not self._is_scattering
+            return self.n_atoms == 0 or not on_pixels
         return bool(self.fit_intercept)
 
     def _n_starts(self):
@@ -778,7 +791,7 @@ class MixMateClustering(
             setattr(self, name, value)
 
     def _find_representation(self, X, random_state):
-        if self.representation == "pixels":
+        if not self._is_scattering:
             return None
         representation = ScatteringFeatures(
             self.image_shape,

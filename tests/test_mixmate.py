@@ -501,15 +501,21 @@ def fit_digits(**params):
 
 
 def test_images_on_pixels():
-    X, y, mixmate = fit_digits(n_atoms=20)
+    X, y, mixmate = fit_digits(n_atoms=20, representation="pixels")
     assert nmi(y, mixmate.labels_) > 0.8
     assert not mixmate.intercepts_.any()
     assert mixmate.representation_ is None
     assert mixmate.reconstruct(X).shape == X.shape
 
 
+def test_images_without_atoms_have_intercepts():
+    _, y, mixmate = fit_digits(n_atoms=0, representation="pixels")
+    assert nmi(y, mixmate.labels_) > 0.7
+    assert mixmate.intercepts_.any()
+
+
 def test_images_on_scattering_coefficients():
-    X, y, mixmate = fit_digits(n_atoms=20, representation="scattering")
+    X, y, mixmate = fit_digits(n_atoms=20)  # what complete images get by default
     assert nmi(y, mixmate.labels_) > 0.85
     np.testing.assert_array_equal(mixmate.predict(X), mixmate.labels_)
     n_components = mixmate.representation_.components_.shape[0]
@@ -552,6 +558,10 @@ def test_missing_pixels_on_scattering_coefficients():
     mixmate.fit(X[1:])
     with pytest.raises(ValueError, match=r"NaN"):
         mixmate.predict(X)
+    # By default too, where a fit goes on from one without missing pixels.
+    mixmate = small(image_shape=(8, 8), warm_start=True).fit(X[1:])
+    with pytest.raises(ValueError, match=r"NaN.*'scattering'"):
+        mixmate.fit(X)
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])  # of the images that miss pixels
@@ -561,6 +571,7 @@ def test_missing_pixels_at_the_start(share):
     incomplete = rng.uniform(size=(len(X), 1)) < share
     X[incomplete & (rng.uniform(size=X.shape) < 0.1)] = np.nan
     mixmate = small(n_clusters=10, n_atoms=20, image_shape=(8, 8)).fit(X)
+    assert mixmate.representation_ is None
     assert nmi(y, mixmate.labels_) > 0.75
 
 
