@@ -23,6 +23,8 @@ GRAPHS = {
     "neighbors": {},
     "self_representation": {"n_neighbors": None, "n_nonzero_coefs": 5},
     "both": {"n_nonzero_coefs": 5},
+    # The default for images.
+    "both_cosine_walk": {"n_nonzero_coefs": 5, "metric": "cosine", "n_steps": 4},
 }
 
 
