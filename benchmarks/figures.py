@@ -85,11 +85,8 @@ def codes(options):
     chosen = telling_image(mixmate.energies(sample), errors)
     label, codes = mixmate.labels_[chosen], all_codes[chosen]
     n_nonzero = (codes != 0).sum(axis=1)
-    figure, axes = plt.subplots(
-        3, 11, figsize=(14, 4.2), layout="constrained", height_ratios=[3, 2, 0.2]
-    )
-    for ax in [*axes[2], axes[1, 0]]:
-        ax.axis("off")
+    figure, axes = plt.subplots(2, 11, figsize=(14, 3.6), layout="constrained")
+    axes[1, 0].axis("off")
     show(axes[0, 0], sample[chosen], "image")
     limit = np.abs(codes).max()
     for k in range(10):
@@ -105,12 +102,13 @@ def codes(options):
         "error, non-zeros)",
         fontsize=10,
     )
+    energies = mixmate.energies(sample[chosen : chosen + 1])[0].astype(float)
     figures = {
         "image": chosen,
         "cluster": int(label),
-        "mean_squared_error": errors[chosen].round(5).tolist(),
+        "mean_squared_error": errors[chosen].astype(float).round(5).tolist(),
         "n_nonzero": n_nonzero.tolist(),
-        "energy": mixmate.energies(sample[chosen : chosen + 1])[0].round(3).tolist(),
+        "energy": energies.round(3).tolist(),
     }
     save(figure, "codes", figures)
 

@@ -13,8 +13,9 @@ without it DEC and DCN are left out.
 
 ``--quick`` takes USPS, one seed, the default representation, and of the peers the two
 of scikit-learn: about a minute. The figures go to ``benchmarks/results/table1.json``
-after every fit; fits that are there already, from the same machine and versions, are
-not run again, and several of these commands may run side by side.
+(``table1_quick.json``) after every fit; fits that are there already, from the same
+machine and versions, are not run again, and several of these commands may run side by
+side.
 """
 
 import argparse
@@ -173,16 +174,16 @@ def summarize(runs):
     return summary
 
 
-def load_runs():
-    path = report.RESULTS / "table1.json"
+def load_runs(report_name):
+    path = report.RESULTS / f"{report_name}.json"
     if not path.exists():
         return {}
     earlier = json.loads(path.read_text())
     return earlier["runs"] if earlier["machine"] == report.machine() else {}
 
 
-def write(runs):
-    report.write("table1", {"summary": summarize(runs), "runs": runs})
+def write(report_name, runs):
+    report.write(report_name, {"summary": summarize(runs), "runs": runs})
 
 
 def main():
@@ -193,6 +194,7 @@ def main():
     parser.add_argument("--clustpy-python", help="python that has ClustPy")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
+    report_name = "table1_quick" if options.quick else "table1"
     if options.quick:
         options.data, options.methods, options.seeds = ["usps"], QUICK, [0]
     for name in options.data:
@@ -204,13 +206,13 @@ def main():
                 continue
             for seed in options.seeds:
                 key = f"{name} {method}"
-                if str(seed) in load_runs().get(key, {}):
+                if str(seed) in load_runs(report_name).get(key, {}):
                     continue
                 result = run(method, name, seed, bunch, options.clustpy_python)
-                runs = load_runs()  # others may have written since
+                runs = load_runs(report_name)  # others may have written since
                 runs.setdefault(key, {})[str(seed)] = result
-                write(runs)
-    write(load_runs())
+                write(report_name, runs)
+    write(report_name, load_runs(report_name))
 
 
 if __name__ == "__main__":
