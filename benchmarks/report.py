@@ -35,7 +35,9 @@ def machine():
 def write(name, figures):
     """Write figures to ``results/NAME.json``, whole or not at all."""
     module = sys.modules["__main__"].__spec__.name
-    command = " ".join(["python -m", module, *sys.argv[1:]])
+    # Where an environment lies on this machine is nobody's business.
+    arguments = ["PATH" if Path(x).is_absolute() else x for x in sys.argv[1:]]
+    command = " ".join(["python -m", module, *arguments])
     report = {"command": command, "machine": machine(), **figures}
     path = RESULTS / f"{name}.json"
     partial = path.with_suffix(".partial")
