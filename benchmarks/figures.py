@@ -82,7 +82,8 @@ def codes(options):
     # (n_samples, n_clusters, n_features)
     images = np.einsum("ikd,kdm->ikm", all_codes, mixmate.dictionaries_)
     errors = ((images - sample[:, None]) ** 2).mean(axis=2)
-    chosen = telling_image(mixmate.energies(sample), errors)
+    energies = mixmate.energies(sample)
+    chosen = telling_image(energies, errors)
     label, codes = mixmate.labels_[chosen], all_codes[chosen]
     n_nonzero = (codes != 0).sum(axis=1)
     figure, axes = plt.subplots(2, 11, figsize=(14, 3.6), layout="constrained")
@@ -102,13 +103,12 @@ def codes(options):
         "error, non-zeros)",
         fontsize=10,
     )
-    energies = mixmate.energies(sample[chosen : chosen + 1])[0].astype(float)
     figures = {
         "image": chosen,
         "cluster": int(label),
         "mean_squared_error": errors[chosen].astype(float).round(5).tolist(),
         "n_nonzero": n_nonzero.tolist(),
-        "energy": energies.round(3).tolist(),
+        "energy": energies[chosen].astype(float).round(3).tolist(),
     }
     save(figure, "codes", figures)
 

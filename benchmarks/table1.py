@@ -167,8 +167,8 @@ def summarize(runs):
             for score in ("ACC", "NMI", "ARI") if of_stage else ():
                 values = [one[score] for one in of_stage]
                 summary.setdefault(key, {"seeds": len(values)})[f"{stage} {score}"] = {
-                    "mean": round(float(np.mean(values)), 4),
-                    "std": round(float(np.std(values)), 4),
+                    "mean": round(float(np.mean(values)), 6),
+                    "std": round(float(np.std(values)), 6),
                     "worst": round(float(np.min(values)), 4),
                 }
     return summary

@@ -13,7 +13,13 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import spearmanr
 
-from skmixmate import datasets
+from skmixmate import MixMateClustering, datasets
+from skmixmate._mixmate import (
+    _N_STARTS_OF_IMAGES,
+    _TRIAL_EPOCHS,
+    _TRIAL_HASTE,
+    _TRIAL_ROWS,
+)
 
 from . import report
 from .table1 import fit, make, scores
@@ -23,14 +29,19 @@ REPRESENTATIONS = {
     "fashion_mnist": "pixels",
     "usps": "scattering",
 }
-N_STARTS, N_PICKED_FROM, N_ROWS = 8, 4, 10_000
-TRIAL = {"n_init": 1, "max_iter": 5, "tol": 0, "learning_rate": 3e-3}
+N_STARTS = 8
+TRIAL = {
+    "n_init": 1,
+    "max_iter": _TRIAL_EPOCHS,
+    "tol": 0,
+    "learning_rate": _TRIAL_HASTE * MixMateClustering().learning_rate,
+}
 
 
 def trials(name):
     """Loss and scores of each start."""
     bunch = getattr(datasets, f"load_{name}")()
-    drawn = np.random.default_rng(0).permutation(len(bunch.data))[:N_ROWS]
+    drawn = np.random.default_rng(0).permutation(len(bunch.data))[:_TRIAL_ROWS]
     X, y = bunch.data[drawn], bunch.target[drawn]
     for seed in range(N_STARTS):
         mixmate = make(REPRESENTATIONS[name], name, seed, **TRIAL)
@@ -45,7 +56,7 @@ def summarize(starts):
         values = np.array([start[score] for start in starts])
         picked = [
             values[min(some, key=losses.__getitem__)]
-            for some in combinations(range(len(starts)), N_PICKED_FROM)
+            for some in combinations(range(len(starts)), _N_STARTS_OF_IMAGES)
         ]
         summary[score] = {
             "mean_of_all": round(float(values.mean()), 4),

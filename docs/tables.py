@@ -40,20 +40,16 @@ def millions(n_parameters):
     return f"{n_parameters / 1e6:.2g} M"
 
 
-def ours(fits, stage):
-    """Cells of a row from the fits of all seeds, or None if there are none."""
-    fits = [fit for fit in fits.values() if stage in fit]
-    if not fits:
+def ours(summary, fits, stage):
+    """Cells of a row, or None if there are no such fits."""
+    if f"{stage} ACC" not in summary:
         return None
-    cells = []
-    for score in ("ACC", "NMI", "ARI"):
-        values = [fit[stage][score] for fit in fits]
-        mean = sum(values) / len(values)
-        deviation = (sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5
-        cells.append(f"{mean:.3f} ± {deviation:.3f}")
-    cells += [f"{min(fit[stage]['ACC'] for fit in fits):.3f}", str(len(fits))]
+    scores = [summary[f"{stage} {score}"] for score in ("ACC", "NMI", "ARI")]
+    cells = [f"{score['mean']:.3f} ± {score['std']:.3f}" for score in scores]
+    cells += [f"{scores[0]['worst']:.3f}", str(summary["seeds"])]
     if stage == "INIT":
         return [*cells, "", ""]
+    fits = list(fits.values())
     seconds = sum(fit["seconds"] for fit in fits) / len(fits)
     return [*cells, f"{seconds:.0f}", millions(fits[0]["parameters"])]
 
@@ -73,8 +69,10 @@ def table1():
     for name, title in DATA.items():
         rows = []
         for row, (stage, key, published_key) in ROWS.items():
-            cells = ours(results["runs"].get(f"{name} {key}", {}), stage)
-            if cells is not None:
+            summary, fits = (
+                results[part].get(f"{name} {key}", {}) for part in ("summary", "runs")
+            )
+            if (cells := ours(summary, fits, stage)) is not None:
                 rows.append([row, *cells])
             if (figures := paper[name].get(published_key)) is not None:
                 rows.append([f"{row.strip('*')}, *in the paper*", *published(figures)])

@@ -49,7 +49,7 @@ _ALPHAS = {"pixels": 0.75, "scattering": 0.2}
 # images, at most, they are found with.
 _N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
 
-# Starts tried by default: of five on USPS, one merged two digits.
+# Starts tried by default; what the loss tells of them is in benchmarks/NOTES.rst.
 _N_STARTS_OF_IMAGES = 4
 
 # What a start is tried on, where there are several. In so few steps the loss still
@@ -108,8 +108,8 @@ class MixMateClustering(
             array-like of shape (n_clusters, n_atoms, n_features), default="auto"
         Where the first dictionaries come from.
 
-        - "auto": :class:`SpectralGraphClustering` with its default graph; for
-          images, with that of self-representation as well;
+        - "auto": :class:`SpectralGraphClustering` with its defaults; for images,
+          with neighbours by cosine, self-representation and a walk of four steps;
         - "spectral": :class:`SpectralGraphClustering`;
         - "ssc": :class:`SparseSubspaceClustering`;
         - "kmeans": :class:`sklearn.cluster.KMeans`;
@@ -588,10 +588,8 @@ class MixMateClustering(
         X_reconstructed : ndarray or tensor of shape (n_samples, n_features)
             In the units of X; observed entries are replaced as well.
         """
-        check_is_fitted(self)
-        features = self._represent(validate_rows(self, X, reset=False))
-        (answer,) = self._evaluate(features, lambda batch: batch.reconstructions)
-        return _like(X, self._in_pixels(answer))
+        features = self._infer(X, lambda batch: batch.reconstructions)
+        return _like(X, self._in_pixels(features))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns that :meth:`transform` gives.
@@ -654,8 +652,7 @@ class MixMateClustering(
         return self.representation == "scattering"
 
     def _check_representation(self, n_missing):
-        self._is_scattering = self._models_scattering(n_missing)
-        if self._is_scattering and n_missing.any():
+        if self._models_scattering(n_missing) and n_missing.any():
             raise ValueError(
                 "Input X contains NaN, which representation='scattering' does not "
                 "take. Fill missing pixels first, with representation='pixels' and "
@@ -701,7 +698,7 @@ class MixMateClustering(
 
     def _alpha(self):
         if self.alpha == "auto":
-            return _ALPHAS["scattering" if self._is_scattering else "pixels"]
+            return _ALPHAS["pixels" if self.representation_ is None else "scattering"]
         return float(self.alpha)
 
     def _continues(self):
@@ -715,7 +712,7 @@ class MixMateClustering(
 
     def _fits_intercept(self):
         if isinstance(self.fit_intercept, str):
-            on_pixels = self.image_shape is not None and not self._is_scattering
+            on_pixels = self.image_shape is not None and self.representation_ is None
             return self.n_atoms == 0 or not on_pixels
         return bool(self.fit_intercept)
 
@@ -741,7 +738,7 @@ class MixMateClustering(
         if self._continues():
             features = self._represent(X)
         else:
-            self.representation_ = self._find_representation(X, random_state)
+            self.representation_ = self._find_representation(X, n_missing, random_state)
             features = self._represent(X)
             self.scale_ = self._find_scale(features, device)
             start = {
@@ -790,8 +787,8 @@ class MixMateClustering(
         for name, value in attributes.items():
             setattr(self, name, value)
 
-    def _find_representation(self, X, random_state):
-        if not self._is_scattering:
+    def _find_representation(self, X, n_missing, random_state):
+        if not self._models_scattering(n_missing):
             return None
         representation = ScatteringFeatures(
             self.image_shape,
@@ -934,10 +931,15 @@ class MixMateClustering(
                         array[block][_numpy(index)] = answer
         return arrays
 
-    def _answer(self, X, summary):
+    def _infer(self, X, summary):
+        """Apply a function of an `_Inference` to what a user gives as X."""
         check_is_fitted(self)
         features = self._represent(validate_rows(self, X, reset=False))
-        return _like(X, *self._evaluate(features, summary))
+        (array,) = self._evaluate(features, summary)
+        return array
+
+    def _answer(self, X, summary):
+        return _like(X, self._infer(X, summary))
 
     def _warn_about(self, history, labels, fullness):
         """Warn of what a user should know of a fit that is done."""

@@ -93,18 +93,16 @@ def leading_eigenvectors(affinity, n_vectors, random_state, deflate=False):
     n_samples = normalized.shape[0]
     # A start of its own keeps ARPACK from drawing on the global random state.
     start = random_state.uniform(-1, 1, n_samples)
-    stationary = np.sqrt(affinity.sum(axis=1)) * deflate
-    stationary /= np.linalg.norm(stationary) or 1.0
+    if deflate:
+        stationary = np.sqrt(affinity.sum(axis=1))[:, None]
+        stationary /= np.linalg.norm(stationary) or 1.0
+        column, row = map(sparse.linalg.aslinearoperator, (stationary, stationary.T))
+        normalized = sparse.linalg.aslinearoperator(normalized) - column @ row
     if n_samples < max(_DENSE_BELOW, 4 * n_vectors):
-        deflated = normalized.toarray() - np.outer(stationary, stationary)
-        values, vectors = np.linalg.eigh(deflated)
+        dense = normalized @ np.eye(n_samples, dtype=normalized.dtype)
+        values, vectors = np.linalg.eigh(dense)
         return values[-n_vectors:], vectors[:, -n_vectors:]
-    deflated = sparse.linalg.LinearOperator(
-        normalized.shape,
-        matvec=lambda x: normalized @ x - stationary * (stationary @ x),
-        dtype=normalized.dtype,
-    )
-    return sparse.linalg.eigsh(deflated, k=n_vectors, which="LA", v0=start)
+    return sparse.linalg.eigsh(normalized, k=n_vectors, which="LA", v0=start)
 
 
 def spectral_labels(affinity, n_clusters, random_state, n_steps=None):
