@@ -8,14 +8,13 @@ The figures, with the mean score of all starts and of the one that the loss pick
 every four, go to ``benchmarks/results/trials.json``.
 """
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from skmixmate import MixMateClustering, datasets
 from skmixmate._mixmate import (
-    _N_STARTS_OF_IMAGES,
     _TRIAL_EPOCHS,
     _TRIAL_HASTE,
     _TRIAL_ROWS,
@@ -29,7 +28,8 @@ REPRESENTATIONS = {
     "fashion_mnist": "pixels",
     "usps": "scattering",
 }
-N_STARTS = 8
+N_STARTS, N_PICKED_FROM = 8, 4
+INITS = ["auto", "kmeans", "random"]
 TRIAL = {
     "n_init": 1,
     "max_iter": _TRIAL_EPOCHS,
@@ -38,13 +38,13 @@ TRIAL = {
 }
 
 
-def trials(name):
+def trials(name, init):
     """Loss and scores of each start."""
     bunch = getattr(datasets, f"load_{name}")()
     drawn = np.random.default_rng(0).permutation(len(bunch.data))[:_TRIAL_ROWS]
     X, y = bunch.data[drawn], bunch.target[drawn]
     for seed in range(N_STARTS):
-        mixmate = make(REPRESENTATIONS[name], name, seed, **TRIAL)
+        mixmate = make(REPRESENTATIONS[name], name, seed, init=init, **TRIAL)
         fit(mixmate, X)
         yield {"loss": round(mixmate.loss_, 4), **scores(y, mixmate.labels_)}
 
@@ -56,7 +56,7 @@ def summarize(starts):
         values = np.array([start[score] for start in starts])
         picked = [
             values[min(some, key=losses.__getitem__)]
-            for some in combinations(range(len(starts)), _N_STARTS_OF_IMAGES)
+            for some in combinations(range(len(starts)), N_PICKED_FROM)
         ]
         summary[score] = {
             "mean_of_all": round(float(values.mean()), 4),
@@ -72,9 +72,9 @@ def summarize(starts):
 
 def main():
     figures = {}
-    for name in REPRESENTATIONS:
-        starts = list(trials(name))
-        figures[name] = {"summary": summarize(starts), "starts": starts}
+    for name, init in product(REPRESENTATIONS, INITS):
+        starts = list(trials(name, init))
+        figures[f"{name} {init}"] = {"summary": summarize(starts), "starts": starts}
         report.write("trials", figures)
 
 

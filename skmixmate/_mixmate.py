@@ -49,9 +49,6 @@ _ALPHAS = {"pixels": 0.75, "scattering": 0.2}
 # images, at most, they are found with.
 _N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
 
-# Starts tried by default; what the loss tells of them is in benchmarks/NOTES.rst.
-_N_STARTS_OF_IMAGES = 4
-
 # What a start is tried on, where there are several. In so few steps the loss still
 # depends on which samples became atoms; larger steps get past that sooner, and let
 # it tell good starts from bad ones.
@@ -126,12 +123,11 @@ class MixMateClustering(
     init_size : int, default=5000
         Size of the subsample, at most n_samples. Rows with missing entries are
         drawn only if too few are complete, and filled with means.
-    n_init : int or "auto", default="auto"
+    n_init : int, default=1
         Starts that are tried, each from a subsample of its own. Each is trained
         for five epochs on up to 10,000 rows, and the one that ends with the lowest
-        loss is where training then starts. "auto" is 4 for images, where one start
-        in a few merges two clusters, and 1 for anything else. An array as `init`
-        is one start.
+        loss is where training then starts. Worth its time where starts differ
+        much, as those of "kmeans" and "random" do. An array as `init` is one start.
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, n_channels) if the rows of X are
         images, pixel by pixel and channels last.
@@ -159,7 +155,7 @@ class MixMateClustering(
         lower the loss by this part of itself. With 0 all `max_iter` epochs are
         run. The default stops early: the last percent of the loss costs most of
         the time, and buys finer reconstructions but no better clusters.
-    n_iter_no_change : int, default=2
+    n_iter_no_change : int, default=1
         Epochs to wait for an improvement.
     warm_start : bool, default=False
         Whether a further call of `fit` goes on from the parameters of the last.
@@ -261,7 +257,7 @@ class MixMateClustering(
             "array-like",
         ],
         "init_size": [Interval(Integral, 1, None, closed="left")],
-        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
         "image_shape": ["array-like", None],
         "representation": [StrOptions({"auto", "pixels", "scattering"})],
         "scale": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
@@ -289,7 +285,7 @@ class MixMateClustering(
         fit_intercept: bool | str = "auto",
         init: str | npt.ArrayLike | ClusterMixin = "auto",
         init_size: int = 5000,
-        n_init: int | str = "auto",
+        n_init: int = 1,
         image_shape: Sequence[int] | None = None,
         representation: str = "auto",
         scale: float | str = "auto",
@@ -297,7 +293,7 @@ class MixMateClustering(
         batch_size: int = 256,
         learning_rate: float = 1e-3,
         tol: float = 1e-2,
-        n_iter_no_change: int = 2,
+        n_iter_no_change: int = 1,
         warm_start: bool = False,
         device: str | torch.device = "auto",
         n_jobs: int | None = None,
@@ -716,13 +712,6 @@ class MixMateClustering(
             return self.n_atoms == 0 or not on_pixels
         return bool(self.fit_intercept)
 
-    def _n_starts(self):
-        if self._init_is_array():
-            return 1
-        if self.n_init == "auto":
-            return 1 if self.image_shape is None else _N_STARTS_OF_IMAGES
-        return self.n_init
-
     def _init_is_array(self):
         return not isinstance(self.init, str) and not hasattr(self.init, "fit_predict")
 
@@ -747,10 +736,10 @@ class MixMateClustering(
                 "n_missing": n_missing,
                 "random_state": random_state,
             }
-            if (n_starts := self._n_starts()) == 1:
+            if self.n_init == 1 or self._init_is_array():
                 self._set(self._start(**start))
             else:
-                self._set_best_start(n_starts, start, members, device)
+                self._set_best_start(start, members, device)
         subtask.call_on_fit_task_end(estimator=self)
         return features
 
@@ -765,12 +754,12 @@ class MixMateClustering(
             "intercepts_": intercepts.astype(dtype),
         }
 
-    def _set_best_start(self, n_starts, start, members, device):
+    def _set_best_start(self, start, members, device):
         random_state = start["random_state"]
         # The same rows in all trials: losses that differ by a thousandth tell a good
         # start from a bad one, and would drown in the difference between rows.
         members = random_state.permutation(members)[:_TRIAL_ROWS]
-        seeds = random_state.randint(np.iinfo(np.int32).max, size=n_starts)
+        seeds = random_state.randint(np.iinfo(np.int32).max, size=self.n_init)
         trials = Parallel(n_jobs=self.n_jobs)(
             delayed(_try_start)(
                 copy.copy(self),

@@ -107,7 +107,7 @@ class ExpectationMaximization:
         parts = list(split_by_completeness(*self.rows.take(batch)))
         for _, rows, observed in parts:
             with torch.no_grad():
-                _, energies = self.mixture.infer(rows, observed, curvature)
+                codes, energies = self.mixture.infer(rows, observed, curvature)
                 responsibilities = posterior(energies)
                 # What a float cannot hold beside 1 needs no gradient; besides,
                 # the tail of a softmax is in part denormal numbers, which would
@@ -117,7 +117,7 @@ class ExpectationMaximization:
             total = total + loss(energies).sum()
             counts = counts + responsibilities.sum(dim=1)
             part_loss, part_unexplained = self._m_step(
-                rows, observed, energies, responsibilities, curvature
+                rows, observed, codes, energies, responsibilities, curvature
             )
             m_loss = m_loss + part_loss
             unexplained.append(part_unexplained)
@@ -128,12 +128,13 @@ class ExpectationMaximization:
             normalize_atoms(self.mixture.dictionaries)
         return total, counts
 
-    def _m_step(self, rows, observed, energies, responsibilities, curvature):
+    def _m_step(self, rows, observed, codes, energies, responsibilities, curvature):
         """Return the expected energy, to be differentiated in the dictionaries alone.
 
         A cluster has no gradient from a row that it takes no responsibility
         for: each cluster goes forward once more, and backward, with those of
-        the rows that count for it.
+        the rows that count for it. Missing entries are filled for that, by each
+        cluster with what it says of them.
 
         Returns
         -------
@@ -147,10 +148,14 @@ class ExpectationMaximization:
         # (n_clusters, n_counting); clusters with fewer are topped up with rows
         # whose responsibility, and so whose gradient, is 0.
         index = counting.to(torch.uint8).topk(n_counting, dim=1, sorted=False).indices
-        rows = rows[index]
-        observed = None if observed is None else observed[index]
+        rows = rows[index]  # (n_clusters, n_counting, n_features)
+        if observed is not None:
+            observed = observed[index]
+            with torch.no_grad():
+                codes = codes.take_along_dim(index[:, None], dim=2)
+                rows = self.mixture.fill(rows, observed, codes)
         weights = loss_gradient(energies, responsibilities).gather(1, index)
-        codes, energies = self.mixture.infer(rows, observed, curvature)
+        codes, energies = self.mixture.infer(rows, curvature=curvature)
         expected = (weights * energies).sum()
         if self.mixture.intercepts is None:
             return expected, None

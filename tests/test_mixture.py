@@ -24,17 +24,18 @@ def random_mixture(with_intercepts=False, step_size=None, n_atoms=5, seed=0):
         step_size=step_size,
     )
     rows = draw(6, 8)
-    observed = torch.rand(6, 8, generator=generator) > 0.3
-    return mixture, rows, observed
+    observed = torch.rand(6, 8, generator=generator) > 0.5
+    return mixture, rows * observed, observed
 
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_energies_equal_the_published_formulation(masked):
     mixture, rows, observed = random_mixture(step_size=0.1)
+    mixture.n_layers = 4
     observed = observed if masked else None
     _, energies = mixture.infer(rows, observed)
     expected = reference.energies(
-        rows, mixture.dictionaries, 0.1, 0.2, 10, mixture.weights, observed
+        rows, mixture.dictionaries, 0.1, 0.2, 4, mixture.weights, observed
     )
     torch.testing.assert_close(energies, expected)
 
@@ -46,13 +47,16 @@ def test_intercept_is_the_same_as_shifted_rows(masked):
     codes, energies = mixture.infer(rows, observed)
     intercepts, mixture.intercepts = mixture.intercepts, None
     for k, intercept in enumerate(intercepts):
-        shifted_codes, shifted_energies = mixture.infer(rows - intercept, observed)
+        shifted = rows - intercept
+        if masked:
+            shifted *= observed
+        shifted_codes, shifted_energies = mixture.infer(shifted, observed)
         torch.testing.assert_close(codes[k], shifted_codes[k])
         torch.testing.assert_close(energies[k], shifted_energies[k])
 
 
 @pytest.mark.parametrize("with_intercepts", [False, True])
-def test_masked_form_with_all_observed_is_the_gram_form(with_intercepts):
+def test_with_all_observed_it_is_as_if_nothing_was_missing(with_intercepts):
     mixture, rows, observed = random_mixture(with_intercepts)
     torch.testing.assert_close(
         mixture.infer(rows, torch.ones_like(observed)), mixture.infer(rows)
@@ -60,22 +64,32 @@ def test_masked_form_with_all_observed_is_the_gram_form(with_intercepts):
 
 
 @pytest.mark.parametrize("with_intercepts", [False, True])
-@pytest.mark.parametrize("masked", [False, True])
-def test_rows_of_its_own_for_each_cluster(with_intercepts, masked):
-    mixture, rows, observed = random_mixture(with_intercepts)
+def test_rows_of_its_own_for_each_cluster(with_intercepts):
+    mixture, rows, _ = random_mixture(with_intercepts)
     index = torch.tensor([[0, 3], [5, 1], [2, 2]])
-    codes, energies = mixture.infer(rows, observed if masked else None)
-    own_codes, own_energies = mixture.infer(
-        rows[index], observed[index] if masked else None
-    )
+    codes, energies = mixture.infer(rows)
+    own_codes, own_energies = mixture.infer(rows[index])
     torch.testing.assert_close(own_energies, energies.gather(1, index))
     for k in range(3):
         torch.testing.assert_close(own_codes[k], codes[k][:, index[k]])
 
 
+@pytest.mark.parametrize("with_intercepts", [False, True])
+def test_filled_rows_have_the_energy_of_what_was_observed(with_intercepts):
+    mixture, rows, observed = random_mixture(with_intercepts)
+    mixture.n_layers = 2000  # at the minimum of Eq. 3 a fill changes nothing
+    codes, energies = mixture.infer(rows, observed)
+    own = [tensor.expand(3, 6, 8) for tensor in (rows, observed)]
+    filled = mixture.fill(*own, codes)
+    torch.testing.assert_close(filled[own[1]], own[0][own[1]])
+    filled_codes, filled_energies = mixture.infer(filled)
+    torch.testing.assert_close(filled_codes, codes, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(filled_energies, energies, atol=1e-6, rtol=1e-6)
+
+
 def test_row_with_nothing_observed_has_the_weights_for_its_posterior():
     mixture, rows, observed = random_mixture(with_intercepts=True)
-    _, energies = mixture.infer(rows, torch.zeros_like(observed))
+    _, energies = mixture.infer(0 * rows, torch.zeros_like(observed))
     torch.testing.assert_close(
         posterior(energies), mixture.weights[:, None].expand(3, 6)
     )
@@ -117,11 +131,11 @@ def test_decode_gives_what_the_energy_measures():
 @pytest.mark.parametrize("masked", [False, True])
 def test_unexplained_gives_the_intercept_of_least_expected_energy(masked):
     mixture, rows, observed = random_mixture(with_intercepts=True)
-    observed = observed[None].expand(3, 6, 8) if masked else None
-    rows = rows[None].expand(3, 6, 8)
-    rows = rows if observed is None else rows * observed
+    observed = observed if masked else None
     codes, energies = mixture.infer(rows, observed)
     responsibilities = posterior(energies)
+    rows = rows[None].expand(3, 6, 8)
+    observed = observed[None].expand(3, 6, 8) if masked else None
     sums, counts = mixture.unexplained(rows, codes, responsibilities, observed)
 
     intercepts = (sums / counts).requires_grad_()

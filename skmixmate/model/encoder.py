@@ -5,8 +5,8 @@ gradient of :math:`\frac12 \|y - A^T x\|^2` is :math:`G x - C` with the Gram
 matrix :math:`G = A A^T`. So the n_features-long dimension is touched once, in
 C, and a layer costs one product of size n_atoms x n_atoms for each row.
 Where entries of y are missing, G differs from row to row,
-:math:`G_i = A\,\mathrm{diag}(m_i)\,A^T`; then it is applied factor by factor
-and never formed.
+:math:`G_i = A\,\mathrm{diag}(m_i)\,A^T`. It is never formed: a few layers apply
+its factors, the others a correction of G (:func:`encode_incomplete`).
 
 Codes are laid out as (n_clusters, n_atoms, n_rows), rows last: the product of
 all dictionaries with a mini-batch falls in that order, and every layer is one
@@ -25,6 +25,12 @@ from torch.autograd.function import once_differentiable
 # The bound of `largest_eigenvalue` takes the Schatten norm of order
 # 2 ** (_N_SQUARINGS + 1): at most n_atoms ** (1/64), 6% for 50 atoms, too large.
 _N_SQUARINGS = 5
+
+# Where entries are missing one layer in so many is exact.
+_ANCHOR_PERIOD = 4
+
+# What of residuals is worked on at a time on a CPU, so that it stays in its cache.
+_CACHED_ENTRIES = 2**18
 
 
 def largest_eigenvalue(gram):
@@ -111,55 +117,6 @@ def momenta(n_layers):
     return values
 
 
-class _SharedGram:
-    """The gradient step where all rows of a cluster share one Gram matrix."""
-
-    def __init__(self, gram, step):
-        eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-        self.step = step
-        self.contraction = eye - step * gram  # (n_clusters, n_atoms, n_atoms)
-        self.grad = torch.zeros_like(gram)
-
-    def descend(self, pull, points):
-        return torch.baddbmm(pull, self.contraction, points)
-
-    def descend_backward(self, grad, points):
-        self.grad.baddbmm_(grad, points.mT)
-        return self.contraction.mT @ grad
-
-    def matrices_grad(self):
-        return self.grad.mul_(-self.step)
-
-
-class _MaskedGram:
-    """The gradient step where every row has a Gram matrix of its own."""
-
-    def __init__(self, dictionaries, observed, step):
-        self.step = step
-        self.dictionaries = dictionaries
-        self.observed = observed
-        self.grad = torch.zeros_like(dictionaries)
-
-    def reconstruct(self, codes):
-        """Observed entries of the reconstruction, zero elsewhere."""
-        # (n_clusters, n_features, n_rows)
-        return (self.dictionaries.mT @ codes).mul_(self.observed)
-
-    def descend(self, pull, points):
-        smoothed = self.dictionaries @ self.reconstruct(points)
-        return pull + points - self.step * smoothed
-
-    def descend_backward(self, grad, points):
-        reconstructed = self.reconstruct(grad)
-        self.grad.baddbmm_(grad, self.reconstruct(points).mT)
-        self.grad.baddbmm_(points, reconstructed.mT)
-        # A diag(m) A^T is its own adjoint.
-        return grad - self.step * (self.dictionaries @ reconstructed)
-
-    def matrices_grad(self):
-        return self.grad.mul_(-self.step)
-
-
 class _UnrolledFista(torch.autograd.Function):
     """The layers of Eq. 4 with their backward pass written by hand.
 
@@ -169,43 +126,40 @@ class _UnrolledFista(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, correlations, matrices, observed, step, prior, n_layers):
-        operator = _operator(matrices, observed, step)
+    def forward(ctx, correlations, gram, step, prior, n_layers):
+        eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+        contraction = eye - step * gram  # (n_clusters, n_atoms, n_atoms)
         pull = step * correlations
         previous = codes = prior.prox(pull, step)  # beta_(0) = 0
         outputs = [codes, codes]  # the first momentum is 0: any code will do
         for momentum in momenta(n_layers):
-            point = torch.lerp(previous, codes, 1 + momentum)
-            previous, codes = codes, prior.prox(operator.descend(pull, point), step)
+            points = torch.lerp(previous, codes, 1 + momentum)
+            points = torch.baddbmm(pull, contraction, points)
+            previous, codes = codes, prior.prox(points, step)
             if any(ctx.needs_input_grad):
                 outputs.append(codes)
-        ctx.save_for_backward(matrices, observed, step, *outputs)
+        ctx.save_for_backward(contraction, step, *outputs)
         ctx.prior, ctx.n_layers = prior, n_layers
         return codes
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        matrices, observed, step, *outputs = ctx.saved_tensors
-        operator = _operator(matrices, observed, step)
+        contraction, step, *outputs = ctx.saved_tensors
+        grad_contraction = torch.zeros_like(contraction)
         # The adjoints of the last code and of the one before it; in place, since
         # at usual sizes it is memory and not arithmetic that takes the time.
         grad_previous, grad_pull = torch.zeros_like(grad), torch.zeros_like(grad)
         for momentum in reversed(momenta(ctx.n_layers)):
             grad_step = ctx.prior.prox_backward(grad, outputs.pop())
             grad_pull.add_(grad_step)
-            point = torch.lerp(*outputs[-2:], 1 + momentum)
-            grad_point = operator.descend_backward(grad_step, point)
-            grad = grad_previous.add_(grad_point, alpha=1 + momentum)
-            grad_previous = grad_point.mul_(-momentum)
+            points = torch.lerp(*outputs[-2:], 1 + momentum)
+            grad_contraction.baddbmm_(grad_step, points.mT)
+            grad_points = contraction.mT @ grad_step
+            grad = grad_previous.add_(grad_points, alpha=1 + momentum)
+            grad_previous = grad_points.mul_(-momentum)
         grad_pull.add_(ctx.prior.prox_backward(grad, outputs.pop()))
-        return grad_pull.mul_(step), operator.matrices_grad(), *[None] * 4
-
-
-def _operator(matrices, observed, step):
-    if observed is None:
-        return _SharedGram(matrices, step)
-    return _MaskedGram(matrices, observed, step)
+        return grad_pull.mul_(step), grad_contraction.mul_(-step), *[None] * 3
 
 
 def encode(correlations, gram, step, prior, n_layers):
@@ -239,28 +193,79 @@ def encode(correlations, gram, step, prior, n_layers):
     >>> encode(3 * one, one, one, Laplace(1.0), n_layers=5)
     tensor([[[2.]]])
     """
-    return _UnrolledFista.apply(correlations, gram, None, step, prior, n_layers)
+    return _UnrolledFista.apply(correlations, gram, step, prior, n_layers)
 
 
-def encode_masked(correlations, dictionaries, observed, step, prior, n_layers):
-    """Sparse codes of rows with missing entries, Psi A in place of A.
+def residuals(targets, observed, dictionaries, codes):
+    """Give what codes leave of the observed entries, a few clusters at a time.
+
+    All at once would not stay in the processor's cache, and take twice as long.
 
     Parameters
     ----------
-    correlations : tensor of shape (n_clusters, n_atoms, n_rows)
-        Inner products over the observed entries.
-    dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
+    targets, observed, dictionaries
+        As in :func:`encode_incomplete`.
+    codes : tensor of shape (n_clusters, n_atoms, n_rows)
+
+    Yields
+    ------
+    dictionaries : tensor of shape (n_part, n_atoms, n_features)
+        Of these clusters.
+    residuals : tensor of shape (n_part, n_features, n_rows)
+        0 where an entry is missing.
+    """
+    on_cpu = codes.device.type == "cpu"
+    size = max(1, _CACHED_ENTRIES // observed.numel()) if on_cpu else len(codes)
+    targets = targets.expand(len(codes), *observed.shape)
+    for part in zip(
+        *(t.split(size) for t in (targets, dictionaries, codes)), strict=True
+    ):
+        target, dictionary, code = part
+        residual = dictionary.mT @ code
+        torch.addcmul(target, residual, observed, value=-1, out=residual)
+        yield dictionary, residual
+
+
+def encode_incomplete(targets, observed, dictionaries, gram, step, prior, n_layers):
+    """Sparse codes of rows with missing entries, Psi A in place of A.
+
+    Only every fourth layer has the gradient of Eq. 4 for Psi A, which takes two
+    products with all the features. The layers up to the next go on from there as
+    if the Gram matrix of row i was :math:`(1 - p_i / 2) G`, where :math:`p_i` is
+    the part of the row that is missing. In the mean, if entries miss at random,
+    it is :math:`(1 - p_i) G`. That would come closer, but where it is less than
+    half of the truth the layers diverge, which this cannot be. Up to four layers
+    all are exact.
+
+    Parameters
+    ----------
+    targets : tensor of shape (n_features, n_rows) or \
+            (n_clusters, n_features, n_rows)
+        The rows, less the intercept if any; 0 where an entry is missing.
     observed : tensor of shape (n_features, n_rows)
         1 where an entry was observed, 0 where it is missing; the mask Psi of
         the paper's section on incomplete data.
-    step, prior, n_layers
+    dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
+    gram, step, prior, n_layers
         As in :func:`encode`.
 
     Returns
     -------
     codes : tensor of shape (n_clusters, n_atoms, n_rows)
-        Differentiable, once, in `correlations` and `dictionaries`.
+        Not differentiable.
     """
-    return _UnrolledFista.apply(
-        correlations, dictionaries, observed, step, prior, n_layers
-    )
+    period = 1 if n_layers <= _ANCHOR_PERIOD else _ANCHOR_PERIOD
+    damping = (1 + observed.mean(dim=0)) / 2  # (n_rows,)
+    contraction = step * gram
+    pull = step * (dictionaries @ targets)
+    previous = codes = prior.prox(pull, step)
+    for layer, momentum in enumerate(momenta(n_layers), start=1):
+        points = torch.lerp(previous, codes, 1 + momentum)
+        smoothed = (contraction @ points).mul_(damping)
+        if layer % period == 0:
+            pull = torch.cat(
+                [A @ r for A, r in residuals(targets, observed, dictionaries, points)]
+            )
+            pull = torch.addcmul(smoothed, step, pull)
+        previous, codes = codes, prior.prox(points.add_(pull).sub_(smoothed), step)
+    return codes

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
-from .encoder import encode, encode_masked, gram_matrices, largest_eigenvalue
+from .encoder import (
+    encode,
+    encode_incomplete,
+    gram_matrices,
+    largest_eigenvalue,
+    residuals,
+)
 from .priors import Laplace
 
 
@@ -74,10 +80,11 @@ class Mixture:
         rows : tensor of shape (n_rows, n_features) or \
                 (n_clusters, n_rows, n_features)
             The same rows for all clusters, or rows of its own for each. Missing
-            entries may hold any finite number.
-        observed : bool tensor of the shape of rows, default=None
-            False where an entry is missing; None if nothing is. Without it rows
-            take the Gram form, with it the masked one.
+            entries hold 0.
+        observed : bool tensor of shape (n_rows, n_features), default=None
+            False where an entry is missing; None if nothing is. Only without it
+            the answer can be differentiated, and may each cluster have rows of
+            its own.
         curvature : tuple of tensors, default=None
             What :meth:`curvature` gives, if at hand.
 
@@ -90,7 +97,9 @@ class Mixture:
         if observed is None:
             codes, residuals = self._infer_complete(rows, gram, step)
         else:
-            codes, residuals = self._infer_masked(rows, observed.to(rows.dtype), step)
+            codes, residuals = self._infer_incomplete(
+                rows.mT, observed.mT.to(rows.dtype), gram, step
+            )
         bias = self.weights.log()[:, None]
         return codes, residuals + self.prior.value(codes) - bias
 
@@ -113,19 +122,38 @@ class Mixture:
         residuals = norms + (codes * slopes).sum(dim=1)
         return codes, residuals.clamp_min(0)  # rounding may take it below zero
 
-    def _infer_masked(self, rows, observed, step):
+    def _infer_incomplete(self, targets, observed, gram, step):
         """Codes and squared residual norms over the observed entries."""
-        observed = observed.mT  # (n_features, n_rows), for each cluster if rows are
-        targets = rows.mT * observed
         if self.intercepts is not None:
             # (n_clusters, n_features, n_rows)
             targets = targets - self.intercepts[:, :, None] * observed
-        correlations = self.dictionaries @ targets
-        codes = encode_masked(
-            correlations, self.dictionaries, observed, step, self.prior, self.n_layers
+        codes = encode_incomplete(
+            targets, observed, self.dictionaries, gram, step, self.prior, self.n_layers
         )
-        residuals = targets - (self.dictionaries.mT @ codes) * observed
-        return codes, residuals.square().sum(dim=1)
+        parts = residuals(targets, observed, self.dictionaries, codes)
+        return codes, torch.cat([r.square_().sum(dim=1) for _, r in parts])
+
+    def fill(self, rows, observed, codes):
+        """Fill what is missing with what each cluster says of it.
+
+        The E-step for missing entries: a row that is filled has the energy, and
+        in the dictionary the gradient, that it has over its observed entries.
+
+        Parameters
+        ----------
+        rows : tensor of shape (n_clusters, n_rows, n_features)
+            Rows of each cluster.
+        observed : bool tensor of the shape of rows
+        codes : tensor of shape (n_clusters, n_atoms, n_rows)
+
+        Returns
+        -------
+        filled : tensor of shape (n_clusters, n_rows, n_features)
+        """
+        explained = codes.mT @ self.dictionaries
+        if self.intercepts is not None:
+            explained += self.intercepts[:, None]
+        return torch.where(observed, rows, explained)
 
     def decode(self, codes, labels):
         """Reconstruct rows from their codes in given clusters (the decoder).
