@@ -94,7 +94,7 @@ def step_times(X, start):
                 report.seconds(
                     lambda rows=X[batch]: published_step(dictionaries, rows, optimizer)
                 ),
-                report.seconds(lambda batch=batch: em.step(batch)),
+                report.seconds(lambda batch=batch: em.step(*em.rows.take(batch))),
             )
         )
     return np.array(times[5:])  # the first ones warm up

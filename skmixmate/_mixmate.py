@@ -54,7 +54,7 @@ _N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
 # it tell good starts from bad ones.
 _TRIAL_ROWS, _TRIAL_EPOCHS, _TRIAL_HASTE = 10_000, 5, 3
 
-# Codes worked on at a time in prediction, as a number of entries.
+# Entries of rows, and of codes, worked on at a time in prediction.
 _BLOCK_ENTRIES = 2**19
 
 # Shares of non-zero entries in the codes at which alpha is called too small.
@@ -338,7 +338,8 @@ class MixMateClustering(
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
-            The data; NaN is missing. It is not copied if float32 or float64.
+            The data; NaN is missing. It is not copied if float32 or float64, and
+            may be a memory map, larger than the memory there is.
         y : array-like of shape (n_samples,), default=None
             Not used in fitting; handed on to callbacks.
 
@@ -903,8 +904,8 @@ class MixMateClustering(
         """
         device = resolve_device(self.device, X)
         mixture, rows = self._model(X, device, with_intercepts=self.intercepts_.any())
-        n_clusters, n_atoms, _ = self.dictionaries_.shape
-        size = max(64, _BLOCK_ENTRIES // (n_clusters * max(n_atoms, 1)))
+        n_clusters, n_atoms, n_features = self.dictionaries_.shape
+        size = max(64, _BLOCK_ENTRIES // max(n_clusters * n_atoms, n_features))
         curvature = mixture.curvature()
         arrays = []
         with torch.no_grad():

@@ -4,8 +4,12 @@ import numpy as np
 import torch
 from sklearn.utils.validation import validate_data
 
-# Rows read at a time when the whole of X is looked through.
-_BLOCK = 4096
+# Entries read at a time when the whole of X is looked through.
+_BLOCK = 2**20
+
+# Bytes that are shuffled at a time, and that each run of rows has in which X is read
+# for that. Data that fit into one window are shuffled as a whole.
+_WINDOW, _RUN = 2**28, 2**20
 
 
 def validate_rows(estimator, X, reset):
@@ -124,11 +128,57 @@ class Rows:
             False where an entry is missing; None if nothing is.
         """
         rows = self._read(index).to(self.device)
+        return self._standardize(rows, is_complete=not has_missing(rows))
+
+    def batches(self, members, size, generator):
+        """Mini-batches of all members in random order.
+
+        X is shuffled in windows of up to 256 MiB, each made of runs of rows from
+        all over X. Of a memory map, or for another device, a window is read once,
+        run by run. The order does not depend on where X lies.
+
+        Parameters
+        ----------
+        members : int tensor of shape (n_members,)
+            Rows to take, in ascending order.
+        size : int
+            Rows in a mini-batch; what does not fill the last one is left out.
+        generator : torch.Generator
+
+        Yields
+        ------
+        rows, observed
+            As from `take`.
+        """
+        n_bytes = self.X.shape[1] * self.X.dtype.itemsize
+        n_run = size * max(1, _RUN // (n_bytes * size))
+        n_window = n_run * max(1, _WINDOW // (n_bytes * n_run))
+        is_near = not is_mapped(self.X) and self._device_of_X() == self.device
+        for window in windows(len(members), n_run, n_window, generator):
+            order = torch.randperm(len(window), generator=generator)
+            order = order[: len(order) // size * size]
+            if is_near:
+                for batch in order.split(size):
+                    yield self.take(members[window[batch]])
+                continue
+            near = self._read(members[window])
+            near = near.pin_memory() if self.device.type == "cuda" else near
+            near = near.to(self.device, non_blocking=True)
+            is_complete = not has_missing(near)
+            for batch in order.to(self.device).split(size):
+                yield self._standardize(near[batch], is_complete)
+            del near  # before the next is read
+
+    def _device_of_X(self):
+        in_torch = isinstance(self.X, torch.Tensor)
+        return self.X.device if in_torch else torch.device("cpu")
+
+    def _standardize(self, rows, is_complete):
         if self.location is not None:
             rows = rows - self.location
         # The first arithmetic always makes a new tensor: X is left alone.
         rows = rows * self.scale
-        if not rows.sum().isnan():  # several times as fast as to look at each entry
+        if is_complete:
             return rows, None
         missing = rows.isnan()
         return rows.masked_fill_(missing, 0), ~missing
@@ -156,20 +206,80 @@ class Rows:
         rows = rows / self.scale
         return rows if self.location is None else rows + self.location
 
-    def blocks(self, size=_BLOCK):
+    def blocks(self, size=None):
         """Slices that cover all rows in order.
 
         Parameters
         ----------
-        size : int
-            Rows in each, but for the last.
+        size : int, default=None
+            Rows in each, but for the last; by default as many as have a
+            million entries.
 
         Yields
         ------
         block : slice
         """
+        size = size or max(1, _BLOCK // self.X.shape[1])
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
+
+
+def windows(n_rows, n_run, n_window, generator):
+    """Part rows into windows, each of runs of rows drawn at random.
+
+    Parameters
+    ----------
+    n_rows : int
+    n_run : int
+        Rows in a run.
+    n_window : int
+        Rows in a window, a multiple of `n_run`.
+    generator : torch.Generator
+
+    Yields
+    ------
+    window : int tensor of shape (at most n_window,)
+        In ascending order, for the sake of the disk.
+    """
+    if n_rows <= n_window:
+        yield torch.arange(n_rows)
+        return
+    runs = torch.randperm(-(-n_rows // n_run), generator=generator)
+    for some in runs.split(n_window // n_run):
+        starts = n_run * some.sort().values[:, None]
+        window = (starts + torch.arange(n_run)).flatten()
+        yield window[window < n_rows]
+
+
+def has_missing(rows):
+    """Tell whether any entry is NaN, in less time than it takes to look at each.
+
+    Parameters
+    ----------
+    rows : tensor
+        Without infinite entries.
+
+    Returns
+    -------
+    has_missing : bool
+    """
+    return bool(rows.sum().isnan())
+
+
+def is_mapped(X):
+    """Tell whether an array is a view of a file.
+
+    Parameters
+    ----------
+    X : ndarray or tensor
+
+    Returns
+    -------
+    is_mapped : bool
+    """
+    while isinstance(X, np.ndarray) and not isinstance(X, np.memmap):
+        X = X.base
+    return isinstance(X, np.memmap)
 
 
 def split_by_completeness(rows, observed):

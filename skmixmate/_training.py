@@ -72,27 +72,27 @@ class ExpectationMaximization:
         loss : float
             Mean of Eq. 8 over the rows, each as its mini-batch was met.
         """
-        order = torch.randperm(len(self.members), generator=self.generator)
-        n_rows = len(order) // self.batch_size * self.batch_size
-        total = 0.0
+        total, n_batches = 0.0, 0
         counts = torch.zeros_like(self.mixture.weights)
-        for batch in order[:n_rows].split(self.batch_size):
-            losses, responsibilities = self.step(self.members[batch])
+        for batch in self.rows.batches(self.members, self.batch_size, self.generator):
+            losses, responsibilities = self.step(*batch)
             total = total + losses
+            n_batches += 1
             counts += responsibilities
         if self.learn_weights:
             # The M-step of Eq. 2; a weight of zero would have no logarithm.
             counts = counts.clamp_min(torch.finfo(counts.dtype).tiny)
             self.mixture.weights = counts / counts.sum()
-        return float(total) / n_rows
+        return float(total) / (n_batches * self.batch_size)
 
-    def step(self, batch):
+    def step(self, batch, mask):
         """Take one mini-batch.
 
         Parameters
         ----------
-        batch : int tensor of shape (batch_size,)
-            Indices of the rows.
+        batch : tensor of shape (batch_size, n_features)
+        mask : bool tensor of shape (batch_size, n_features) or None
+            False where an entry is missing; None if nothing is.
 
         Returns
         -------
@@ -104,8 +104,7 @@ class ExpectationMaximization:
         self.optimizer.zero_grad()
         total, counts, m_loss, unexplained = 0.0, 0.0, 0.0, []
         curvature = self.mixture.curvature()
-        parts = list(split_by_completeness(*self.rows.take(batch)))
-        for _, rows, observed in parts:
+        for _, rows, observed in split_by_completeness(batch, mask):
             with torch.no_grad():
                 codes, energies = self.mixture.infer(rows, observed, curvature)
                 responsibilities = posterior(energies)

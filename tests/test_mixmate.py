@@ -1,4 +1,7 @@
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 
 import joblib
@@ -338,6 +341,54 @@ def test_feature_never_observed():
     X[:, 3] = np.nan
     mixmate = small().fit(X)
     assert np.isfinite(mixmate.reconstruct(X)).all()
+
+
+# --- data larger than memory ---------------------------------------------------------
+
+WATCHED_FIT = """
+import sys, threading
+import numpy as np
+from skmixmate import MixMateClustering, _rows
+
+_rows._WINDOW, watched = 2**24, threading.Event()
+
+def own_memory():  # what is resident, less what are pages of files, in MiB
+    with open("/proc/self/statm") as statm:
+        _, resident, shared, *_ = map(int, statm.read().split())
+    return (resident - shared) * 4 / 1024
+
+def watch():
+    global peak
+    while not watched.wait(0.002):
+        peak = max(peak, own_memory())
+
+X = np.load(sys.argv[1], mmap_mode="r")
+mixmate = MixMateClustering(
+    2, n_atoms=4, init="random", init_size=1000, max_iter=1, tol=0
+)
+mixmate.fit(X[:1000])
+before = peak = own_memory()
+thread = threading.Thread(target=watch)
+thread.start()
+mixmate.fit(X)
+watched.set()
+thread.join()
+print(X.nbytes / 2**20, peak - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
+def test_a_memory_map_is_not_read_into_memory(tmp_path):
+    path = tmp_path / "X.npy"
+    X = np.lib.format.open_memmap(path, "w+", np.float32, (60_000, 1024))
+    rng = np.random.default_rng(0)
+    for block in range(0, len(X), 10_000):
+        X[block : block + 10_000] = rng.random((10_000, 1024), dtype=np.float32)
+    command = [sys.executable, "-c", WATCHED_FIT, str(path)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    data, own = map(float, answer.stdout.split())
+    assert data > 230
+    assert own < 100, answer.stdout
 
 
 # --- recovery ------------------------------------------------------------------------

@@ -5,13 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 
+from skmixmate import _rows
 from skmixmate._rows import (
     Rows,
     feature_means,
+    is_mapped,
     missing_counts,
     root_mean_square_norm,
     split_by_completeness,
     validate_rows,
+    windows,
 )
 
 CPU = torch.device("cpu")
@@ -63,12 +66,81 @@ def test_read_only_data_are_taken():
     np.testing.assert_array_equal(values.numpy(), X[2:4])
 
 
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@settings(deadline=None)
+@given(
+    n_rows=st.integers(1, 200),
+    n_run=st.integers(1, 20),
+    n_runs=st.integers(1, 10),
+    seed=st.integers(0, 9),
+)
+def test_windows_part_the_rows_into_runs(n_rows, n_run, n_runs, seed):
+    parts = list(windows(n_rows, n_run, n_run * n_runs, generator(seed)))
+    assert sorted(torch.cat(parts).tolist()) == list(range(n_rows))
+    assert max(map(len, parts)) <= n_run * n_runs
+    for part in parts:
+        assert (part.diff() > 0).all()
+        assert (part.diff() > 1).sum() < n_runs
+
+
+def mapped(X, folder):
+    np.save(folder / "X.npy", X)
+    return np.load(folder / "X.npy", mmap_mode="r")
+
+
+@pytest.mark.parametrize("window", [2**28, 1000])  # all; 24 rows of 40 bytes
+def test_batches_do_not_depend_on_where_the_data_lie(monkeypatch, tmp_path, window):
+    monkeypatch.setattr(_rows, "_WINDOW", window)
+    monkeypatch.setattr(_rows, "_RUN", 200)
+    X = random_data(100)
+    X[60:] = 0  # of the later mini-batches in a window some are complete
+    X[:, 0] = np.arange(100)
+    results = [
+        list(Rows(data, device=CPU).batches(torch.arange(3, 100), 4, generator()))
+        for data in (X, torch.from_numpy(X), mapped(X, tmp_path))
+    ]
+    met = torch.cat([values[:, 0] for values, _ in results[0]])
+    assert len(met) == len(met.unique()) == 96  # the last one of 97 is left out
+    assert met.min() >= 3
+    assert not torch.equal(met, met.sort().values)
+    for batches in zip(*results, strict=True):
+        for values, observed in batches:
+            torch.testing.assert_close(values, batches[0][0], rtol=0, atol=0)
+            expected = torch.from_numpy(~np.isnan(X[values[:, 0].long()]))
+            assert expected.all() if observed is None else observed.equal(expected)
+
+
+def test_a_map_is_read_in_runs(monkeypatch, tmp_path):
+    monkeypatch.setattr(_rows, "_WINDOW", 1000)
+    monkeypatch.setattr(_rows, "_RUN", 200)
+    rows = Rows(mapped(random_data(100, missing=0), tmp_path), device=CPU)
+    reads = []
+    read = rows._read
+    rows._read = lambda index: reads.append(index) or read(index)
+    batches = list(rows.batches(torch.arange(100), 4, generator()))
+    assert len(batches) == 25
+    assert len(reads) == 5  # 24 rows each, and what is left
+    for index in reads:
+        assert (index.diff() > 1).sum() <= 5  # 6 runs of 4 rows
+
+
+def test_views_of_a_map_are_known_as_such(tmp_path):
+    X = mapped(np.zeros((4, 3)), tmp_path)
+    assert is_mapped(X)
+    assert is_mapped(np.asarray(X)[1:])
+    assert not is_mapped(np.array(X))
+    assert not is_mapped(torch.zeros(3))
+
+
 def test_blocks_cover_all_rows_once():
     rows = Rows(np.zeros((10, 1)), device=CPU)
     assert [len(rows.X[block]) for block in rows.blocks(4)] == [4, 4, 2]
 
 
-@pytest.mark.parametrize("n_samples", [7, 5000])  # 5000: more than one block
+@pytest.mark.parametrize("n_samples", [7, 300_000])  # more than one block
 def test_summaries_equal_those_of_numpy(n_samples):
     X = random_data(n_samples)
     rows = Rows(X, device=CPU)
