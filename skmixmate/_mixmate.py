@@ -978,7 +978,8 @@ class _Inference:
     def __init__(self, mixture, rows, codes, energies):
         self.energies = energies  # (n_clusters, n_rows)
         self.labels = energies.argmin(dim=0)
-        self.codes = codes / rows.scale  # (n_clusters, n_atoms, n_rows)
+        # (n_clusters, n_atoms, n_rows); adding 0 takes the sign off zeros
+        self.codes = codes / rows.scale + 0.0
         self._mixture = mixture
         self._rows = rows
 

@@ -55,7 +55,6 @@ class ExpectationMaximization:
         self.batch_size = min(batch_size, len(members))
         self.learn_weights = learn_weights
         self.generator = generator
-        mixture.dictionaries.requires_grad_()
         self.optimizer = torch.optim.Adam(
             [mixture.dictionaries], lr=learning_rate, fused=True
         )
@@ -85,6 +84,7 @@ class ExpectationMaximization:
             self.mixture.weights = counts / counts.sum()
         return float(total) / (n_batches * self.batch_size)
 
+    @torch.no_grad()
     def step(self, batch, mask):
         """Take one mini-batch.
 
@@ -101,67 +101,62 @@ class ExpectationMaximization:
         counts : tensor of shape (n_clusters,)
             Sum of the posterior over the rows.
         """
-        self.optimizer.zero_grad()
-        total, counts, m_loss, unexplained = 0.0, 0.0, 0.0, []
-        curvature = self.mixture.curvature()
+        mixture, curvature = self.mixture, self.mixture.curvature()
+        total, counts, unexplained = 0.0, 0.0, []
+        gradient, gram_gradient = 0.0, 0.0
         for _, rows, observed in split_by_completeness(batch, mask):
-            with torch.no_grad():
-                codes, energies = self.mixture.infer(rows, observed, curvature)
-                responsibilities = posterior(energies)
-                # What a float cannot hold beside 1 needs no gradient; besides,
-                # the tail of a softmax is in part denormal numbers, which would
-                # slow down all that follows many times over.
-                is_negligible = responsibilities < torch.finfo(energies.dtype).eps
-                responsibilities.masked_fill_(is_negligible, 0)
+            correlated, codes, energies = mixture.e_step(rows, observed, curvature)
+            responsibilities = posterior(energies)
+            # What a float cannot hold beside 1 needs no gradient; besides, the tail
+            # of a softmax is in part denormal numbers, which would slow down all
+            # that follows many times over.
+            is_negligible = responsibilities < torch.finfo(energies.dtype).eps
+            responsibilities.masked_fill_(is_negligible, 0)
+            slopes, gram_slopes = self._differentiate(
+                correlated, energies, responsibilities, curvature
+            )
+            gram_gradient = gram_gradient + gram_slopes
+            gradient = gradient + mixture.dictionary_gradient(
+                rows, observed, codes, slopes
+            )
             total = total + loss(energies).sum()
             counts = counts + responsibilities.sum(dim=1)
-            part_loss, part_unexplained = self._m_step(
-                rows, observed, codes, energies, responsibilities, curvature
-            )
-            m_loss = m_loss + part_loss
-            unexplained.append(part_unexplained)
-        (m_loss / self.batch_size).backward()
-        with torch.no_grad():
-            self._update_intercepts(unexplained)
-            self.optimizer.step()
-            normalize_atoms(self.mixture.dictionaries)
+            if mixture.intercepts is not None:
+                unexplained.append(
+                    mixture.unexplained(rows, codes, responsibilities, observed)
+                )
+        gradient += (gram_gradient + gram_gradient.mT) @ mixture.dictionaries
+        mixture.dictionaries.grad = gradient.div_(self.batch_size)
+        self.optimizer.step()
+        normalize_atoms(mixture.dictionaries)
+        self._update_intercepts(unexplained)
         return total, counts
 
-    def _m_step(self, rows, observed, codes, energies, responsibilities, curvature):
-        """Return the expected energy, to be differentiated in the dictionaries alone.
+    def _differentiate(self, correlated, energies, responsibilities, curvature):
+        """Differentiate the loss in the inner products of atoms with rows and atoms.
 
-        A cluster has no gradient from a row that it takes no responsibility
-        for: each cluster goes forward once more, and backward, with those of
-        the rows that count for it. Missing entries are filled for that, by each
-        cluster with what it says of them.
+        A cluster has no gradient from a row that it takes no responsibility for:
+        each goes forward once more, and backward, with the rows that count for it.
 
         Returns
         -------
-        expected : tensor, a number
-            Its gradient is that of the loss, summed over the rows.
-        unexplained : tuple of tensors or None
-            What the dictionaries leave of these rows, if there are intercepts.
+        slopes : tensor of shape (n_clusters, n_atoms, n_rows)
+        gram_slopes : tensor of shape (n_clusters, n_atoms, n_atoms)
+            Sums over the rows.
         """
-        counting = responsibilities > 0
-        n_counting = int(counting.sum(dim=1).max())
-        # (n_clusters, n_counting); clusters with fewer are topped up with rows
-        # whose responsibility, and so whose gradient, is 0.
-        index = counting.to(torch.uint8).topk(n_counting, dim=1, sorted=False).indices
-        rows = rows[index]  # (n_clusters, n_counting, n_features)
-        if observed is not None:
-            observed = observed[index]
-            with torch.no_grad():
-                codes = codes.take_along_dim(index[:, None], dim=2)
-                rows = self.mixture.fill(rows, observed, codes)
-        weights = loss_gradient(energies, responsibilities).gather(1, index)
-        codes, energies = self.mixture.infer(rows, curvature=curvature)
-        expected = (weights * energies).sum()
-        if self.mixture.intercepts is None:
-            return expected, None
-        with torch.no_grad():
-            return expected, self.mixture.unexplained(
-                rows, codes, responsibilities.gather(1, index), observed
+        index = counting_rows(responsibilities)
+        weights = take(loss_gradient(energies, responsibilities), index)
+        correlations, norms = (take(part, index) for part in correlated)
+        gram, step = curvature[0].detach().requires_grad_(), curvature[1]
+        with torch.enable_grad():
+            correlations.requires_grad_()
+            _, own_energies = self.mixture.explain(correlations, norms, (gram, step))
+            own_slopes, gram_slopes = torch.autograd.grad(
+                own_energies, (correlations, gram), weights
             )
+        slopes = torch.zeros_like(correlated[0])
+        index = index[:, None].expand_as(own_slopes)
+        return slopes.scatter_(2, index, own_slopes), gram_slopes
 
     def _update_intercepts(self, unexplained):
         """Move each intercept to the mean of what its dictionary leaves.
@@ -198,10 +193,45 @@ class ExpectationMaximization:
         """Return a copy of the parameters of the mixture."""
         mixture = self.mixture
         return {
-            "dictionaries": mixture.dictionaries.detach().clone(),
+            "dictionaries": mixture.dictionaries.clone(),
             "intercepts": mixture.intercepts,
             "weights": mixture.weights,
         }
+
+
+def counting_rows(responsibilities):
+    """Find the rows that each cluster has a gradient from.
+
+    Only they have to go forward with a tape, and backward.
+
+    Parameters
+    ----------
+    responsibilities : tensor of shape (n_clusters, n_rows)
+
+    Returns
+    -------
+    index : int tensor of shape (n_clusters, n_counting)
+        All rows of positive responsibility; clusters with fewer than others are
+        topped up with rows whose responsibility, and so whose gradient, is 0.
+    """
+    counting = responsibilities > 0
+    n_counting = int(counting.sum(dim=1).max())
+    return counting.to(torch.uint8).topk(n_counting, dim=1, sorted=False).indices
+
+
+def take(tensor, index):
+    """Take rows of its own for each cluster.
+
+    Parameters
+    ----------
+    tensor : tensor of shape (n_clusters, n_rows) or (n_clusters, n_atoms, n_rows)
+    index : int tensor of shape (n_clusters, n_index)
+
+    Returns
+    -------
+    taken : tensor of shape (n_clusters, n_index) or (n_clusters, n_atoms, n_index)
+    """
+    return tensor.take_along_dim(index if tensor.dim() == 2 else index[:, None], dim=-1)
 
 
 def normalize_atoms(dictionaries):

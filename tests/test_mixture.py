@@ -64,27 +64,40 @@ def test_with_all_observed_it_is_as_if_nothing_was_missing(with_intercepts):
 
 
 @pytest.mark.parametrize("with_intercepts", [False, True])
-def test_rows_of_its_own_for_each_cluster(with_intercepts):
-    mixture, rows, _ = random_mixture(with_intercepts)
-    index = torch.tensor([[0, 3], [5, 1], [2, 2]])
-    codes, energies = mixture.infer(rows)
-    own_codes, own_energies = mixture.infer(rows[index])
-    torch.testing.assert_close(own_energies, energies.gather(1, index))
+def test_rows_are_filled_with_what_each_cluster_says_of_them(with_intercepts):
+    mixture, rows, observed = random_mixture(with_intercepts)
+    mixture.n_layers = 2000  # at the minimum of Eq. 3 a fill changes nothing
+    curvature = mixture.curvature()
+    correlated, codes, energies = mixture.e_step(rows, observed, curvature)
     for k in range(3):
-        torch.testing.assert_close(own_codes[k], codes[k][:, index[k]])
+        labels = torch.full((6,), k)
+        filled = torch.where(observed, rows, mixture.decode(codes[k].mT, labels))
+        again, filled_codes, filled_energies = mixture.e_step(filled, None, curvature)
+        for expected, actual in zip(again, correlated, strict=True):
+            torch.testing.assert_close(actual[k], expected[k])
+        torch.testing.assert_close(filled_codes[k], codes[k], atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(filled_energies[k], energies[k])
 
 
 @pytest.mark.parametrize("with_intercepts", [False, True])
-def test_filled_rows_have_the_energy_of_what_was_observed(with_intercepts):
+@pytest.mark.parametrize("masked", [False, True])
+def test_dictionary_gradient_equals_autograd(with_intercepts, masked):
     mixture, rows, observed = random_mixture(with_intercepts)
-    mixture.n_layers = 2000  # at the minimum of Eq. 3 a fill changes nothing
-    codes, energies = mixture.infer(rows, observed)
-    own = [tensor.expand(3, 6, 8) for tensor in (rows, observed)]
-    filled = mixture.fill(*own, codes)
-    torch.testing.assert_close(filled[own[1]], own[0][own[1]])
-    filled_codes, filled_energies = mixture.infer(filled)
-    torch.testing.assert_close(filled_codes, codes, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(filled_energies, energies, atol=1e-6, rtol=1e-6)
+    observed = observed if masked else None
+    _, codes, _ = mixture.e_step(rows, observed, mixture.curvature())
+    slopes = torch.randn(3, 5, 6, dtype=torch.float64)
+    actual = mixture.dictionary_gradient(rows, observed, codes, slopes)
+    for k in range(3):
+        filled = rows
+        if masked:
+            explained = mixture.decode(codes[k].mT, torch.full((6,), k))
+            filled = torch.where(observed, rows, explained)
+        if with_intercepts:
+            filled = filled - mixture.intercepts[k]
+        dictionary = mixture.dictionaries[k].clone().requires_grad_()
+        product = (dictionary @ filled.mT * slopes[k]).sum()
+        (expected,) = torch.autograd.grad(product, dictionary)
+        torch.testing.assert_close(actual[k], expected)
 
 
 def test_row_with_nothing_observed_has_the_weights_for_its_posterior():
@@ -134,8 +147,6 @@ def test_unexplained_gives_the_intercept_of_least_expected_energy(masked):
     observed = observed if masked else None
     codes, energies = mixture.infer(rows, observed)
     responsibilities = posterior(energies)
-    rows = rows[None].expand(3, 6, 8)
-    observed = observed[None].expand(3, 6, 8) if masked else None
     sums, counts = mixture.unexplained(rows, codes, responsibilities, observed)
 
     intercepts = (sums / counts).requires_grad_()

@@ -145,13 +145,15 @@ def test_without_atoms_an_epoch_is_an_iteration_of_lloyd():
     np.testing.assert_allclose(em.mixture.intercepts, kmeans.cluster_centers_)
 
 
-def test_intercepts_of_small_batches_go_to_the_means():
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_intercepts_of_small_batches_go_to_the_means(missing):
     X, y = make_blobs(600, centers=3, n_features=5, random_state=0)
     X *= 10
     start = np.stack([X[y == k][0] for k in range(3)])
+    X[np.random.default_rng(0).random(X.shape) < missing] = np.nan
     em = make_em(X, n_atoms=0, intercepts=start, batch_size=32)
     train(em, max_iter=30, tol=0, n_iter_no_change=5, monitor=Monitor())
-    means = np.stack([X[y == k].mean(axis=0) for k in range(3)])
+    means = np.stack([np.nanmean(X[y == k], axis=0) for k in range(3)])
     np.testing.assert_allclose(em.mixture.intercepts, means, atol=0.5)
 
 

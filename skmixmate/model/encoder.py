@@ -68,36 +68,6 @@ def largest_eigenvalue(gram):
     return (log_bound + norm.log() / order).exp()
 
 
-class _Gram(torch.autograd.Function):
-    """``A A^T`` with one product on the way back, where autograd takes two."""
-
-    @staticmethod
-    def forward(ctx, dictionaries):
-        ctx.save_for_backward(dictionaries)
-        return dictionaries @ dictionaries.mT
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        (dictionaries,) = ctx.saved_tensors
-        return (grad + grad.mT) @ dictionaries
-
-
-def gram_matrices(dictionaries):
-    """Inner products of the atoms of each dictionary.
-
-    Parameters
-    ----------
-    dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
-
-    Returns
-    -------
-    gram : tensor of shape (n_clusters, n_atoms, n_atoms)
-        Differentiable, once.
-    """
-    return _Gram.apply(dictionaries)
-
-
 def momenta(n_layers):
     """Momentum of every layer but the last, (t_(l-1) - 1) / t_l of Eq. 4.
 
@@ -120,46 +90,63 @@ def momenta(n_layers):
 class _UnrolledFista(torch.autograd.Function):
     """The layers of Eq. 4 with their backward pass written by hand.
 
-    It needs, of every layer, only the code that was put out: where that is not
-    zero the gradient passes, and two in a row give the point started from.
-    The step size is taken as a constant: no gradient flows through it.
+    Codes are kept in units of the step size, in which every cluster has the same
+    threshold. The momentum is added to what the layers multiply, not to what they
+    are given, which takes fewer passes over the codes; and these are made in few
+    buffers: at usual sizes a pass, and memory that is new, cost as much as a
+    product. The way back needs, of every layer, only the code that was put out. The
+    step size is taken as a constant: no gradient flows through it.
     """
 
     @staticmethod
     def forward(ctx, correlations, gram, step, prior, n_layers):
-        eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-        contraction = eye - step * gram  # (n_clusters, n_atoms, n_atoms)
-        pull = step * correlations
-        previous = codes = prior.prox(pull, step)  # beta_(0) = 0
-        outputs = [codes, codes]  # the first momentum is 0: any code will do
+        keeps = any(ctx.needs_input_grad)
+        contraction = _contraction(gram, step)
+        codes = torch.empty_like(correlations)
+        prior.prox(correlations, out=codes)  # beta_(0) = 0
+        smoothed, before = torch.zeros_like(codes), torch.empty_like(codes)
+        outputs = [codes]
         for momentum in momenta(n_layers):
-            points = torch.lerp(previous, codes, 1 + momentum)
-            points = torch.baddbmm(pull, contraction, points)
-            previous, codes = codes, prior.prox(points, step)
-            if any(ctx.needs_input_grad):
+            before, smoothed = smoothed, before
+            torch.bmm(contraction, codes, out=smoothed)
+            points = torch.add(correlations, before, alpha=-momentum, out=before)
+            points.add_(smoothed, alpha=1 + momentum)
+            if keeps:
+                codes = torch.empty_like(codes)
                 outputs.append(codes)
-        ctx.save_for_backward(contraction, step, *outputs)
-        ctx.prior, ctx.n_layers = prior, n_layers
-        return codes
+            prior.prox(points, out=codes)
+        if keeps:
+            ctx.save_for_backward(contraction, step, *outputs)
+            ctx.prior, ctx.n_layers = prior, n_layers
+        return codes * step
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         contraction, step, *outputs = ctx.saved_tensors
+        grad = grad * step  # of the last codes, in units of the step size
         grad_contraction = torch.zeros_like(contraction)
-        # The adjoints of the last code and of the one before it; in place, since
-        # at usual sizes it is memory and not arithmetic that takes the time.
-        grad_previous, grad_pull = torch.zeros_like(grad), torch.zeros_like(grad)
+        grad_correlations = torch.zeros_like(grad)
+        later, free = torch.zeros_like(grad), torch.empty_like(grad)
+        momentum_later = 0.0
         for momentum in reversed(momenta(ctx.n_layers)):
-            grad_step = ctx.prior.prox_backward(grad, outputs.pop())
-            grad_pull.add_(grad_step)
-            points = torch.lerp(*outputs[-2:], 1 + momentum)
-            grad_contraction.baddbmm_(grad_step, points.mT)
-            grad_points = contraction.mT @ grad_step
-            grad = grad_previous.add_(grad_points, alpha=1 + momentum)
-            grad_previous = grad_points.mul_(-momentum)
-        grad_pull.add_(ctx.prior.prox_backward(grad, outputs.pop()))
-        return grad_pull.mul_(step), grad_contraction.mul_(-step), *[None] * 3
+            ctx.prior.prox_backward_(grad, outputs.pop())
+            grad_correlations.add_(grad)
+            # The gradient of what this layer multiplied, up to `scale`.
+            scale = 1 + momentum
+            torch.add(grad, later, alpha=-momentum_later / scale, out=later)
+            grad_contraction.baddbmm_(later, outputs[-1].mT, alpha=scale)
+            free.baddbmm_(contraction.mT, later, beta=0, alpha=scale)
+            grad, later, free = free, grad, later
+            momentum_later = momentum
+        ctx.prior.prox_backward_(grad, outputs.pop())
+        return grad_correlations.add_(grad), grad_contraction.mul_(-step), *[None] * 3
+
+
+def _contraction(gram, step):
+    """Give what a gradient step multiplies a point by, as many matrices as `gram`."""
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return eye - step * gram
 
 
 def encode(correlations, gram, step, prior, n_layers):
@@ -209,21 +196,19 @@ def residuals(targets, observed, dictionaries, codes):
 
     Yields
     ------
-    dictionaries : tensor of shape (n_part, n_atoms, n_features)
-        Of these clusters.
+    part : slice
+        Which clusters.
     residuals : tensor of shape (n_part, n_features, n_rows)
         0 where an entry is missing.
     """
     on_cpu = codes.device.type == "cpu"
     size = max(1, _CACHED_ENTRIES // observed.numel()) if on_cpu else len(codes)
     targets = targets.expand(len(codes), *observed.shape)
-    for part in zip(
-        *(t.split(size) for t in (targets, dictionaries, codes)), strict=True
-    ):
-        target, dictionary, code = part
-        residual = dictionary.mT @ code
-        torch.addcmul(target, residual, observed, value=-1, out=residual)
-        yield dictionary, residual
+    for start in range(0, len(codes), size):
+        part = slice(start, start + size)
+        left = dictionaries[part].mT @ codes[part]
+        torch.addcmul(targets[part], left, observed, value=-1, out=left)
+        yield part, left
 
 
 def encode_incomplete(targets, observed, dictionaries, gram, step, prior, n_layers):
@@ -256,16 +241,21 @@ def encode_incomplete(targets, observed, dictionaries, gram, step, prior, n_laye
     """
     period = 1 if n_layers <= _ANCHOR_PERIOD else _ANCHOR_PERIOD
     damping = (1 + observed.mean(dim=0)) / 2  # (n_rows,)
-    contraction = step * gram
-    pull = step * (dictionaries @ targets)
-    previous = codes = prior.prox(pull, step)
+    curvature = step * gram
+    pull = dictionaries @ targets
+    # In units of the step size, as in _UnrolledFista.
+    codes, before = torch.empty_like(pull), torch.empty_like(pull)
+    prior.prox(pull, out=codes)
+    smoothed = torch.zeros_like(pull)
+    before.copy_(codes)
     for layer, momentum in enumerate(momenta(n_layers), start=1):
-        points = torch.lerp(previous, codes, 1 + momentum)
-        smoothed = (contraction @ points).mul_(damping)
+        points = torch.lerp(before, codes, 1 + momentum, out=before)
+        torch.bmm(curvature, points, out=smoothed)
+        smoothed.mul_(damping)
         if layer % period == 0:
-            pull = torch.cat(
-                [A @ r for A, r in residuals(targets, observed, dictionaries, points)]
-            )
-            pull = torch.addcmul(smoothed, step, pull)
-        previous, codes = codes, prior.prox(points.add_(pull).sub_(smoothed), step)
-    return codes
+            pull.copy_(smoothed)
+            for part, left in residuals(targets, observed, dictionaries, points * step):
+                pull[part].baddbmm_(dictionaries[part], left)
+        before, codes = codes, points
+        prior.prox(points.add_(pull).sub_(smoothed), out=codes)
+    return codes.mul_(step)

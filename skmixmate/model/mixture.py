@@ -7,7 +7,6 @@ import torch
 from .encoder import (
     encode,
     encode_incomplete,
-    gram_matrices,
     largest_eigenvalue,
     residuals,
 )
@@ -64,12 +63,11 @@ class Mixture:
         Returns
         -------
         gram : tensor of shape (n_clusters, n_atoms, n_atoms)
-            Differentiable in the dictionaries.
         step : tensor of shape (n_clusters, 1, 1)
         """
-        gram = gram_matrices(self.dictionaries)
+        gram = self.dictionaries @ self.dictionaries.mT
         if self.step_size is None:
-            return gram, largest_eigenvalue(gram.detach()).reciprocal()
+            return gram, largest_eigenvalue(gram).reciprocal()
         return gram, gram.new_full((len(gram), 1, 1), self.step_size)
 
     def infer(self, rows, observed=None, curvature=None):
@@ -77,14 +75,10 @@ class Mixture:
 
         Parameters
         ----------
-        rows : tensor of shape (n_rows, n_features) or \
-                (n_clusters, n_rows, n_features)
-            The same rows for all clusters, or rows of its own for each. Missing
-            entries hold 0.
+        rows : tensor of shape (n_rows, n_features)
+            Missing entries hold 0.
         observed : bool tensor of shape (n_rows, n_features), default=None
-            False where an entry is missing; None if nothing is. Only without it
-            the answer can be differentiated, and may each cluster have rows of
-            its own.
+            False where an entry is missing; None if nothing is.
         curvature : tuple of tensors, default=None
             What :meth:`curvature` gives, if at hand.
 
@@ -93,67 +87,130 @@ class Mixture:
         codes : tensor of shape (n_clusters, n_atoms, n_rows)
         energies : tensor of shape (n_clusters, n_rows)
         """
-        gram, step = curvature or self.curvature()
-        if observed is None:
-            codes, residuals = self._infer_complete(rows, gram, step)
-        else:
-            codes, residuals = self._infer_incomplete(
-                rows.mT, observed.mT.to(rows.dtype), gram, step
-            )
-        bias = self.weights.log()[:, None]
-        return codes, residuals + self.prior.value(codes) - bias
+        return self.e_step(rows, observed, curvature or self.curvature())[1:]
 
-    def _infer_complete(self, rows, gram, step):
-        """Codes and squared residual norms, in the Gram form."""
-        correlations = self.dictionaries @ rows.mT  # (n_clusters, n_atoms, n_rows)
-        # (n_rows,), or (n_clusters, n_rows)
-        norms = torch.linalg.vector_norm(rows, dim=-1).square()
-        if self.intercepts is not None:
-            # The same as for rows less the intercept of each cluster, which for
-            # shared rows would be n_clusters times as many.
-            offsets = self.intercepts[:, :, None]  # (n_clusters, n_features, 1)
-            correlations = correlations - self.dictionaries @ offsets
-            # (n_clusters, 1, n_rows)
-            shifts = offsets.mT @ offsets - 2 * (offsets.mT @ rows.mT)
-            norms = norms + shifts[:, 0]
-        codes = encode(correlations, gram, step, self.prior, self.n_layers)
-        # ||y - A^T x||^2 = ||y||^2 + x.(G x - 2 C)
-        slopes = torch.baddbmm(correlations, gram, codes, beta=-2)
-        residuals = norms + (codes * slopes).sum(dim=1)
-        return codes, residuals.clamp_min(0)  # rounding may take it below zero
-
-    def _infer_incomplete(self, targets, observed, gram, step):
-        """Codes and squared residual norms over the observed entries."""
-        if self.intercepts is not None:
-            # (n_clusters, n_features, n_rows)
-            targets = targets - self.intercepts[:, :, None] * observed
-        codes = encode_incomplete(
-            targets, observed, self.dictionaries, gram, step, self.prior, self.n_layers
-        )
-        parts = residuals(targets, observed, self.dictionaries, codes)
-        return codes, torch.cat([r.square_().sum(dim=1) for _, r in parts])
-
-    def fill(self, rows, observed, codes):
-        """Fill what is missing with what each cluster says of it.
-
-        The E-step for missing entries: a row that is filled has the energy, and
-        in the dictionary the gradient, that it has over its observed entries.
+    def e_step(self, rows, observed, curvature):
+        """Infer codes and energies, and what is missing.
 
         Parameters
         ----------
-        rows : tensor of shape (n_clusters, n_rows, n_features)
-            Rows of each cluster.
-        observed : bool tensor of the shape of rows
-        codes : tensor of shape (n_clusters, n_atoms, n_rows)
+        rows, observed, curvature
+            As in :meth:`infer`.
 
         Returns
         -------
-        filled : tensor of shape (n_clusters, n_rows, n_features)
+        correlated : tuple of tensors
+            Inner products and squared norms, as :meth:`correlate` gives them, of
+            the rows as each cluster fills them: a missing entry is what the code
+            says of it, and adds nothing to the energy.
+        codes : tensor of shape (n_clusters, n_atoms, n_rows)
+        energies : tensor of shape (n_clusters, n_rows)
         """
-        explained = codes.mT @ self.dictionaries
-        if self.intercepts is not None:
-            explained += self.intercepts[:, None]
-        return torch.where(observed, rows, explained)
+        if observed is None:
+            correlated = self.correlate(rows)
+            return correlated, *self.explain(*correlated, curvature)
+        targets, observed = self._targets(rows, observed)
+        encoder = (self.dictionaries, *curvature, self.prior, self.n_layers)
+        codes = encode_incomplete(targets, observed, *encoder)
+        squares = codes.new_empty(len(codes), len(rows))
+        pulls = torch.empty_like(codes)
+        for part, left in residuals(targets, observed, self.dictionaries, codes):
+            torch.bmm(self.dictionaries[part], left, out=pulls[part])
+            torch.sum(left.square_(), dim=1, out=squares[part])
+        # Filled rows are A^T x + r, with r the residual.
+        correlations = torch.baddbmm(pulls, curvature[0], codes)
+        norms = squares + (codes * pulls.add_(correlations)).sum(dim=1)
+        return (correlations, norms), codes, squares + self._regularization(codes)
+
+    def correlate(self, rows):
+        """Give what the encoder needs of complete rows.
+
+        Parameters
+        ----------
+        rows : tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        correlations : tensor of shape (n_clusters, n_atoms, n_rows)
+            Inner products with the atoms.
+        norms : tensor of shape (n_clusters, n_rows)
+            Squared norms. Both are of rows less the intercept of each cluster.
+        """
+        correlations = self.dictionaries @ rows.mT
+        norms = torch.linalg.vector_norm(rows, dim=-1).square()
+        norms = norms.expand(len(correlations), -1)
+        if self.intercepts is None:
+            return correlations, norms
+        # Shared rows less each intercept would be n_clusters times as many.
+        offsets = self.intercepts[:, :, None]  # (n_clusters, n_features, 1)
+        shifts = offsets.mT @ offsets - 2 * (offsets.mT @ rows.mT)
+        return correlations - self.dictionaries @ offsets, norms + shifts[:, 0]
+
+    def explain(self, correlations, norms, curvature):
+        """Codes and energies from inner products alone, in the Gram form.
+
+        Parameters
+        ----------
+        correlations, norms
+            As :meth:`correlate` gives them.
+        curvature : tuple of tensors
+            What :meth:`curvature` gives.
+
+        Returns
+        -------
+        codes : tensor of shape (n_clusters, n_atoms, n_rows)
+        energies : tensor of shape (n_clusters, n_rows)
+            Both differentiable in the correlations and Gram matrices.
+        """
+        gram, step = curvature
+        codes = encode(correlations, gram, step, self.prior, self.n_layers)
+        # ||y - A^T x||^2 = ||y||^2 + x.(G x - 2 C)
+        slopes = torch.baddbmm(correlations, gram, codes, beta=-2)
+        squares = norms + (codes * slopes).sum(dim=1)
+        # Rounding may take it below zero.
+        return codes, squares.clamp_min(0) + self._regularization(codes)
+
+    def _regularization(self, codes):
+        return self.prior.value(codes) - self.weights.log()[:, None]
+
+    def _targets(self, rows, observed):
+        """Rows less the intercepts, and the mask, both with rows last."""
+        # (n_features, n_rows), laid out as the residuals they are combined with
+        targets = rows.mT.contiguous()
+        observed = observed.mT.to(rows.dtype).contiguous()
+        if self.intercepts is None:
+            return targets, observed
+        # (n_clusters, n_features, n_rows)
+        return targets - self.intercepts[:, :, None] * observed, observed
+
+    def dictionary_gradient(self, rows, observed, codes, slopes):
+        """Gradient in the dictionaries of what depends on the correlations.
+
+        Parameters
+        ----------
+        rows, observed
+            As in :meth:`infer`.
+        codes : tensor of shape (n_clusters, n_atoms, n_rows)
+            What missing entries are filled by.
+        slopes : tensor of shape (n_clusters, n_atoms, n_rows)
+            Gradient in the correlations that :meth:`e_step` gave.
+
+        Returns
+        -------
+        gradient : tensor of shape (n_clusters, n_atoms, n_features)
+            Filled entries are taken as data.
+        """
+        if observed is None:
+            gradient = (slopes.flatten(0, 1) @ rows).view_as(self.dictionaries)
+            if self.intercepts is None:
+                return gradient
+            totals = slopes.sum(dim=2, keepdim=True)
+            return gradient.sub_(totals * self.intercepts[:, None])
+        gradient = (slopes @ codes.mT) @ self.dictionaries
+        targets, observed = self._targets(rows, observed)
+        for part, left in residuals(targets, observed, self.dictionaries, codes):
+            gradient[part].baddbmm_(slopes[part], left.mT)
+        return gradient
 
     def decode(self, codes, labels):
         """Reconstruct rows from their codes in given clusters (the decoder).
@@ -183,12 +240,12 @@ class Mixture:
 
         Parameters
         ----------
-        rows : tensor of shape (n_clusters, n_rows, n_features)
-            Rows of each cluster. Missing entries hold 0.
+        rows : tensor of shape (n_rows, n_features)
+            Missing entries hold 0.
         codes : tensor of shape (n_clusters, n_atoms, n_rows)
         responsibilities : tensor of shape (n_clusters, n_rows)
-            Posterior probability of the cluster for each of its rows.
-        observed : bool tensor of the shape of rows, default=None
+            Posterior probability of the cluster for each row.
+        observed : bool tensor of shape (n_rows, n_features), default=None
 
         Returns
         -------
@@ -197,16 +254,16 @@ class Mixture:
         counts : tensor of shape (n_clusters, n_features) or (n_clusters, 1)
             Sum of the posterior over the same entries.
         """
-        shares = responsibilities[:, None]  # (n_clusters, 1, n_rows)
+        shares = responsibilities[:, :, None]  # (n_clusters, n_rows, 1)
         if observed is None:
-            explained = (shares @ codes.mT) @ self.dictionaries
-            counts = shares.sum(dim=2, keepdim=True)
-        else:
-            observed = observed.to(rows.dtype)
-            decoded = (codes * shares).mT @ self.dictionaries
-            explained = (decoded * observed).sum(dim=1, keepdim=True)
-            counts = shares @ observed
-        return (shares @ rows - explained)[:, 0], counts[:, 0]
+            explained = (codes @ shares).mT @ self.dictionaries
+            sums = responsibilities @ rows - explained[:, 0]
+            return sums, responsibilities.sum(dim=1, keepdim=True)
+        sums = codes.new_empty(len(codes), rows.shape[1])
+        seen = observed.to(rows.dtype)
+        for part, left in residuals(rows.mT, seen.mT, self.dictionaries, codes):
+            torch.bmm(left, shares[part], out=sums[part, :, None])
+        return sums, responsibilities @ seen
 
 
 def posterior(energies):

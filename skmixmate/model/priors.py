@@ -1,7 +1,7 @@
 """What a code is drawn from: one small class for each prior.
 
-A prior is any object with the two methods of :class:`Laplace`. The encoder
-calls `prox` in every layer, the energy adds `value`.
+A prior is any object with the methods of :class:`Laplace`. The encoder calls `prox`
+in every layer and `prox_backward_` on the way back, the energy adds `value`.
 """
 
 import torch
@@ -21,11 +21,11 @@ class Laplace:
     >>> import torch
     >>> from skmixmate.model.priors import Laplace
     >>> prior = Laplace(alpha=2.0)
-    >>> codes = torch.tensor([[[3.0], [-0.5]]])
+    >>> codes = torch.tensor([[[3.0], [0.5]]])
     >>> prior.value(codes)
     tensor([[7.]])
-    >>> prior.prox(codes, step=torch.tensor(0.5))
-    tensor([[[2.],
+    >>> prior.prox(codes, out=torch.empty_like(codes))
+    tensor([[[1.],
              [0.]]])
     """
 
@@ -45,39 +45,33 @@ class Laplace:
         """
         return self.alpha * codes.abs().sum(dim=1)
 
-    def prox(self, points, step):
-        """Soft-threshold at ``step * alpha``, f of Eq. 4.
+    def prox(self, points, out):
+        """Soft-threshold at alpha, f of Eq. 4 in units of the step size.
 
         Parameters
         ----------
         points : tensor of shape (n_clusters, n_atoms, n_rows)
-        step : tensor that broadcasts to `points`
+        out : tensor of shape (n_clusters, n_atoms, n_rows)
+            Where the codes go; may be `points`.
 
         Returns
         -------
         codes : tensor of shape (n_clusters, n_atoms, n_rows)
+            `out`.
         """
-        threshold = step * self.alpha
-        # torch.clamp takes several times as long with tensors for its bounds.
-        clipped = torch.minimum(points, threshold)
-        torch.maximum(clipped, -threshold, out=clipped)
-        return torch.sub(points, clipped, out=clipped)
+        return torch.ops.aten.softshrink.out(points, self.alpha, out=out)
 
-    def prox_backward(self, grad, codes):
-        """Gradient with respect to the points of `prox`, given its output.
+    def prox_backward_(self, grad, codes):
+        """Gradient with respect to the points of `prox`, in place.
 
         Parameters
         ----------
         grad : tensor of shape (n_clusters, n_atoms, n_rows)
-            Gradient with respect to `codes`.
+            Gradient with respect to `codes`; kept where these are not zero, and
+            set to 0 elsewhere.
         codes : tensor of shape (n_clusters, n_atoms, n_rows)
             What `prox` returned.
-
-        Returns
-        -------
-        grad_points : tensor of shape (n_clusters, n_atoms, n_rows)
-            `grad` where the code is not zero, 0 elsewhere.
         """
-        # The same as ``grad * (codes != 0)`` in one pass without a boolean
-        # tensor, which costs several times as much on a CPU.
-        return torch.ops.aten.softshrink_backward(grad, codes, 0.0)
+        # One pass without a boolean tensor, which costs several times as much on a
+        # CPU.
+        torch.ops.aten.softshrink_backward.grad_input(grad, codes, 0.0, grad_input=grad)
