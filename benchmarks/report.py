@@ -47,7 +47,17 @@ def write(name, figures):
 
 
 class PeakMemory:
-    """Largest resident memory of this process inside a ``with`` block, in bytes."""
+    """Largest resident memory of this process inside a ``with`` block, in bytes.
+
+    Parameters
+    ----------
+    of_files : bool
+        Whether to count pages of files, such as memory maps, which the system takes
+        back when it needs them.
+    """
+
+    def __init__(self, of_files=True):
+        self.of_files = of_files
 
     def __enter__(self):
         self.before = self.peak = self._resident()
@@ -64,9 +74,10 @@ class PeakMemory:
         while not self._done.wait(0.005):
             self.peak = max(self.peak, self._resident())
 
-    @staticmethod
-    def _resident():
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    def _resident(self):
+        _, pages, of_files, *_ = map(int, Path("/proc/self/statm").read_text().split())
+        if not self.of_files:
+            pages -= of_files
         return pages * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -9,8 +9,6 @@ Run ``python -m benchmarks.step`` with mnist.npz in the folder named by
 SKMIXMATE_DATA; the figures go to ``benchmarks/results/step.json``.
 """
 
-import math
-
 import numpy as np
 import torch
 
@@ -22,6 +20,7 @@ from skmixmate.model.mixture import Mixture
 from skmixmate.model.priors import Laplace
 
 from . import report
+from .published import published_step
 
 N_CLUSTERS, N_ATOMS, ALPHA, N_LAYERS, BATCH_SIZE = 10, 50, 0.75, 15, 256
 N_TIMED = 40
@@ -36,31 +35,6 @@ def true_samples(X, y):
     ]
     samples = X[np.stack(chosen)]  # (n_clusters, n_atoms, n_features)
     return samples - samples.mean(axis=2, keepdims=True)
-
-
-def published_step(dictionaries, rows, optimizer, step_size=0.04):
-    """Take one training step as published: autograd through Eq. 4 in pixels."""
-    codes = rows.new_zeros(N_CLUSTERS, len(rows), N_ATOMS)
-    points, t_old = codes, 1.0
-    for _ in range(N_LAYERS):
-        gradient = (points @ dictionaries - rows) @ dictionaries.mT
-        previous, codes = (
-            codes,
-            torch.nn.functional.softshrink(
-                points - step_size * gradient, step_size * ALPHA
-            ),
-        )
-        t_new = (1 + math.sqrt(1 + 4 * t_old**2)) / 2
-        points = codes + (t_old - 1) / t_new * (codes - previous)
-        t_old = t_new
-    residuals = rows - codes @ dictionaries
-    energies = residuals.square().sum(dim=2) + ALPHA * codes.abs().sum(dim=2)
-    loss = (energies * torch.softmax(-energies, dim=0)).sum(dim=0).mean()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    with torch.no_grad():
-        dictionaries /= dictionaries.norm(dim=2, keepdim=True)
 
 
 def step_times(X, start):
@@ -92,7 +66,9 @@ def step_times(X, start):
         times.append(
             (
                 report.seconds(
-                    lambda rows=X[batch]: published_step(dictionaries, rows, optimizer)
+                    lambda rows=X[batch]: published_step(
+                        dictionaries, rows, optimizer, alpha=ALPHA, n_layers=N_LAYERS
+                    )
                 ),
                 report.seconds(lambda batch=batch: em.step(*em.rows.take(batch))),
             )

@@ -29,7 +29,7 @@ REPRESENTATIONS = {
     "usps": "scattering",
 }
 N_STARTS, N_PICKED_FROM = 8, 4
-INITS = ["auto", "kmeans", "random"]
+INITS = ["auto", "kmeans"]
 TRIAL = {
     "n_init": 1,
     "max_iter": _TRIAL_EPOCHS,

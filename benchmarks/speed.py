@@ -1,0 +1,341 @@
+"""Speed: training steps, prediction, growth and memory, as ratios in one process.
+
+Run ``python -m benchmarks.speed`` with mnist.npz in the folder named by SKMIXMATE_DATA,
+or name some of the parts:
+
+step
+    A training step beside the published formulation, step-by-step autograd in
+    pixel space (``benchmarks/published.py``), on complete images of MNIST and on
+    images that all lack a quarter of their pixels.
+rate
+    The arithmetic of matrix products in a step, over its time, beside that of one
+    large product; as it is, and if no pair of image and cluster was skipped.
+predict
+    Images a second beside KMeans, GaussianMixture, and the matrix products that
+    prediction is made of, alone.
+growth
+    A step over the number of clusters, atoms, features and layers, an epoch over the
+    number of rows, with the fitted exponents; data are drawn from the model.
+memory
+    What a fit adds to a process, over the size of a memory map.
+
+Times of things compared are taken in turn; ratios come with their quartiles. The
+figures go to ``benchmarks/results/speed_PART.json``.
+"""
+
+import argparse
+import contextlib
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.mixture import GaussianMixture
+
+from skmixmate import MixMateClustering, _training
+from skmixmate._rows import Rows
+from skmixmate._training import ExpectationMaximization
+from skmixmate.datasets import load_mnist, make_sparse_mixture
+from skmixmate.model.mixture import Mixture
+from skmixmate.model.priors import Laplace
+
+from . import report
+from .published import published_step
+from .table1 import fit
+
+ALPHA, BATCH_SIZE, CPU = 0.75, 256, torch.device("cpu")
+GROWTH = {
+    "n_clusters": [10, 20, 50, 100],
+    "n_atoms": [10, 20, 50, 100],
+    "n_features": [100, 200, 500, 1000],
+    "n_layers": [3, 6, 15, 30],
+    "n_samples": [2560, 5120, 12_800, 25_600],
+}
+USUAL = {"n_clusters": 10, "n_atoms": 50, "n_features": 784, "n_layers": 15}
+MAP_MIB = [64, 128, 256, 512]
+
+
+def quartiles(values, digits=2):
+    return np.percentile(values, [25, 50, 75]).round(digits).tolist()
+
+
+def in_turn(functions, n_times, n_warm=5):
+    """Time functions one after the other, again and again.
+
+    Returns
+    -------
+    seconds : dict of ndarray of shape (n_times,)
+    """
+    seconds = {name: [] for name in functions}
+    for _ in range(n_warm + n_times):
+        for name, function in functions.items():
+            seconds[name].append(report.seconds(function))
+    return {name: np.array(values[n_warm:]) for name, values in seconds.items()}
+
+
+def no_skipping():
+    """Let every cluster have a gradient from every row."""
+
+    def all_rows(responsibilities):
+        return torch.arange(responsibilities.shape[1]).expand(responsibilities.shape)
+
+    return mock.patch.object(_training, "counting_rows", all_rows)
+
+
+def mnist_start():
+    """Images in the scale of the model, and dictionaries after one epoch."""
+    X = load_mnist().data
+    mixmate = MixMateClustering(
+        10, image_shape=(28, 28), representation="pixels", max_iter=1, random_state=0
+    )
+    fit(mixmate, X)
+    return X * np.float32(mixmate.scale_), torch.from_numpy(mixmate.dictionaries_)
+
+
+def training(X, dictionaries, n_layers=15):
+    return ExpectationMaximization(
+        Mixture(
+            dictionaries=dictionaries.clone(),
+            intercepts=None,
+            weights=torch.full((len(dictionaries),), 1 / len(dictionaries)),
+            prior=Laplace(ALPHA),
+            n_layers=n_layers,
+        ),
+        Rows(X, device=CPU),
+        torch.arange(len(X)),
+        batch_size=BATCH_SIZE,
+        learning_rate=1e-3,
+        learn_weights=False,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def steps_of(em):
+    """Give a function that takes one step after the other."""
+    batches = em.rows.batches(em.members, em.batch_size, em.generator)
+    return lambda: em.step(*next(batches))
+
+
+def step(X, dictionaries):
+    holes = X.copy()
+    holes[np.random.default_rng(0).random(X.shape) < 0.25] = np.nan
+    functions = {}
+    for name, data in {"complete": X, "incomplete": holes}.items():
+        functions[name] = steps_of(training(data, dictionaries))
+        published = dictionaries.clone().requires_grad_()
+        optimizer = torch.optim.Adam([published], lr=1e-3)
+        batches = training(data, dictionaries)
+        batches = batches.rows.batches(batches.members, BATCH_SIZE, batches.generator)
+
+        def step_as_published(batches=batches, published=published, adam=optimizer):
+            rows, observed = next(batches)
+            if observed is not None:
+                observed = observed.to(rows.dtype)
+            published_step(
+                published, rows, adam, alpha=ALPHA, n_layers=15, observed=observed
+            )
+
+        functions[f"{name}, as published"] = step_as_published
+    seconds = in_turn(functions, n_times=25)
+    return {
+        "milliseconds": {
+            name: quartiles(1e3 * values) for name, values in seconds.items()
+        },
+        "published_over_ours": {
+            name: quartiles(seconds[f"{name}, as published"] / seconds[name])
+            for name in ("complete", "incomplete")
+        },
+        "incomplete_over_complete": quartiles(
+            seconds["incomplete"] / seconds["complete"]
+        ),
+    }
+
+
+def flop_of_a_step(dictionaries, n_rows, n_own, n_layers=15):
+    """Count the floating-point operations of the matrix products in a step.
+
+    Parameters
+    ----------
+    dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
+    n_rows : int
+        Images in the mini-batch.
+    n_own : int
+        Images that each cluster has a gradient from.
+    n_layers : int
+    """
+    n_clusters, n_atoms, n_features = dictionaries.shape
+    with_features = (
+        2 * n_rows + 2 * n_atoms
+    )  # correlations, Gram, and gradients of both
+    with_atoms = n_layers * n_rows + (3 * n_layers - 1) * n_own  # layers and energy
+    step_size = 5 * n_atoms
+    return (
+        2
+        * n_clusters
+        * n_atoms
+        * (with_features * n_features + (with_atoms + step_size) * n_atoms)
+    )
+
+
+def rate(X, dictionaries):
+    one = torch.randn(2048, 2048)
+    figures = {}
+    for name, context in {
+        "with_skipping": contextlib.nullcontext(),
+        "without_skipping": no_skipping(),
+    }.items():
+        n_own = []
+        with context:
+            find = _training.counting_rows
+
+            def counted(responsibilities, find=find, n_own=n_own):
+                index = find(responsibilities)
+                n_own.append(index.shape[1])
+                return index
+
+            with mock.patch.object(_training, "counting_rows", counted):
+                take_step = steps_of(training(X, dictionaries))
+                seconds = in_turn({"product": lambda: one @ one, "step": take_step}, 20)
+        flop = flop_of_a_step(dictionaries, BATCH_SIZE, np.array(n_own[-20:]))
+        product_rate = 2 * len(one) ** 3 / seconds["product"]
+        figures[name] = {
+            "gigaflop_of_a_step": quartiles(flop / 1e9, 3),
+            "milliseconds": quartiles(1e3 * seconds["step"]),
+            "share_of_matrix_product_rate": quartiles(
+                flop / seconds["step"] / product_rate
+            ),
+        }
+    return figures
+
+
+def products_alone(X, dictionaries, n_layers=15, size=668):
+    """Make the matrix products of prediction, and nothing else."""
+    codes = torch.randn(*dictionaries.shape[:2], size)
+    gram = dictionaries @ dictionaries.mT
+    for block in torch.from_numpy(X).split(size):
+        dictionaries @ block.mT
+        for _ in range(n_layers):
+            gram @ codes
+
+
+def predict(X, dictionaries):
+    X = X[:20_000]
+    mixmate = MixMateClustering(
+        10, init="random", fit_intercept=False, max_iter=0, scale=1.0
+    )
+    mixmate.fit(X[:1000])
+    mixmate.dictionaries_ = dictionaries.numpy()
+    kmeans = KMeans(10, n_init=1, max_iter=5).fit(X[:5000])
+    mixture = GaussianMixture(10, covariance_type="diag", reg_covar=1e-2, max_iter=2)
+    fit(mixture, X[:5000])
+    seconds = in_turn(
+        {
+            "predict": lambda: mixmate.predict(X),
+            "its matrix products": lambda: products_alone(X, dictionaries),
+            "KMeans.predict": lambda: kmeans.predict(X),
+            "GaussianMixture.predict_proba": lambda: mixture.predict_proba(X),
+        },
+        n_times=8,
+        n_warm=1,
+    )
+    return {
+        "images_per_second": {
+            name: round(len(X) / float(np.median(values)))
+            for name, values in seconds.items()
+        },
+        "time_over_that_of_predict": {
+            name: quartiles(values / seconds["predict"])
+            for name, values in seconds.items()
+        },
+    }
+
+
+def drawn_training(n_samples=2560, **sizes):
+    sizes = USUAL | sizes
+    n_layers = sizes.pop("n_layers")
+    bunch = make_sparse_mixture(n_samples, random_state=0, **sizes)
+    X = bunch.data.astype(np.float32)
+    X *= np.float32(9.2 / np.sqrt((X**2).sum(axis=1).mean()))
+    dictionaries = torch.from_numpy(bunch.dictionaries.astype(np.float32))
+    return training(X, dictionaries, n_layers)
+
+
+def exponent(sizes, seconds):
+    return round(float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0]), 2)
+
+
+def milliseconds_of_a_step(em):
+    n_steps = len(em.members) // em.batch_size
+    seconds = in_turn({"step": steps_of(em)}, n_steps - 2, n_warm=2)["step"]
+    return round(1e3 * float(np.median(seconds)), 2)
+
+
+def growth():
+    figures = {}
+    for name, sizes in GROWTH.items():
+        times, times_without = [], []
+        for size in sizes:
+            em = drawn_training(**{name: size})
+            if name == "n_samples":
+                em.run_epoch()
+                runs = [report.seconds(em.run_epoch) for _ in range(3)]
+                times.append(round(1e3 * float(np.median(runs)), 2))
+                continue
+            times.append(milliseconds_of_a_step(em))
+            if name == "n_clusters":
+                with no_skipping():
+                    times_without.append(milliseconds_of_a_step(em))
+        figures[name] = {
+            "sizes": sizes,
+            "milliseconds": times,
+            "exponent": exponent(sizes, times),
+        }
+        if times_without:
+            figures[name] |= {
+                "milliseconds_without_skipping": times_without,
+                "exponent_without_skipping": exponent(sizes, times_without),
+            }
+    return figures
+
+
+def memory():
+    figures = {"data_mib": MAP_MIB, "fit_adds_mib": []}
+    rng = np.random.default_rng(0)
+    mixmate = MixMateClustering(10, max_iter=1, tol=0, random_state=0)
+    fit(mixmate, rng.random((6000, 784), dtype=np.float32))  # what is there anyway
+    with tempfile.TemporaryDirectory() as folder:
+        for size in MAP_MIB:
+            shape = (size * 2**20 // (4 * 784), 784)
+            path = Path(folder, "X.npy")
+            X = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+            for start in range(0, len(X), 10_000):
+                X[start : start + 10_000] = rng.random(
+                    X[start : start + 10_000].shape, dtype=np.float32
+                )
+            X = np.load(path, mmap_mode="r")
+            with report.PeakMemory(of_files=False) as peak:
+                fit(mixmate, X)
+            figures["fit_adds_mib"].append(round((peak.peak - peak.before) / 2**20))
+    return figures
+
+
+PARTS = {
+    "step": lambda: step(*mnist_start()),
+    "rate": lambda: rate(*mnist_start()),
+    "predict": lambda: predict(*mnist_start()),
+    "growth": growth,
+    "memory": memory,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("parts", nargs="*", choices=PARTS, default=list(PARTS))
+    for name in parser.parse_args().parts:
+        report.write(f"speed_{name}", PARTS[name]())
+
+
+if __name__ == "__main__":
+    main()
