@@ -123,6 +123,10 @@ def alpha(options):
         ]
         for value in ALPHAS
     }
+    draw_alpha(options.seeds, runs)
+
+
+def draw_alpha(seeds, runs):
     figure, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
     for name, color in COLORS.items():
         values = np.array([[run[name] for run in runs[value]] for value in ALPHAS])
@@ -131,9 +135,9 @@ def alpha(options):
             ALPHAS, values.min(axis=1), values.max(axis=1), color=color, alpha=0.2
         )
     ax.set(xscale="log", xlabel="alpha", ylabel="score", ylim=(0, 1))
-    ax.set_title(f"MNIST, mean and range of {len(options.seeds)} seeds", fontsize=10)
+    ax.set_title(f"MNIST, mean and range over seeds {seeds}", fontsize=10)
     ax.legend()
-    save(figure, "alpha", {"seeds": options.seeds, "runs": runs})
+    save(figure, "alpha", {"seeds": seeds, "runs": runs})
 
 
 def incomplete(options):

@@ -82,7 +82,42 @@ def table1():
     return [*lines, f"Measured on: {machine}.", ""]
 
 
+def speed():
+    """Ratios of the speed benchmark, and how times grow."""
+    results = {
+        part: json.loads((BENCHMARKS / "results" / f"speed_{part}.json").read_text())
+        for part in ("step", "rate", "predict", "growth")
+    }
+    step, alone = results["step"], results["predict"]["time_over_that_of_predict"]
+    published = step["published_over_ours"]
+    share = results["rate"]["without_skipping"]["share_of_matrix_product_rate"]
+    rows = [
+        ["published training step, over ours", published["complete"][1]],
+        ["the same, a quarter of the pixels missing", published["incomplete"][1]],
+        [
+            "step with a quarter missing, over one without",
+            step["incomplete_over_complete"][1],
+        ],
+        ["share of the matrix-product rate, nothing skipped", share[1]],
+        ["matrix products of predict alone, over it", alone["its matrix products"][1]],
+        ["KMeans.predict, over predict", alone["KMeans.predict"][1]],
+    ]
+    growth = [
+        [name, f"{of['sizes'][0]} to {of['sizes'][-1]}", of["exponent"]]
+        for name, of in results["growth"].items()
+        if isinstance(of, dict) and "exponent" in of
+    ]
+    machine = ", ".join(f"{key} {value}" for key, value in step["machine"].items())
+    return [
+        *list_table(["", "ratio"], rows),
+        *list_table(["time grows with", "over", "to the power of"], growth),
+        f"Measured on: {machine}.",
+        "",
+    ]
+
+
 def write(folder):
     """Write all tables into a folder, for ``include``."""
     folder.mkdir(exist_ok=True)
     (folder / "table1.rst").write_text("\n".join(table1()))
+    (folder / "speed.rst").write_text("\n".join(speed()))
