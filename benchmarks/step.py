@@ -13,17 +13,12 @@ import numpy as np
 import torch
 
 from skmixmate import MixMateClustering, clustering_accuracy_score
-from skmixmate._rows import Rows
-from skmixmate._training import ExpectationMaximization
 from skmixmate.datasets import load_mnist
-from skmixmate.model.mixture import Mixture
-from skmixmate.model.priors import Laplace
 
 from . import report
-from .published import published_step
+from .speed import in_turn, published_steps_of, quartiles, steps_of, training
 
-N_CLUSTERS, N_ATOMS, ALPHA, N_LAYERS, BATCH_SIZE = 10, 50, 0.75, 15, 256
-N_TIMED = 40
+N_CLUSTERS, N_ATOMS, N_TIMED = 10, 50, 35
 
 
 def true_samples(X, y):
@@ -35,45 +30,6 @@ def true_samples(X, y):
     ]
     samples = X[np.stack(chosen)]  # (n_clusters, n_atoms, n_features)
     return samples - samples.mean(axis=2, keepdims=True)
-
-
-def step_times(X, start):
-    """Time steps of both kinds in turn, on the same mini-batches."""
-    X, start = torch.from_numpy(X), torch.from_numpy(start)
-    start = start / start.norm(dim=2, keepdim=True)
-    mixture = Mixture(
-        dictionaries=start.clone(),
-        intercepts=None,
-        weights=torch.full((N_CLUSTERS,), 1 / N_CLUSTERS),
-        prior=Laplace(ALPHA),
-        n_layers=N_LAYERS,
-    )
-    generator = torch.Generator().manual_seed(0)
-    em = ExpectationMaximization(
-        mixture,
-        Rows(X, device=torch.device("cpu")),
-        torch.arange(len(X)),
-        batch_size=BATCH_SIZE,
-        learning_rate=1e-3,
-        learn_weights=False,
-        generator=generator,
-    )
-    dictionaries = start.clone().requires_grad_()
-    optimizer = torch.optim.Adam([dictionaries], lr=1e-3)
-    times = []
-    for _ in range(N_TIMED):
-        batch = torch.randperm(len(X), generator=generator)[:BATCH_SIZE]
-        times.append(
-            (
-                report.seconds(
-                    lambda rows=X[batch]: published_step(
-                        dictionaries, rows, optimizer, alpha=ALPHA, n_layers=N_LAYERS
-                    )
-                ),
-                report.seconds(lambda batch=batch: em.step(*em.rows.take(batch))),
-            )
-        )
-    return np.array(times[5:])  # the first ones warm up
 
 
 def main():
@@ -90,8 +46,15 @@ def main():
     )
     with report.PeakMemory() as memory:
         fit_seconds = report.seconds(lambda: mixmate.fit(X))
-    times = step_times(X, init)
-    ratios = times[:, 0] / times[:, 1]
+    start = torch.nn.functional.normalize(torch.from_numpy(init), dim=2)
+    seconds = in_turn(
+        {
+            "published": published_steps_of(training(X, start)),
+            "ours": steps_of(training(X, start)),
+        },
+        N_TIMED,
+    )
+    ratios = seconds["published"] / seconds["ours"]
     report.write(
         "step",
         {
@@ -100,9 +63,9 @@ def main():
             "data_mib": round(X.nbytes / 2**20),
             "peak_resident_mib": round(memory.peak / 2**20),
             "fit_adds_mib": round((memory.peak - memory.before) / 2**20),
-            "published_step_ms": round(1e3 * float(np.median(times[:, 0])), 2),
-            "step_ms": round(1e3 * float(np.median(times[:, 1])), 2),
-            "ratio_quartiles": np.percentile(ratios, [25, 50, 75]).round(1).tolist(),
+            "published_step_ms": round(1e3 * float(np.median(seconds["published"])), 2),
+            "step_ms": round(1e3 * float(np.median(seconds["ours"])), 2),
+            "ratio_quartiles": quartiles(ratios, 1),
         },
     )
 

@@ -105,12 +105,13 @@ def make(method, name, seed, clustpy_python=None, **params):
         return ClustPy(clustpy_python, method.upper(), seed)
     if method not in OURS:
         return MixtureOfAutoencoders(10, method, seed)
+    if method == "pixels_30":
+        params["n_atoms"] = 30
     return MixMate(
         10,
         image_shape=IMAGE_SHAPES[name],
         representation="scattering" if method == "scattering" else "pixels",
         random_state=seed,
-        **({"n_atoms": 30} if method == "pixels_30" else {}),
         **params,
     )
 

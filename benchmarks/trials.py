@@ -31,7 +31,6 @@ REPRESENTATIONS = {
 N_STARTS, N_PICKED_FROM = 8, 4
 INITS = ["auto", "kmeans"]
 TRIAL = {
-    "n_init": 1,
     "max_iter": _TRIAL_EPOCHS,
     "tol": 0,
     "learning_rate": _TRIAL_HASTE * MixMateClustering().learning_rate,

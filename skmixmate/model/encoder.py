@@ -101,9 +101,10 @@ class _UnrolledFista(torch.autograd.Function):
     @staticmethod
     def forward(ctx, correlations, gram, step, prior, n_layers):
         keeps = any(ctx.needs_input_grad)
-        contraction = _contraction(gram, step)
-        codes = torch.empty_like(correlations)
-        prior.prox(correlations, out=codes)  # beta_(0) = 0
+        eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+        contraction = eye - step * gram  # (n_clusters, n_atoms, n_atoms)
+        # beta_(0) = 0
+        codes = prior.prox(correlations, out=torch.empty_like(correlations))
         smoothed, before = torch.zeros_like(codes), torch.empty_like(codes)
         outputs = [codes]
         for momentum in momenta(n_layers):
@@ -141,12 +142,6 @@ class _UnrolledFista(torch.autograd.Function):
             momentum_later = momentum
         ctx.prior.prox_backward_(grad, outputs.pop())
         return grad_correlations.add_(grad), grad_contraction.mul_(-step), *[None] * 3
-
-
-def _contraction(gram, step):
-    """Give what a gradient step multiplies a point by, as many matrices as `gram`."""
-    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    return eye - step * gram
 
 
 def encode(correlations, gram, step, prior, n_layers):
@@ -244,10 +239,8 @@ def encode_incomplete(targets, observed, dictionaries, gram, step, prior, n_laye
     curvature = step * gram
     pull = dictionaries @ targets
     # In units of the step size, as in _UnrolledFista.
-    codes, before = torch.empty_like(pull), torch.empty_like(pull)
-    prior.prox(pull, out=codes)
-    smoothed = torch.zeros_like(pull)
-    before.copy_(codes)
+    codes = prior.prox(pull, out=torch.empty_like(pull))
+    before, smoothed = codes.clone(), torch.empty_like(pull)
     for layer, momentum in enumerate(momenta(n_layers), start=1):
         points = torch.lerp(before, codes, 1 + momentum, out=before)
         torch.bmm(curvature, points, out=smoothed)
