@@ -207,15 +207,16 @@ def residuals(targets, observed, dictionaries, codes):
 
 
 def encode_incomplete(targets, observed, dictionaries, gram, step, prior, n_layers):
-    """Sparse codes of rows with missing entries, Psi A in place of A.
+    r"""Sparse codes of rows with missing entries, Psi A in place of A.
 
     Only every fourth layer has the gradient of Eq. 4 for Psi A, which takes two
     products with all the features. The layers up to the next go on from there as
-    if the Gram matrix of row i was :math:`(1 - p_i / 2) G`, where :math:`p_i` is
-    the part of the row that is missing. In the mean, if entries miss at random,
-    it is :math:`(1 - p_i) G`. That would come closer, but where it is less than
-    half of the truth the layers diverge, which this cannot be. Up to four layers
-    all are exact.
+    if the Gram matrix of row i was :math:`d_i G`. If entries miss at random it is
+    :math:`(1 - p_i) G` in the mean, where :math:`p_i` is the part of the row that
+    is missing; but it may be all of G, and with the momentum :math:`\beta` a layer
+    stands :math:`2 (1 + \beta) / (1 + 2 \beta)` times the curvature it was made
+    for. Hence :math:`d_i = 1 - \frac12 \min(p_i, 1 / (1 + \beta))`. Up to four
+    layers all are exact.
 
     Parameters
     ----------
@@ -235,7 +236,7 @@ def encode_incomplete(targets, observed, dictionaries, gram, step, prior, n_laye
         Not differentiable.
     """
     period = 1 if n_layers <= _ANCHOR_PERIOD else _ANCHOR_PERIOD
-    damping = (1 + observed.mean(dim=0)) / 2  # (n_rows,)
+    missing = 1 - observed.mean(dim=0)  # (n_rows,)
     curvature = step * gram
     pull = dictionaries @ targets
     # In units of the step size, as in _UnrolledFista.
@@ -244,7 +245,7 @@ def encode_incomplete(targets, observed, dictionaries, gram, step, prior, n_laye
     for layer, momentum in enumerate(momenta(n_layers), start=1):
         points = torch.lerp(before, codes, 1 + momentum, out=before)
         torch.bmm(curvature, points, out=smoothed)
-        smoothed.mul_(damping)
+        smoothed.mul_(1 - missing.clamp_max(1 / (1 + momentum)) / 2)
         if layer % period == 0:
             pull.copy_(smoothed)
             for part, left in residuals(targets, observed, dictionaries, points * step):
