@@ -4,8 +4,7 @@ Run ``python -m benchmarks.table1`` with the data sets in the folder named by
 SKMIXMATE_DATA. All images, seeds 0 to 4, defaults but for `n_clusters`,
 `image_shape` and `representation`; labels are used for the scores alone. INIT is
 the start of the same fit, before training. "incomplete" is the model of pixels where
-90% of the images lack 25% of their pixels, on MNIST as in the paper; "pixels_30" has
-the 30 atoms of the paper on USPS.
+90% of the images lack 25% of their pixels, on MNIST as in the paper.
 
 The peers are KMeans, GaussianMixture, K-DAE and DAMIC (``benchmarks/peers``), and
 ClustPy's DEC and DCN with their defaults. ClustPy has an environment of its own,
@@ -38,8 +37,7 @@ from . import report
 from .peers.autoencoders import MixtureOfAutoencoders
 
 IMAGE_SHAPES = {"mnist": (28, 28), "fashion_mnist": (28, 28), "usps": (16, 16)}
-OURS = ["scattering", "pixels", "pixels_30", "incomplete"]
-ONLY_ON = {"incomplete": "mnist", "pixels_30": "usps"}
+OURS = ["scattering", "pixels", "incomplete"]
 QUICK = ["scattering", "kmeans", "gaussian_mixture"]
 CLUSTPY = ["dec", "dcn"]
 METHODS = [*OURS, "kmeans", "gaussian_mixture", "k_dae", "damic", *CLUSTPY]
@@ -105,8 +103,6 @@ def make(method, name, seed, clustpy_python=None, **params):
         return ClustPy(clustpy_python, method.upper(), seed)
     if method not in OURS:
         return MixtureOfAutoencoders(10, method, seed)
-    if method == "pixels_30":
-        params["n_atoms"] = 30
     return MixMate(
         10,
         image_shape=IMAGE_SHAPES[name],
@@ -212,7 +208,7 @@ def main():
         for method in options.methods:
             if method in CLUSTPY and options.clustpy_python is None:
                 continue
-            if ONLY_ON.get(method, name) != name:
+            if method == "incomplete" and name != "mnist":
                 continue
             for seed in options.seeds:
                 key = f"{name} {method}"

@@ -12,7 +12,6 @@ ROWS = {
     "**MixMate, scattering**": ("TRAIN", "scattering", None),
     "MixMate, pixels, untrained": ("INIT", "pixels", "INIT"),
     "**MixMate, pixels**": ("TRAIN", "pixels", "TRAIN"),
-    "MixMate, pixels, 30 atoms": ("TRAIN", "pixels_30", None),
     "MixMate, pixels, incomplete images": ("TRAIN", "incomplete", "incomplete"),
     "DEC": ("TRAIN", "dec", "dec"),
     "DCN": ("TRAIN", "dcn", "dcn"),

@@ -42,6 +42,10 @@ from .model.priors import Laplace
 # MNIST with pixels in [0, 1], the paper's data.
 _REFERENCE_NORM = 9.2
 
+# Default n_atoms. A dictionary that spans much of the space tells less of what it
+# cannot write; pixels of small images have fewer.
+_N_ATOMS, _PIXELS_PER_ATOM = 50, 8
+
 # Default alpha: the paper's, and what was found best on scattering coefficients.
 _ALPHAS = {"pixels": 0.75, "scattering": 0.2}
 
@@ -79,9 +83,10 @@ class MixMateClustering(
     ----------
     n_clusters : int, default=8
         Number of clusters, K in the paper.
-    n_atoms : int, default=50
-        Atoms in each dictionary, D in the paper. With 0 atoms and an intercept
-        the model is k-means.
+    n_atoms : int or "auto", default="auto"
+        Atoms in each dictionary, D in the paper. "auto" is 50, and on the pixels
+        of small images an eighth of their number if that is less; or what `init`
+        has, if that is an array. With 0 atoms and an intercept the model is k-means.
     alpha : float or "auto", default="auto"
         Rate of the Laplace prior on the codes, lambda in the paper: the larger,
         the sparser. In the units of the scaled data, see `scale`. "auto" is the
@@ -242,7 +247,7 @@ class MixMateClustering(
 
     _parameter_constraints = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "n_atoms": [Interval(Integral, 0, None, closed="left")],
+        "n_atoms": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "step_size": [
@@ -277,7 +282,7 @@ class MixMateClustering(
         self,
         n_clusters: int = 8,
         *,
-        n_atoms: int = 50,
+        n_atoms: int | str = "auto",
         alpha: float | str = "auto",
         n_layers: int = 15,
         step_size: float | str = "auto",
@@ -624,22 +629,35 @@ class MixMateClustering(
                 f"init_size={self.init_size} should be >= n_clusters={self.n_clusters}."
             )
         self._check_image_shape(X)
-        shape = (self.n_clusters, self.n_atoms, X.shape[1])
-        if self._continues() and self._fitted_shape() != shape:
-            raise ValueError(
-                f"warm_start=True goes on from dictionaries of shape "
-                f"{self._fitted_shape()}, but (n_clusters, n_atoms, n_features) "
-                f"is {shape} now; set warm_start=False to start anew."
-            )
+        if self._continues():
+            self._check_continuation(X)
         if self._init_is_array():
-            given = check_array(self.init, allow_nd=True, input_name="init")
-            if given.shape != shape:
-                raise ValueError(
-                    f"init has shape {given.shape}, but should have shape "
-                    f"(n_clusters, n_atoms, n_features) = {shape}."
-                )
+            self._check_init(X)
         if not isinstance(self.weights, str):
             self._check_weights()
+
+    def _check_continuation(self, X):
+        fitted = self._fitted_shape()
+        n_atoms = fitted[1] if self.n_atoms == "auto" else self.n_atoms
+        shape = (self.n_clusters, n_atoms, X.shape[1])
+        if fitted != shape:
+            raise ValueError(
+                f"warm_start=True goes on from dictionaries of shape "
+                f"{fitted}, but (n_clusters, n_atoms, n_features) "
+                f"is {shape} now; set warm_start=False to start anew."
+            )
+
+    def _check_init(self, X):
+        given = check_array(self.init, allow_nd=True, input_name="init").shape
+        n_atoms = self.n_atoms
+        if n_atoms == "auto" and len(given) == 3:
+            n_atoms = given[1]
+        shape = (self.n_clusters, n_atoms, X.shape[1])
+        if given != shape:
+            raise ValueError(
+                f"init has shape {given}, but should have shape "
+                f"(n_clusters, n_atoms, n_features) = {shape}."
+            )
 
     def _models_scattering(self, n_missing):
         if self._continues():
@@ -707,11 +725,20 @@ class MixMateClustering(
             return self.dictionaries_.shape
         return (*self.dictionaries_.shape[:2], self.representation_.decoder_.shape[1])
 
+    def _is_on_pixels(self):
+        return self.image_shape is not None and self.representation_ is None
+
     def _fits_intercept(self):
         if isinstance(self.fit_intercept, str):
-            on_pixels = self.image_shape is not None and self.representation_ is None
-            return self.n_atoms == 0 or not on_pixels
+            return self.n_atoms == 0 or not self._is_on_pixels()
         return bool(self.fit_intercept)
+
+    def _first_n_atoms(self, n_features):
+        if self.n_atoms != "auto":
+            return self.n_atoms
+        if self._is_on_pixels():
+            return min(_N_ATOMS, max(1, n_features // _PIXELS_PER_ATOM))
+        return _N_ATOMS
 
     def _init_is_array(self):
         return not isinstance(self.init, str) and not hasattr(self.init, "fit_predict")
@@ -819,13 +846,14 @@ class MixMateClustering(
         if self._init_is_array():
             init = check_array(self.init, allow_nd=True, dtype=_numpy_dtype(X))
             init = self._represent(init.reshape(-1, X.shape[1]))
-            init = init.reshape(self.n_clusters, self.n_atoms, -1)
+            init = init.reshape(*np.shape(self.init)[:2], -1)
             return initialization.dictionaries_from_array(init, **how)
+        n_atoms = self._first_n_atoms(X.shape[1])
         drawn, sample = initialization.draw_subsample(
             X,
             n_missing,
             self.init_size,
-            self.n_clusters * max(self.n_atoms, 1),
+            self.n_clusters * max(n_atoms, 1),
             random_state,
         )
         labels = initialization.cluster_subsample(
@@ -834,7 +862,7 @@ class MixMateClustering(
         if self.representation_ is not None:
             sample = features[drawn]
         return initialization.dictionaries_from_labels(
-            sample, labels, self.n_clusters, self.n_atoms, **how
+            sample, labels, self.n_clusters, n_atoms, **how
         )
 
     def _train(self, features, X, y, members, device, random_state, task):
@@ -947,14 +975,15 @@ class MixMateClustering(
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        if self.n_atoms > 0 and fullness == 0:
+        has_atoms = self.dictionaries_.shape[1] > 0
+        if has_atoms and fullness == 0:
             warnings.warn(
                 f"Every code is empty: alpha={self._alpha()} is too large for the data "
                 f"(scale_={self.scale_:.3g}).",
                 UserWarning,
                 stacklevel=3,
             )
-        elif self.alpha != "auto" and self.n_atoms > 0 and fullness > _NEARLY_FULL:
+        elif self.alpha != "auto" and has_atoms and fullness > _NEARLY_FULL:
             warnings.warn(
                 f"The codes are nearly full ({fullness:.0%} of their entries are not "
                 f"zero): alpha={self._alpha()} is too small for the data "

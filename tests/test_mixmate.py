@@ -552,6 +552,26 @@ def test_images_on_pixels():
     assert mixmate.reconstruct(X).shape == X.shape
 
 
+@pytest.mark.parametrize(
+    ("params", "n_atoms"),
+    [
+        ({}, 50),
+        ({"image_shape": (8, 8)}, 50),
+        ({"image_shape": (8, 8), "representation": "pixels"}, 8),  # 64 / 8
+    ],
+)
+def test_default_number_of_atoms(params, n_atoms):
+    mixmate = small(n_atoms="auto", max_iter=0, **params)
+    assert mixmate.fit(load_digits().data[:400]).dictionaries_.shape[1] == n_atoms
+
+
+def test_number_of_atoms_follows_what_is_given():
+    X = load_digits().data[:400]
+    mixmate = small(n_atoms="auto", init=X[:12].reshape(3, 4, 64), warm_start=True)
+    for _ in range(2):  # of the array, and of the fit before
+        assert mixmate.fit(X).dictionaries_.shape == (3, 4, 64)
+
+
 def test_images_without_atoms_have_intercepts():
     _, y, mixmate = fit_digits(n_atoms=0, representation="pixels")
     assert nmi(y, mixmate.labels_) > 0.7
@@ -694,6 +714,7 @@ def test_verbose_prints_where_no_handler_is(monkeypatch, capsys):
         ({"weights": [0.5, 0.5, 0.0]}, r"weights=.*should be positive"),
         ({"fit_intercept": "no"}, r"'fit_intercept'.*Got 'no'"),
         ({"init": "best"}, r"'init'.*Got 'best'"),
+        ({"n_atoms": "many"}, r"'n_atoms'.*'auto'.*Got 'many'"),
         ({"init": np.zeros((3, 6, 15))}, r"init has shape \(3, 6, 15\).*\(3, 6, 16\)"),
         ({"init": np.full((3, 6, 16), np.inf)}, r"Input init contains infinity"),
         ({"n_init": 0}, r"'n_init'.*Got 0"),
