@@ -745,7 +745,11 @@ class MixMateClustering(
 
     def _initialize(self, X, n_missing, members, device, random_state, task):
         """Set the parameters that training starts from; return what it is on."""
-        subtask = task.subcontext("initialization")
+        has_trials = not self._continues() and not self._init_is_array()
+        n_trials = self.n_init if has_trials and self.n_init > 1 else 0
+        subtask = task.subcontext(
+            "initialization", max_subtasks=n_trials, sequential_subtasks=False
+        )
         subtask.call_on_fit_task_begin(estimator=self)
         dtype = _numpy_dtype(X)
         if not isinstance(self.weights, str):
@@ -764,10 +768,10 @@ class MixMateClustering(
                 "n_missing": n_missing,
                 "random_state": random_state,
             }
-            if self.n_init == 1 or self._init_is_array():
-                self._set(self._start(**start))
+            if n_trials:
+                self._set_best_start(start, members, device, subtask)
             else:
-                self._set_best_start(start, members, device)
+                self._set(self._start(**start))
         subtask.call_on_fit_task_end(estimator=self)
         return features
 
@@ -782,20 +786,24 @@ class MixMateClustering(
             "intercepts_": intercepts.astype(dtype),
         }
 
-    def _set_best_start(self, start, members, device):
+    def _set_best_start(self, start, members, device, task):
         random_state = start["random_state"]
         # The same rows in all trials: losses that differ by a thousandth tell a good
         # start from a bad one, and would drown in the difference between rows.
         members = random_state.permutation(members)[:_TRIAL_ROWS]
         seeds = random_state.randint(np.iinfo(np.int32).max, size=self.n_init)
+        subtasks = [
+            task.subcontext("start", task_id=trial) for trial in range(self.n_init)
+        ]
         trials = Parallel(n_jobs=self.n_jobs)(
             delayed(_try_start)(
                 copy.copy(self),
                 {**start, "random_state": np.random.RandomState(seed)},
                 members,
                 device,
+                subtask,
             )
-            for seed in seeds
+            for seed, subtask in zip(seeds, subtasks, strict=True)
         )
         _, attributes = min(trials, key=lambda trial: trial[0])
         self._set(attributes)
@@ -1050,8 +1058,9 @@ class _CallbackMonitor:
         )
 
 
-def _try_start(estimator, start, members, device):
+def _try_start(estimator, start, members, device, task):
     """Start, train briefly; return the loss, and the attributes before that."""
+    task.call_on_fit_task_begin(estimator=estimator)
     random_state = start["random_state"]
     attributes = estimator._start(**start)
     estimator._set(attributes)
@@ -1064,6 +1073,7 @@ def _try_start(estimator, start, members, device):
     )
     for _ in range(_TRIAL_EPOCHS):
         em.run_epoch()
+    task.call_on_fit_task_end(estimator=estimator)
     return em.mean_loss(), attributes
 
 

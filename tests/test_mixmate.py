@@ -3,6 +3,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from collections import Counter
 
 import joblib
 import numpy as np
@@ -673,9 +674,46 @@ def test_scoring_monitor_follows_the_epochs():
     assert epochs[-1] == pytest.approx(expected)
 
 
-def test_progress_bar(capsys):
-    small().set_callbacks(ProgressBar()).fit(data())
-    assert "MixMateClustering - fit" in capsys.readouterr().out
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_progress_bar(capsys, n_jobs):
+    mixmate = small(n_init=3, n_jobs=n_jobs, init="kmeans")
+    mixmate.set_callbacks(ProgressBar()).fit(data())
+    lines = capsys.readouterr().out
+    assert "MixMateClustering - fit" in lines
+    # Tasks without subtasks have no bar: this one has the three starts.
+    assert "MixMateClustering - initialization" in lines
+    assert lines.count("100%") == 3
+
+
+def test_callbacks_see_starts_and_epochs():
+    class Recorder(ProgressBar):
+        tasks = Counter()
+
+        def on_fit_task_end(self, estimator, context):
+            super().on_fit_task_end(estimator, context)
+            self.tasks[context.task_name] += 1
+
+    small(n_init=3, init="kmeans").set_callbacks(Recorder()).fit(data())
+    assert Recorder.tasks["start"] == 3
+    assert Recorder.tasks["epoch"] == 3
+
+
+def test_progress_bar_in_a_pipeline_and_a_search(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    pipeline = make_pipeline(StandardScaler(), small())
+    search = GridSearchCV(pipeline, {"mixmateclustering__alpha": [0.5, 1.0]}, cv=2)
+    search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(data())
+    lines = capsys.readouterr().out
+    # Two values on two folds, and the best once more.
+    assert lines.count("MixMateClustering - training") == 5
+
+
+def test_scoring_monitor_in_a_pipeline():
+    bunch = make_sparse_mixture(120, 16, n_atoms=4, random_state=0)
+    monitor = ScoringMonitor(scoring="adjusted_rand_score")
+    pipeline = make_pipeline(StandardScaler(), small().set_callbacks(monitor))
+    pipeline.fit(bunch.data, bunch.target)
+    assert (monitor.get_logs().data_as_pandas.task_name == "epoch").sum() == 3
 
 
 def test_verbose_prints_a_line_an_epoch(caplog, capsys):
