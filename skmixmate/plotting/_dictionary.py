@@ -32,10 +32,11 @@ class DictionaryDisplay:
     """The intercept and the atoms of each cluster, a cluster in each row.
 
     Atoms of images are images, red where they add and blue where they take away,
-    each with colours of its own; other atoms are steps above and below 0, one a
-    feature. The number above an atom is its index in ``dictionaries_``. It is
-    recommended to use :meth:`from_estimator`; the parameters of the constructor are
-    stored as attributes.
+    each with a scale of its own, and those of colour images grey where they do
+    nothing; other atoms are steps above and below 0, one a feature. The number above
+    an atom is its index in ``dictionaries_``. It is recommended to use
+    :meth:`from_estimator`; the parameters of the constructor are stored as
+    attributes.
 
     Parameters
     ----------
