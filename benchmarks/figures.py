@@ -5,8 +5,8 @@ SKMIXMATE_DATA, or name some of the figures:
 
 codes
     Fig. 2: an image, its reconstructions and codes in all clusters, with the mean
-    squared error and the number of non-zeros of each. The image is the one where
-    the sparser code counts the most against the smaller error.
+    squared error, the number of non-zeros and the energy of each. The image is the
+    one where the sparser code counts the most against the smaller error.
 alpha
     Fig. 3: ACC, ARI and NMI over alpha, each point a fit of all images.
 incomplete
@@ -27,6 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from skmixmate import MixMateClustering, datasets
+from skmixmate.plotting import ReconstructionDisplay
 
 from . import report
 from .table1 import IMAGE_SHAPES, fit, scores, without_pixels
@@ -59,11 +60,9 @@ def save(figure, name, figures):
     report.write(f"figure_{name}", figures)
 
 
-def show(ax, image, title=None):
+def show(ax, image):
     ax.imshow(image.reshape(SHAPE), cmap="gray_r", vmin=0, vmax=1)
     ax.set(xticks=[], yticks=[])
-    if title is not None:
-        ax.set_title(title, fontsize=8)
 
 
 def telling_image(energies, errors):
@@ -84,33 +83,17 @@ def codes(options):
     errors = ((images - sample[:, None]) ** 2).mean(axis=2)
     energies = mixmate.energies(sample)
     chosen = telling_image(energies, errors)
-    label, codes = mixmate.labels_[chosen], all_codes[chosen]
-    n_nonzero = (codes != 0).sum(axis=1)
-    figure, axes = plt.subplots(2, 11, figsize=(14, 3.6), layout="constrained")
-    axes[1, 0].axis("off")
-    show(axes[0, 0], sample[chosen], "image")
-    limit = np.abs(codes).max()
-    for k in range(10):
-        error, count = errors[chosen, k], n_nonzero[k]
-        show(axes[0, k + 1], images[chosen, k], f"({error:.4f}, {count})")
-        axes[1, k + 1].stem(codes[k], linefmt="#1b9e77", markerfmt=" ", basefmt=" ")
-        axes[1, k + 1].set(ylim=(-limit, limit), xticks=[], yticks=[])
-        axes[1, k + 1].set_xlabel(f"cluster {k}", fontsize=8)
-    for spine in axes[0, label + 1].spines.values():
-        spine.set(color="#d62728", linewidth=3)
-    figure.suptitle(
-        "An image, its reconstruction and its code in each cluster: (mean squared "
-        "error, non-zeros)",
-        fontsize=10,
+    display = ReconstructionDisplay.from_estimator(
+        mixmate, sample[chosen], cmap="gray_r"
     )
     figures = {
         "image": chosen,
-        "cluster": int(label),
+        "cluster": display.label,
         "mean_squared_error": errors[chosen].astype(float).round(5).tolist(),
-        "n_nonzero": n_nonzero.tolist(),
+        "n_nonzero": (display.codes != 0).sum(axis=1).tolist(),
         "energy": energies[chosen].astype(float).round(3).tolist(),
     }
-    save(figure, "codes", figures)
+    save(display.figure_, "codes", figures)
 
 
 def alpha(options):

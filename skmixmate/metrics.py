@@ -1,10 +1,45 @@
 """Scores of a clustering against known classes."""
 
-import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+
+def matching(labels_true, labels_pred):
+    """Pair classes with clusters, one to one, so that pairs share the most samples.
+
+    Parameters
+    ----------
+    labels_true : array-like of shape (n_samples,)
+    labels_pred : array-like of shape (n_samples,)
+
+    Returns
+    -------
+    counts : ndarray of shape (n_classes, n_clusters)
+        Samples of each class in each cluster, both in sorted order.
+    pairs : tuple of two ndarrays of shape (min(n_classes, n_clusters),)
+        Rows of `counts` and the columns they are paired with, so that
+        ``counts[pairs]`` is what the pairs share.
+
+    Raises
+    ------
+    ValueError
+        If the two differ in length, or are empty.
+
+    Examples
+    --------
+    >>> from skmixmate.metrics import matching
+    >>> counts, (rows, columns) = matching(["a", "a", "b", "b"], [7, 7, 7, 2])
+    >>> counts.tolist(), rows.tolist(), columns.tolist()
+    ([[0, 2], [1, 1]], [0, 1], [1, 0])
+    """
+    classes, clusters = column_or_1d(labels_true), column_or_1d(labels_pred)
+    check_consistent_length(classes, clusters)
+    if not len(classes):
+        raise ValueError("labels_true is empty; at least one sample is needed.")
+    counts = contingency_matrix(classes, clusters)
+    return counts, linear_sum_assignment(counts, maximize=True)
 
 
 def clustering_accuracy_score(
@@ -41,10 +76,5 @@ def clustering_accuracy_score(
     >>> clustering_accuracy_score(["a", "a", "b", "b"], [7, 7, 7, 2])
     0.75
     """
-    classes, clusters = column_or_1d(labels_true), column_or_1d(labels_pred)
-    check_consistent_length(classes, clusters)
-    if not len(classes):
-        raise ValueError("labels_true is empty; at least one sample is needed.")
-    counts = contingency_matrix(classes, clusters)
-    matched = counts[linear_sum_assignment(counts, maximize=True)]
-    return float(np.sum(matched) / len(classes))
+    counts, pairs = matching(labels_true, labels_pred)
+    return float(counts[pairs].sum() / counts.sum())

@@ -1,0 +1,15 @@
+"""Displays of what was learned; they need matplotlib, the extra ``plot``."""
+
+from ._confusion import ConfusionDisplay
+from ._dictionary import DictionaryDisplay
+from ._energy import EnergyDisplay
+from ._loss_curve import LossCurveDisplay
+from ._reconstruction import ReconstructionDisplay
+
+__all__ = [
+    "ConfusionDisplay",
+    "DictionaryDisplay",
+    "EnergyDisplay",
+    "LossCurveDisplay",
+    "ReconstructionDisplay",
+]

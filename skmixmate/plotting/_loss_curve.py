@@ -1,0 +1,125 @@
+"""The loss over the epochs of a fit."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from .._mixmate import MixMateClustering
+from ._common import check_mixmate, require_pyplot, single
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class LossCurveDisplay:
+    """The mean loss of each epoch.
+
+    It is recommended to use :meth:`from_estimator`; the parameter of the constructor
+    is stored as an attribute.
+
+    Parameters
+    ----------
+    loss_curve : sequence of float
+        Mean loss of each epoch.
+
+    Attributes
+    ----------
+    line_ : Line2D
+        The curve.
+    ax_ : Axes
+        Where it is drawn.
+    figure_ : Figure
+        What that is in.
+
+    Examples
+    --------
+    >>> from skmixmate import MixMateClustering
+    >>> from skmixmate.datasets import make_sparse_mixture
+    >>> from skmixmate.plotting import LossCurveDisplay
+    >>> X = make_sparse_mixture(200, random_state=0).data
+    >>> fits = [
+    ...     MixMateClustering(4, learning_rate=rate, max_iter=5, tol=0).fit(X)
+    ...     for rate in (1e-3, 1e-2)
+    ... ]
+    >>> display = LossCurveDisplay.from_estimator(fits[0], label="slow")
+    >>> display = LossCurveDisplay.from_estimator(
+    ...     fits[1], ax=display.ax_, label="fast"
+    ... )
+    >>> len(display.ax_.lines)
+    2
+    """
+
+    def __init__(self, loss_curve: Sequence[float]) -> None:
+        self.loss_curve = loss_curve
+
+    @classmethod
+    def from_estimator(
+        cls,
+        mixmate: MixMateClustering,
+        *,
+        ax: "Axes | None" = None,
+        label: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw the loss curve of an estimator.
+
+        Parameters
+        ----------
+        mixmate : MixMateClustering
+            Fitted, for at least one epoch.
+        ax : Axes, default=None
+            Where to draw, beside what is there; None is a new figure.
+        label : str, default=None
+            Name of the curve in the legend.
+        **kwargs : dict
+            For :meth:`matplotlib.axes.Axes.plot`.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+
+        Raises
+        ------
+        TypeError
+            If `mixmate` is another estimator.
+        ValueError
+            If it was fitted for no epoch.
+        ImportError
+            If matplotlib is not installed.
+        """
+        require_pyplot(f"{cls.__name__}.from_estimator")
+        check_mixmate(mixmate)
+        if not mixmate.loss_curve_:
+            raise ValueError(
+                f"mixmate has no loss curve: n_iter_={mixmate.n_iter_} epochs were run "
+                f"(max_iter={mixmate.max_iter}); should be at least 1."
+            )
+        return cls(mixmate.loss_curve_).plot(ax, label=label, **kwargs)
+
+    def plot(
+        self, ax: "Axes | None" = None, *, label: str | None = None, **kwargs: Any
+    ) -> Self:
+        """Draw the loss curve.
+
+        Parameters
+        ----------
+        ax : Axes, default=None
+            Where to draw, beside what is there; None is a new figure.
+        label : str, default=None
+            Name of the curve in the legend.
+        **kwargs : dict
+            For :meth:`matplotlib.axes.Axes.plot`.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            Itself.
+        """
+        self.figure_, self.ax_ = single(ax, (5, 3.5), "LossCurveDisplay.plot")
+        epochs = range(1, len(self.loss_curve) + 1)
+        style = {"marker": ".", "label": label, **kwargs}
+        (self.line_,) = self.ax_.plot(epochs, self.loss_curve, **style)
+        self.ax_.set(xlabel="epoch", ylabel="mean loss")
+        self.ax_.xaxis.get_major_locator().set_params(integer=True)
+        if label is not None:
+            self.ax_.legend()
+        return self
