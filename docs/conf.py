@@ -1,6 +1,7 @@
-"""Settings of Sphinx; build with ``python -m sphinx -W docs docs/_build``."""
+"""Settings of Sphinx; build with ``python -m sphinx -W docs docs/_build/html``."""
 
 import sys
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -11,9 +12,60 @@ import skmixmate
 
 project = "skmixmate"
 author = "the skmixmate developers"
+copyright = author
 version = release = skmixmate.__version__
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_tables", "gallery/GALLERY_HEADER.rst"]
+# Pictures are drawn by the examples, which must not warn, and must run.
+warnings.filterwarnings("error", module=r"skmixmate")
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings say more
 numpydoc_show_class_members = False
-exclude_patterns = ["_build", "_tables"]
+# All of numpydoc's checks but four: one line is a summary and may be all, See Also and
+# Examples stand where they help, and what is returned has a name, as in scikit-learn.
+numpydoc_validation_checks = {"all", "ES01", "EX01", "RT02", "SA01"}
+# Written by scikit-learn, and inherited.
+numpydoc_validation_exclude = {
+    r"\._",
+    r"\.(get|set)_(params|metadata_routing|callbacks|output)$",
+    r"\.fit_transform$",
+}
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"plot_",
+    "ignore_pattern": r"(^|/)digits\.py",
+    "abort_on_example_error": True,
+    "capture_repr": (),
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "plot_gallery": True,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skmixmate"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
+html_theme_options = {
+    "navbar_align": "left",
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "show_prev_next": True,
+}
+html_sidebars = {"*": []}  # pages without neighbours in a section
 
 tables.write(Path(__file__).parent / "_tables")

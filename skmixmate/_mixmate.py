@@ -351,6 +351,7 @@ class MixMateClustering(
         Returns
         -------
         self : object
+            The estimator itself.
 
         Raises
         ------
@@ -433,6 +434,7 @@ class MixMateClustering(
         Returns
         -------
         labels : ndarray or tensor of shape (n_samples,), int64
+            From 0 to ``n_clusters - 1``.
         """
         return self._answer(X, lambda batch: batch.labels)
 
@@ -496,6 +498,7 @@ class MixMateClustering(
         Returns
         -------
         score : float
+            Of the scaled data, without units.
         """
         return float(self.score_samples(X).mean())
 
@@ -594,7 +597,7 @@ class MixMateClustering(
         return _like(X, self._in_pixels(features))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the columns that :meth:`transform` gives.
+        """Name the columns that :meth:`transform` gives.
 
         Parameters
         ----------

@@ -189,8 +189,11 @@ def make_sparse_mixture(
     Parameters
     ----------
     n_samples : int, default=1000
+        Number of samples.
     n_features : int, default=64
+        Number of features.
     n_clusters : int, default=3
+        Number of dictionaries.
     n_atoms : int, default=8
         Atoms of each cluster: random directions.
     n_nonzero : int or None, default=None
@@ -208,6 +211,7 @@ def make_sparse_mixture(
     weights : array-like of shape (n_clusters,), default=None
         Probability of each cluster; None for equal ones.
     random_state : int, RandomState instance or None, default=None
+        An int makes the draw reproducible.
 
     Returns
     -------

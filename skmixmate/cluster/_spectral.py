@@ -129,6 +129,7 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         Returns
         -------
         self : object
+            The estimator itself.
 
         Raises
         ------

@@ -103,6 +103,7 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
         Returns
         -------
         self : object
+            The estimator itself.
 
         Raises
         ------

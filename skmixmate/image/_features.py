@@ -144,6 +144,7 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : object
+            The estimator itself.
         """
         drawn = self.random_state.permutation(len(X))[: self.max_samples]
         images = X[np.sort(drawn)]

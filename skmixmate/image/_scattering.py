@@ -406,6 +406,7 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : object
+            The estimator itself.
 
         Raises
         ------
@@ -478,7 +479,7 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
         return coefficients if is_tensor else coefficients.numpy()
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the columns that :meth:`transform` gives.
+        """Name the columns that :meth:`transform` gives.
 
         Parameters
         ----------

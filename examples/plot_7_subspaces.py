@@ -1,0 +1,60 @@
+"""
+Where KMeans and GaussianMixture fail
+=====================================
+
+Three clusters with the same mean that lie in different subspaces. Centres cannot tell
+them apart, nor can diagonal covariance matrices. Full ones can as long as features
+are few; with more features their parameters outnumber the samples. Dictionaries need
+room: in few features every subspace is near to every other, in many they are at their
+best.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
+
+from skmixmate import MixMateClustering, clustering_accuracy_score
+from skmixmate.datasets import make_sparse_mixture
+
+n_features = [4, 8, 16, 32, 64]
+methods = {
+    "MixMateClustering": lambda: MixMateClustering(3, n_atoms=4, random_state=0),
+    "GaussianMixture, full": lambda: GaussianMixture(3, n_init=3, random_state=0),
+    "GaussianMixture, diagonal": lambda: GaussianMixture(
+        3, covariance_type="diag", n_init=3, random_state=0
+    ),
+    "KMeans": lambda: KMeans(3, random_state=0),
+}
+
+
+def subspaces(n_features, random_state=0):
+    """Three subspaces of two dimensions through the same point."""
+    return make_sparse_mixture(
+        300, n_features, n_atoms=2, noise=0.1, random_state=random_state
+    )
+
+
+# %%
+# In the plane that shows most of them, the three lie across one another.
+bunch = subspaces(16)
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 5), layout="constrained")
+left.scatter(*PCA(2).fit_transform(bunch.data).T, c=bunch.target, s=8, cmap="tab10")
+left.set(xlabel="first component", ylabel="second component", title="16 features")
+
+for name, make in methods.items():
+    accuracies = [
+        np.mean(
+            [
+                clustering_accuracy_score(bunch.target, make().fit_predict(bunch.data))
+                for bunch in (subspaces(n, seed) for seed in range(3))
+            ]
+        )
+        for n in n_features
+    ]
+    right.plot(n_features, accuracies, marker="o", label=name)
+right.set(xscale="log", xlabel="features", ylabel="accuracy", title="300 samples")
+right.set_xticks(n_features, n_features)
+right.minorticks_off()
+figure.legend(loc="outside lower right", ncols=2)
