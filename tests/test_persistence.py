@@ -267,6 +267,7 @@ def npy(array, folder):
         (lambda m: m.update({"b.npy": m["labels_.npy"]}), r"not of an est.*'b\.npy'"),
         (lambda m: m.update({"b.py": b"import os"}), r"'b\.py' that is no array"),
         (lambda m: m.update({"mean_.npy": b"\x93NUMPY\x01\x00"}), r"that is no array"),
+        (lambda m: m.update({"mean_.npy": b"\x93NUMPY\x09\x00"}), r"version \(9, 0\)"),
         (
             lambda m: m.update({"weights_.npy": m["weights_.npy"][:-8]}),
             r"'weights_\.npy' that is no array",
