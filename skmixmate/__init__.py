@@ -1,11 +1,12 @@
 """Mixture Model Auto-Encoders (MixMate) as a scikit-learn estimator on torch."""
 
+__version__ = "0.1.0"
+
 from ._mixmate import MixMateClustering
+from ._persistence import load
 from .cluster import SparseSubspaceClustering, SpectralGraphClustering
 from .image import ScatteringTransform
 from .metrics import clustering_accuracy_score
-
-__version__ = "0.1.0"
 
 __all__ = [
     "MixMateClustering",
@@ -14,4 +15,5 @@ __all__ = [
     "SpectralGraphClustering",
     "__version__",
     "clustering_accuracy_score",
+    "load",
 ]

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import logging
 import math
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -615,6 +616,32 @@ class MixMateClustering(
             [f"cluster{k}_atom{d}" for k in range(n_clusters) for d in range(n_atoms)],
             dtype=object,
         )
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the fitted estimator to a file, for :func:`skmixmate.load`.
+
+        The file holds the parameters and fitted attributes as arrays and JSON;
+        unlike a pickle it runs no code when it is loaded. It is written whole or
+        not at all. Callbacks, and what `set_output` chose, are not stored.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Replaced if it is there. Any suffix will do.
+
+        Raises
+        ------
+        NotFittedError
+            If there is nothing to save yet.
+        TypeError
+            If a parameter cannot be stored: a clusterer as `init`, or a
+            RandomState.
+        OSError
+            If the file cannot be written.
+        """
+        from ._persistence import save  # which imports this module, to load
+
+        save(self, path)
 
     def _check_settings(self, X):
         """Check what depends on other parameters or on X."""

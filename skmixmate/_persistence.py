@@ -1,0 +1,330 @@
+"""Fitted estimators in files that hold arrays and JSON, and no code.
+
+A file is a zip archive, as numpy writes them (.npz): ``skmixmate.json`` has
+the parameters and all attributes that are no arrays, and each array is a member
+``NAME.npy``, to which the JSON refers as ``{"array": NAME}``.
+"""
+
+import io
+import json
+import math
+import os
+import struct
+import tokenize
+import zipfile
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from . import __version__
+from ._files import written_whole
+from ._mixmate import MixMateClustering
+from .image import ScatteringTransform
+from .image._features import ScatteringFeatures
+
+_FORMAT_VERSION = 1
+_DESCRIPTION = "skmixmate.json"
+_ZIP_START = b"PK\x03\x04"
+
+_ATTRIBUTES = (
+    "dictionaries_",
+    "intercepts_",
+    "weights_",
+    "labels_",
+    "loss_",
+    "loss_curve_",
+    "n_iter_",
+    "converged_",
+    "scale_",
+    "n_features_in_",
+)
+
+# What ScatteringFeatures and its ScatteringTransform have, beyond what the
+# estimator has too and what only their fit uses.
+_REPRESENTATION = ("n_components", "max_samples", "mean_", "components_", "decoder_")
+_SCATTERING = ("J", "L", "order")
+
+# What can stand in place of a parameter that cannot be stored.
+_STORABLE = {
+    "init": "'auto', another name, or an array",
+    "random_state": "an int or None",
+}
+
+
+# What zipfile raises of an archive that is not as it was written.
+_DAMAGES = (
+    zipfile.BadZipFile,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
+
+# What numpy raises of a header of an array that it cannot read.
+_NOT_HEADERS = (SyntaxError, TypeError, ValueError, tokenize.TokenError)
+
+# What a description raises that is JSON, but not as `save` writes it.
+_MALFORMED = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
+
+
+class _Unreadable(Exception):
+    """A file that cannot be loaded; says why, as a sentence about the file."""
+
+
+def save(estimator, path):
+    """Write a fitted estimator to a file; see `MixMateClustering.save`."""
+    check_is_fitted(estimator, [*_ATTRIBUTES, "representation_"])
+    arrays = {}
+
+    def stored(names, owner, prefix=""):
+        return {
+            name: _stored(getattr(owner, name), prefix + name, arrays) for name in names
+        }
+
+    description = {
+        "format_version": _FORMAT_VERSION,
+        "skmixmate_version": __version__,
+        "parameters": stored(estimator.get_params(deep=False), estimator),
+        "attributes": stored(_ATTRIBUTES, estimator),
+        "representation": None,
+        "feature_names": None,
+    }
+    representation = estimator.representation_
+    if representation is not None:
+        prefix = "representation_."
+        description["representation"] = {
+            **stored(["image_shape", *_REPRESENTATION], representation, prefix),
+            "scattering": stored(_SCATTERING, representation.scattering_, prefix),
+        }
+    if hasattr(estimator, "feature_names_in_"):
+        description["feature_names"] = estimator.feature_names_in_.tolist()
+    _write(path, description, arrays)
+
+
+def _stored(value, name, arrays):
+    """Value as JSON has it; arrays go into `arrays`, under a name of their own."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        arrays[name] = value
+        return {"array": name}
+    if isinstance(value, (list, tuple)):
+        items = [_stored(v, f"{name}.{i}", arrays) for i, v in enumerate(value)]
+        return {"tuple": items} if isinstance(value, tuple) else items
+    should_be = _STORABLE.get(name, "a number, a string, None or an array of numbers")
+    raise TypeError(
+        f"{name}={value!r} cannot be saved; should be {should_be}. Only a further fit "
+        f"would use it, so that set_params({name}=...) before is no loss; pickle "
+        "keeps it."
+    )
+
+
+def _write(path, description, arrays):
+    with written_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
+        # ZipInfo has a fixed date: equal models make equal files.
+        text = json.dumps(description, indent=1)
+        archive.writestr(zipfile.ZipInfo(_DESCRIPTION), text)
+        for name, array in arrays.items():
+            info = zipfile.ZipInfo(f"{name}.npy")
+            with archive.open(info, "w", force_zip64=True) as member:
+                np.lib.format.write_array(
+                    member, array, version=(1, 0), allow_pickle=False
+                )
+
+
+def load(
+    path: str | os.PathLike, *, device: str | torch.device | None = None
+) -> MixMateClustering:
+    """Load an estimator that `MixMateClustering.save` wrote.
+
+    No code of the file is run, whoever made it.
+
+    Parameters
+    ----------
+    path : str or path-like
+    device : str or torch.device, default=None
+        Where to compute, if not on the `device` that was saved: a model fitted on
+        a GPU can be used without one.
+
+    Returns
+    -------
+    estimator : MixMateClustering
+        Predicts what the saved one did.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is something else, truncated or damaged, of a newer version of
+        the format, or its parts do not agree.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import skmixmate
+    >>> from skmixmate.datasets import make_sparse_mixture
+    >>> X = make_sparse_mixture(random_state=0).data
+    >>> mixmate = skmixmate.MixMateClustering(3, n_atoms=8, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model")
+    ...     mixmate.save(path)
+    ...     loaded = skmixmate.load(path)
+    >>> (loaded.predict(X) == mixmate.labels_).all()
+    np.True_
+    """
+    try:
+        with open(path, "rb") as file:
+            description, arrays = _read(file)
+        return _restored(description, arrays, device)
+    except _Unreadable as error:
+        raise ValueError(f"{os.fspath(path)!r} {error}.") from error
+
+
+def _read(file):
+    """Take a file apart into its description and its arrays."""
+    if file.read(len(_ZIP_START)) != _ZIP_START:
+        raise _Unreadable("is not a file that MixMateClustering.save wrote")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            # Stored as they are, members cannot be larger than the file.
+            if any(info.compress_type for info in archive.infolist()):
+                raise ValueError("it was compressed")
+            members = {name: archive.read(name) for name in archive.namelist()}
+            if len(members) < len(archive.namelist()):
+                raise ValueError("it has members of the same name")
+    except _DAMAGES as error:
+        raise _Unreadable(f"is truncated or damaged ({error})") from error
+    description = _description(members.pop(_DESCRIPTION, b""))
+    return description, {name: _array(name, data) for name, data in members.items()}
+
+
+def _description(text):
+    try:
+        description = json.loads(text)
+        version = description["format_version"]
+        is_newer = version > _FORMAT_VERSION
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _Unreadable("is not a file that MixMateClustering.save wrote") from error
+    if is_newer:
+        raise _Unreadable(
+            f"has version {version} of the format, written by skmixmate "
+            f"{description.get('skmixmate_version')}, but skmixmate {__version__} "
+            f"reads versions up to {_FORMAT_VERSION}: a newer skmixmate is needed"
+        )
+    return description
+
+
+def _array(name, data):
+    """Array of a member; its header is believed only if the size agrees."""
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"version {version} of the .npy format")
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        if dtype.kind not in "biuf":
+            raise ValueError(f"dtype {dtype}")
+        array = np.frombuffer(data, dtype, offset=file.tell())
+        # A copy, as what is made of bytes cannot be written to.
+        return array.reshape(shape, order="F" if is_fortran else "C").copy(order="K")
+    except _NOT_HEADERS as error:
+        raise _Unreadable(
+            f"has a member {name!r} that is no array ({error})"
+        ) from error
+
+
+def _restored(description, arrays, device):
+    """Put an estimator together; fit is never run."""
+
+    def restored(values):
+        return {name: _value(value, arrays) for name, value in values.items()}
+
+    try:
+        parameters = restored(description["parameters"])
+        if device is not None:
+            parameters["device"] = device
+        estimator = MixMateClustering(**parameters)
+        attributes = restored(description["attributes"])
+        for name in _ATTRIBUTES:
+            setattr(estimator, name, attributes[name])
+        estimator.representation_ = None
+        if description["representation"] is not None:
+            estimator.representation_ = _representation(
+                restored(description["representation"]), estimator
+            )
+        if description["feature_names"] is not None:
+            names = np.array(description["feature_names"], dtype=object)
+            estimator.feature_names_in_ = names
+        _check_shapes(estimator)
+    except _MALFORMED as error:
+        raise _Unreadable(f"describes no saved estimator ({error!r})") from error
+    if arrays:
+        raise _Unreadable(f"has members that are not of an estimator: {sorted(arrays)}")
+    return estimator
+
+
+def _value(value, arrays):
+    """Undo `_stored`; takes arrays out of `arrays`."""
+    if isinstance(value, list):
+        return [_value(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        name = f"{value['array']}.npy"
+        if name not in arrays:
+            raise _Unreadable(f"has no member {name!r}")
+        return arrays.pop(name)
+    if "tuple" in value:
+        return tuple(_value(value["tuple"], arrays))
+    return {name: _value(item, arrays) for name, item in value.items()}
+
+
+def _representation(values, estimator):
+    representation = ScatteringFeatures(
+        values["image_shape"],
+        values["n_components"],
+        values["max_samples"],
+        estimator.device,
+        random_state=None,  # only fit uses it
+    )
+    for name in ("mean_", "components_", "decoder_"):
+        setattr(representation, name, values[name])
+    scattering = ScatteringTransform(values["image_shape"], **values["scattering"])
+    # Nothing is learned from images, a blank one does; and on any device, so that a
+    # file can be loaded where there is not the one that was used.
+    scattering.fit(np.zeros((1, representation.decoder_.shape[1])))
+    representation.scattering_ = scattering.set_params(device=estimator.device)
+    return representation
+
+
+def _check_shapes(estimator):
+    n_clusters, n_atoms, n_components = estimator.dictionaries_.shape
+    n_features, representation = estimator.n_features_in_, estimator.representation_
+    expected = [
+        (estimator, "intercepts_", (n_clusters, n_components)),
+        (estimator, "weights_", (n_clusters,)),
+        (estimator, "labels_", (len(estimator.labels_),)),
+        (estimator, "loss_curve_", (estimator.n_iter_,)),
+    ]
+    if hasattr(estimator, "feature_names_in_"):
+        expected.append((estimator, "feature_names_in_", (n_features,)))
+    if representation is None:
+        expected.append((estimator, "dictionaries_", (n_clusters, n_atoms, n_features)))
+    else:
+        n_coefficients = math.prod(representation.scattering_.output_shape_)
+        expected += [
+            (representation, "mean_", (n_coefficients,)),
+            (representation, "components_", (n_components, n_coefficients)),
+            (representation, "decoder_", (n_components + 1, n_features)),
+        ]
+    for owner, name, shape in expected:
+        found = np.shape(getattr(owner, name))
+        if found != shape:
+            raise _Unreadable(f"has {name} of shape {found}, which should be {shape}")
