@@ -148,6 +148,7 @@ def load(
     Parameters
     ----------
     path : str or path-like
+        What :meth:`MixMateClustering.save` was given.
     device : str or torch.device, default=None
         Where to compute, if not on the `device` that was saved: a model fitted on
         a GPU can be used without one.
