@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 DATA = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "usps": "USPS"}
 # Titles of the rows, and where their figures are: (stage, key in our results, key
@@ -20,6 +22,7 @@ ROWS = {
     "GaussianMixture, diagonal": ("TRAIN", "gaussian_mixture", None),
     "KMeans": ("TRAIN", "kmeans", None),
 }
+WITHOUT_SKIPPING = "milliseconds_without_skipping"
 HEADER = ["", "ACC", "NMI", "ARI", "worst ACC", "seeds", "seconds", "parameters"]
 
 
@@ -104,7 +107,7 @@ def speed():
     growth = [
         [name, f"{of['sizes'][0]} to {of['sizes'][-1]}", of["exponent"]]
         for name, of in results["growth"].items()
-        if isinstance(of, dict) and "exponent" in of
+        if "exponent" in of
     ]
     machine = ", ".join(f"{key} {value}" for key, value in step["machine"].items())
     return [
@@ -115,8 +118,34 @@ def speed():
     ]
 
 
+def draw_growth(path):
+    """Draw how times grow with each size, as multiples of the time at the smallest."""
+    results = json.loads((BENCHMARKS / "results" / "speed_growth.json").read_text())
+    grown = {name: of for name, of in results.items() if "exponent" in of}
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    axes = figure.subplots(1, len(grown), sharey=True)
+    for ax, (name, of) in zip(axes, grown.items(), strict=True):
+        sizes = of["sizes"]
+        ax.loglog(
+            sizes, [size / sizes[0] for size in sizes], color="0.6", linestyle=":"
+        )
+        for key, marker in (("milliseconds", "o"), (WITHOUT_SKIPPING, "x")):
+            if key in of:
+                multiples = [time / of[key][0] for time in of[key]]
+                ax.loglog(sizes, multiples, marker=marker)
+        ax.set_xticks(sizes, sizes, rotation=45)
+        ax.set_yticks([1, 2, 5, 10], ["1", "2", "5", "10"])
+        ax.minorticks_off()
+        ax.set_xlabel(name)
+    figure.supylabel("time, in multiples")
+    lines = ["in proportion", "measured", "nothing skipped"]
+    figure.legend(axes[0].lines, lines, loc="outside upper center", ncols=3)
+    figure.savefig(path)
+
+
 def write(folder):
-    """Write all tables into a folder, for ``include``."""
+    """Write all tables and pictures into a folder, for ``include``."""
     folder.mkdir(exist_ok=True)
     (folder / "table1.rst").write_text("\n".join(table1()))
     (folder / "speed.rst").write_text("\n".join(speed()))
+    draw_growth(folder / "growth.png")
