@@ -290,9 +290,13 @@ def draw_codes(name, n_samples, n_atoms, rng):
         norms *= rng.random(norms.shape).argsort(axis=1) < n_atoms // 4
         pairs = np.stack([norms * np.cos(angles), norms * np.sin(angles)], axis=2)
         return pairs.reshape(shape)
-    codes = rng.laplace(scale=1 / 0.4, size=(50, *shape))
-    kept = rng.random(codes.shape) < np.exp(-0.1 / 2 * codes**2)
-    return np.take_along_axis(codes, kept.argmax(axis=0)[None], axis=0)[0] * is_used
+    if name == "elastic_net":
+        # By rejection: of 50 Laplace draws the first that the normal factor keeps.
+        codes = rng.laplace(scale=1 / 0.4, size=(50, *shape))
+        kept = rng.random(codes.shape) < np.exp(-0.1 / 2 * codes**2)
+        first = np.take_along_axis(codes, kept.argmax(axis=0)[None], axis=0)[0]
+        return first * is_used
+    raise NotImplementedError(f"no codes are drawn from {name!r}")
 
 
 def cosines(name, dictionary, true):

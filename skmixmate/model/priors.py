@@ -398,7 +398,7 @@ class _Adapted(Prior):
     Parameters
     ----------
     prior : object with `value` and `prox`
-        See :doc:`/priors`.
+        In the layout and units of the page on priors.
     """
 
     needs_points = True
