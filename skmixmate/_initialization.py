@@ -200,11 +200,11 @@ def dictionaries_from_labels(
         group if len(group) else sample[random_state.randint(len(sample), size=1)]
         for group in groups
     ]
-    return _stack(groups, n_atoms, fit_intercept, random_state, center)
+    return _stack(groups, n_atoms, fit_intercept, random_state, center, shuffle=True)
 
 
 def dictionaries_from_array(init, fit_intercept, random_state, center=False):
-    """Make the atoms of each cluster of the rows given for it.
+    """Make the atoms of each cluster of the rows given for it, in their order.
 
     Parameters
     ----------
@@ -217,27 +217,31 @@ def dictionaries_from_array(init, fit_intercept, random_state, center=False):
     dictionaries : ndarray of shape (n_clusters, n_atoms, n_features)
     intercepts : ndarray of shape (n_clusters, n_features)
     """
-    return _stack(list(init), init.shape[1], fit_intercept, random_state, center)
+    n_atoms = init.shape[1]
+    return _stack(
+        list(init), n_atoms, fit_intercept, random_state, center, shuffle=False
+    )
 
 
-def _stack(groups, n_atoms, fit_intercept, random_state, center):
+def _stack(groups, n_atoms, fit_intercept, random_state, center, shuffle):
     intercepts = np.stack(
         [group.mean(axis=0) * bool(fit_intercept) for group in groups]
     )
     dictionaries = np.stack(
         [
-            _atoms(group - intercept, n_atoms, random_state, center)
+            _atoms(group - intercept, n_atoms, random_state, center, shuffle)
             for group, intercept in zip(groups, intercepts, strict=True)
         ]
     )
     return dictionaries, intercepts
 
 
-def _atoms(deviations, n_atoms, random_state, center):
+def _atoms(deviations, n_atoms, random_state, center, shuffle):
     if center:
         deviations = deviations - deviations.mean(axis=1, keepdims=True)
     n_members, n_features = deviations.shape
-    atoms = deviations[random_state.permutation(n_members)[:n_atoms]]
+    order = random_state.permutation(n_members) if shuffle else np.arange(n_members)
+    atoms = deviations[order[:n_atoms]]
     n_left = n_atoms - len(atoms)
     mixing = random_state.standard_normal((n_left, n_members))
     atoms = np.concatenate([atoms, (mixing @ deviations).astype(atoms.dtype)])

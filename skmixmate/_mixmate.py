@@ -37,7 +37,7 @@ from ._training import ExpectationMaximization, logger, train
 from ._typing import Answer, Data
 from .image._features import ScatteringFeatures
 from .model.mixture import Mixture, loss, posterior
-from .model.priors import Laplace
+from .model.priors import PRIORS, Prior, as_prior, check_prior
 
 # Root-mean-square norm of a row for which the default alpha was chosen: that of
 # MNIST with pixels in [0, 1], the paper's data.
@@ -89,10 +89,26 @@ class MixMateClustering(
         of small images an eighth of their number if that is less; or what `init`
         has, if that is an array. With 0 atoms and an intercept the model is k-means.
     alpha : float or "auto", default="auto"
-        Rate of the Laplace prior on the codes, lambda in the paper: the larger,
-        the sparser. In the units of the scaled data, see `scale`. "auto" is the
+        Rate of the prior on the codes, lambda in the paper: the larger, the
+        sparser. In the units of the scaled data, see `scale`. "auto" is the
         paper's 0.75, and 0.2 on scattering coefficients, which lie much closer
-        to the subspaces of their clusters.
+        to the subspaces of their clusters. A `prior` given as an instance has a
+        rate of its own, and "auto" is all that can stand here.
+    prior : {"laplace", "nonnegative", "group", "elastic_net"} or object, \
+            default="laplace"
+        What the codes are drawn from, and with it what a code costs.
+
+        - "laplace": :class:`~skmixmate.model.priors.Laplace`, the paper's: few
+          atoms, with either sign. The right choice where nothing more is known;
+        - "nonnegative": :class:`~skmixmate.model.priors.Exponential`: no entry is
+          negative. For sums of parts, such as intensities, counts and spectra;
+        - "group": :class:`~skmixmate.model.priors.GroupLaplace`: atoms next to each
+          other, two by two, are used together. For atoms that come in sets;
+        - "elastic_net": :class:`~skmixmate.model.priors.ElasticNet`: atoms that are
+          much alike share a code. For correlated atoms, and against outliers;
+        - an instance of one of these, for their further parameters:
+          ``prior=GroupLaplace(alpha=0.75, group_size=4)``;
+        - any object with `value` and `prox`, see :doc:`/priors`.
     n_layers : int, default=15
         Iterations of FISTA that are unrolled, L in the paper.
     step_size : float or "auto", default="auto"
@@ -119,8 +135,8 @@ class MixMateClustering(
         - "random": a random partition;
         - any object with `fit_predict`, a Pipeline too: a clone of it is run;
           it has to find `n_clusters` clusters, and may mark noise by -1;
-        - an array: the rows of each cluster to make its atoms of, in the units
-          of X. With `fit_intercept` their mean is the first intercept and the
+        - an array: the rows of each cluster to make its atoms of, one by one, in
+          the units of X. With `fit_intercept` their mean is the first intercept and the
           atoms are deviations from it.
 
         All but the array cluster a subsample and make the atoms of its rows.
@@ -250,6 +266,7 @@ class MixMateClustering(
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "n_atoms": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "prior": [StrOptions(set(PRIORS)), Prior, HasMethods(["value", "prox"])],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "step_size": [
             StrOptions({"auto"}),
@@ -285,6 +302,7 @@ class MixMateClustering(
         *,
         n_atoms: int | str = "auto",
         alpha: float | str = "auto",
+        prior: Any = "laplace",
         n_layers: int = 15,
         step_size: float | str = "auto",
         weights: str | npt.ArrayLike = "uniform",
@@ -309,6 +327,7 @@ class MixMateClustering(
         self.n_clusters = n_clusters
         self.n_atoms = n_atoms
         self.alpha = alpha
+        self.prior = prior
         self.n_layers = n_layers
         self.step_size = step_size
         self.weights = weights
@@ -658,6 +677,8 @@ class MixMateClustering(
             raise ValueError(
                 f"init_size={self.init_size} should be >= n_clusters={self.n_clusters}."
             )
+        if not isinstance(self.prior, str):
+            self._check_prior()
         self._check_image_shape(X)
         if self._continues():
             self._check_continuation(X)
@@ -665,6 +686,17 @@ class MixMateClustering(
             self._check_init(X)
         if not isinstance(self.weights, str):
             self._check_weights()
+
+    def _check_prior(self):
+        if self.alpha != "auto":
+            raise ValueError(
+                f"alpha={self.alpha!r} should be 'auto' beside prior={self.prior!r}, "
+                "which as an instance has a rate of its own."
+            )
+        if not isinstance(self.prior, Prior):
+            check_prior(
+                self.prior, _N_ATOMS if self.n_atoms == "auto" else self.n_atoms
+            )
 
     def _check_continuation(self, X):
         fitted = self._fitted_shape()
@@ -953,7 +985,7 @@ class MixMateClustering(
             dictionaries=torch.tensor(self.dictionaries_, **like),
             intercepts=intercepts,
             weights=torch.tensor(self.weights_, **like),
-            prior=Laplace(self._alpha()),
+            prior=as_prior(self.prior, self._alpha()),
             n_layers=self.n_layers,
             step_size=None if self.step_size == "auto" else float(self.step_size),
         )
@@ -1015,8 +1047,10 @@ class MixMateClustering(
             )
         has_atoms = self.dictionaries_.shape[1] > 0
         if has_atoms and fullness == 0:
+            by_name = isinstance(self.prior, str)
+            rate = f"alpha={self._alpha()}" if by_name else f"prior={self.prior!r}"
             warnings.warn(
-                f"Every code is empty: alpha={self._alpha()} is too large for the data "
+                f"Every code is empty: {rate} is too large for the data "
                 f"(scale_={self.scale_:.3g}).",
                 UserWarning,
                 stacklevel=3,

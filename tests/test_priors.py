@@ -1,40 +1,482 @@
+import pickle
+
+import numpy as np
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment, minimize
+from sklearn import linear_model
+from sklearn.base import clone
+from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import GridSearchCV
 
-from skmixmate.model.priors import Laplace
+from skmixmate import MixMateClustering
+from skmixmate.datasets import make_sparse_mixture
+from skmixmate.model.encoder import encode, encode_incomplete, largest_eigenvalue
+from skmixmate.model.priors import (
+    PRIORS,
+    ElasticNet,
+    Exponential,
+    GroupLaplace,
+    Laplace,
+    as_prior,
+)
 
 
-@given(point=st.floats(-5, 5), alpha=st.floats(0, 3))
-def test_prox_minimises_its_objective(point, alpha):
-    prior = Laplace(alpha)
-    point = torch.full((1, 1, 1), point, dtype=torch.float64)
+class Outside:
+    """An elastic net, as a user may write it."""
+
+    def __init__(self, alpha=0.3, ridge=0.5):
+        self.alpha = alpha
+        self.ridge = ridge
+
+    def __str__(self):
+        return "outside"
+
+    def value(self, codes):
+        penalties = self.alpha * codes.abs() + self.ridge / 2 * codes.square()
+        return penalties.sum(dim=1)
+
+    def prox(self, codes, step):
+        left = (codes.abs() - step * self.alpha).clamp_min(0)
+        return codes.sign() * left / (1 + step * self.ridge)
+
+
+class OutsideWithGradient(Outside):
+    """The same, with a gradient of its own in place of autograd's."""
+
+    def prox(self, codes, step):
+        return super().prox(codes.detach(), step)
+
+    def prox_backward(self, grad, codes, step):
+        is_used = codes.abs() > step * self.alpha
+        return grad * is_used / (1 + step * self.ridge)
+
+
+NAMED = [pytest.param(as_prior(name, 0.3), id=name) for name in PRIORS]
+ALL = [
+    *NAMED,
+    pytest.param(GroupLaplace(0.3, group_size=3), id="groups of three"),
+    pytest.param(as_prior(Outside(), None), id="outside"),
+    pytest.param(as_prior(OutsideWithGradient(), None), id="own gradient"),
+]
+DOUBLE = {"dtype": torch.float64}
+
+
+def prox(prior, points, step):
+    """The proximal operator in plain units."""
+    points = points / step
+    return step * prior.shrink(points, step, out=torch.empty_like(points))
+
+
+def random_problem(n_atoms=5, n_rows=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    dictionaries = torch.randn(2, n_atoms, 8, generator=generator, **DOUBLE)
+    dictionaries /= dictionaries.norm(dim=2, keepdim=True)
+    rows = torch.randn(n_rows, 8, generator=generator, **DOUBLE)
+    step = largest_eigenvalue(dictionaries @ dictionaries.mT).reciprocal()
+    return 2 * rows, dictionaries, step
+
+
+def encode_rows(rows, dictionaries, step, prior, n_layers):
+    gram = dictionaries @ dictionaries.mT
+    return encode(dictionaries @ rows.mT, gram, step, prior, n_layers)
+
+
+# --- the proximal operator and the way back ------------------------------------------
+
+
+@pytest.mark.parametrize("prior", ALL)
+@settings(deadline=None, max_examples=25)
+@given(
+    points=st.lists(st.floats(-3, 3), min_size=3, max_size=3),
+    step=st.floats(0.05, 2),
+)
+def test_no_solver_finds_less_than_the_prox(prior, points, step):
+    points = torch.tensor(points, **DOUBLE)[None, :, None]
+    step = torch.tensor(step, **DOUBLE).view(1, 1, 1)
 
     def objective(code):
-        return (code - point).square().sum() / 2 + prior.value(code).sum()
+        code = torch.as_tensor(code).view(1, 3, 1)
+        distance = (code - points).square().sum() / 2
+        return float(distance + step.squeeze() * prior.value(code).squeeze())
 
-    best = prior.prox(point, out=torch.empty_like(point))
-    for shift in (-1e-3, 1e-3):
-        assert objective(best) <= objective(best + shift)
-
-
-def test_value_sums_magnitudes_of_each_code():
-    codes = torch.tensor([[[1.0, 0.0], [-2.0, 0.5]]])  # (1 cluster, 2 atoms, 2 rows)
-    torch.testing.assert_close(Laplace(2.0).value(codes), torch.tensor([[6.0, 1.0]]))
-
-
-def test_prox_backward_equals_autograd():
-    points = torch.linspace(-2, 2, 9, requires_grad=True)[None, :, None]
-    grad = torch.arange(1.0, 10.0)[None, :, None]
-    codes = torch.nn.functional.softshrink(points, 0.7)
-    (expected,) = torch.autograd.grad(codes, points, grad)
-    Laplace(0.7).prox_backward_(grad, codes.detach())
-    torch.testing.assert_close(grad, expected)
+    bounds = [(0, 5) if isinstance(prior, Exponential) else (-5, 5)] * 3
+    code = prox(prior, points, step)
+    for start in (np.full(3, 0.1), code.flatten().numpy()):
+        found = minimize(objective, start, bounds=bounds, method="Powell")
+        assert objective(code) <= found.fun + 1e-9
 
 
-def test_prox_may_write_over_its_points():
+@pytest.mark.parametrize("prior", ALL)
+@pytest.mark.parametrize("n_layers", [1, 2, 6])
+def test_gradcheck_through_the_encoder(prior, n_layers):
+    rows, dictionaries, step = random_problem()
+    dictionaries.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda a: encode_rows(rows, a, step, prior, n_layers), dictionaries
+    )
+
+
+@pytest.mark.parametrize("prior", ALL)
+def test_gradcheck_of_the_value(prior):
+    codes = torch.tensor([[[1.0], [0.5], [2.0]]], **DOUBLE, requires_grad=True)
+    assert torch.autograd.gradcheck(prior.value, codes)
+
+
+@pytest.mark.parametrize("prior", ALL)
+def test_shrink_may_write_over_its_points(prior):
     points = torch.linspace(-2, 2, 9)[None, :, None]
-    prior = Laplace(1.0)
-    codes = prior.prox(points, out=torch.empty_like(points))
-    assert prior.prox(points, out=points) is points
+    step = torch.full((1, 1, 1), 0.5)
+    codes = prior.shrink(points, step, out=torch.empty_like(points))
+    assert codes.count_nonzero() > 0
+    assert prior.shrink(points, step, out=points) is points
     torch.testing.assert_close(points, codes)
+
+
+@pytest.mark.parametrize("prior", ALL)
+def test_empty_code_has_no_gradient_and_no_nan(prior):
+    points = torch.zeros(1, 4, 1)
+    step = torch.ones(1, 1, 1)
+    codes = prior.shrink(points, step, out=torch.empty_like(points))
+    grad = torch.ones_like(points)
+    prior.shrink_backward_(grad, codes, points, step)
+    assert not codes.any()
+    assert not grad.any()
+
+
+# --- each beside a general solver ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prior", "solver"),
+    [
+        (Laplace(0.2), linear_model.Lasso(0.2 / 8)),
+        (Exponential(0.2), linear_model.Lasso(0.2 / 8, positive=True)),
+        # scikit-learn has the sum of both penalties, over the features, and shares.
+        (ElasticNet(0.2, ridge=0.6), linear_model.ElasticNet(0.8 / 8, l1_ratio=0.25)),
+    ],
+)
+def test_many_layers_equal_coordinate_descent(prior, solver):
+    rows, dictionaries, step = random_problem()
+    codes = encode_rows(rows, dictionaries, step, prior, n_layers=2000)
+    solver.set_params(fit_intercept=False, tol=1e-10, max_iter=100_000)
+    for code, dictionary in zip(codes, dictionaries, strict=True):
+        solver.fit(dictionary.T.numpy(), rows.T.numpy())
+        np.testing.assert_allclose(code.T.numpy(), solver.coef_, atol=1e-6)
+
+
+@pytest.mark.parametrize("group_size", [2, 3])
+def test_many_layers_with_groups_equal_a_smooth_solver(group_size):
+    prior = GroupLaplace(0.2, group_size=group_size)
+    rows, dictionaries, step = random_problem(n_rows=2)
+    codes = encode_rows(rows, dictionaries, step, prior, n_layers=2000)
+    group = torch.arange(5) // group_size
+    weights = 0.2 * group.bincount(minlength=3).double().sqrt()
+    for k in range(2):
+        for i in range(2):
+
+            def objective(code, k=k, i=i):
+                code = torch.tensor(code, requires_grad=True)
+                squares = torch.zeros(3, **DOUBLE).index_add(0, group, code.square())
+                norms = (squares + 1e-14).sqrt()
+                residual = rows[i] - code @ dictionaries[k]
+                total = residual.square().sum() / 2 + weights @ norms
+                total.backward()
+                return total.item(), code.grad.numpy()
+
+            found = minimize(objective, np.ones(5), jac=True, options={"gtol": 1e-9})
+            np.testing.assert_allclose(codes[k, :, i], found.x, atol=1e-4)
+
+
+@pytest.mark.parametrize("prior", ALL)
+def test_missing_entries_take_no_part(prior):
+    rows, dictionaries, step = random_problem()
+    mask = (torch.rand(8, 6, generator=torch.Generator().manual_seed(0)) > 0.3).double()
+    gram = dictionaries @ dictionaries.mT
+    codes = encode_incomplete(
+        rows.T * mask, mask, dictionaries, gram, step, prior, n_layers=4
+    )
+    for i, row in enumerate(rows):
+        expected = encode_rows(row[None], dictionaries * mask[:, i], step, prior, 4)
+        torch.testing.assert_close(codes[:, :, [i]], expected)
+
+
+# --- what is said of each ------------------------------------------------------------
+
+
+def test_values():
+    codes = torch.tensor([[[3.0, 0.0], [-4.0, 0.5]]])  # (1 cluster, 2 atoms, 2 rows)
+    for prior, expected in [
+        (Laplace(2.0), [14.0, 1.0]),
+        (ElasticNet(2.0, ridge=1.0), [26.5, 1.125]),
+        (GroupLaplace(2.0), [10 * 2**0.5, 2**0.5]),
+        (Exponential(2.0), [14.0, 1.0]),
+    ]:
+        given = codes.abs() if isinstance(prior, Exponential) else codes
+        torch.testing.assert_close(prior.value(given), torch.tensor([expected]))
+
+
+def test_groups_are_used_as_a_whole():
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(1, 7, 50, generator=generator)
+    codes = prox(GroupLaplace(0.7, group_size=3), points, torch.ones(1, 1, 1))
+    used = codes != 0
+    assert 0 < used.sum() < used.numel()
+    for group in (slice(0, 3), slice(3, 6), slice(6, 7)):
+        assert (used[:, group] == used[:, group][:, :1]).all()
+
+
+def test_groups_of_one_are_laplace():
+    points, step = torch.linspace(-2, 2, 9)[None, :, None], torch.ones(1, 1, 1)
+    codes = prox(GroupLaplace(0.5, group_size=1), points, step)
+    torch.testing.assert_close(codes, prox(Laplace(0.5), points, step))
+
+
+def test_prior_from_outside_is_the_same_as_one_inside():
+    rows, dictionaries, step = random_problem()
+    dictionaries.requires_grad_()
+    answers = []
+    for prior in (ElasticNet(0.3, ridge=0.5), as_prior(Outside(), None)):
+        codes = encode_rows(rows, dictionaries, step, prior, n_layers=15)
+        energies = prior.value(codes) + codes.square().sum(dim=1)
+        answers.append((codes, *torch.autograd.grad(energies.sum(), dictionaries)))
+    for expected, actual in zip(*answers, strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize(
+    ("prior", "params", "message"),
+    [
+        (Laplace, {"alpha": -1}, r"alpha=-1 should be .* at least 0"),
+        (Exponential, {"alpha": float("nan")}, r"alpha=nan should be"),
+        (GroupLaplace, {"alpha": "auto"}, r"alpha='auto' should be a number"),
+        (GroupLaplace, {"alpha": 1, "group_size": 0}, r"group_size=0 .* at least 1"),
+        (GroupLaplace, {"alpha": 1, "group_size": 1.5}, r"group_size=1.5 .* integer"),
+        (ElasticNet, {"alpha": 1, "ridge": -0.1}, r"ridge=-0.1 should be"),
+    ],
+)
+def test_bad_parameters_of_a_prior_are_named(prior, params, message):
+    with pytest.raises(ValueError, match=message):
+        prior(**params)
+
+
+# --- in the estimator ----------------------------------------------------------------
+
+
+def small(**params):
+    defaults = {"n_atoms": 6, "max_iter": 3, "tol": 0, "batch_size": 32}
+    return MixMateClustering(3, random_state=0, **{**defaults, **params})
+
+
+def data(**params):
+    return make_sparse_mixture(120, 16, n_atoms=4, random_state=0, **params).data
+
+
+def draw_codes(name, n_samples, n_atoms, rng):
+    """Codes from each prior, of rate 0.4 and with few entries or groups not zero."""
+    shape = (n_samples, n_atoms)
+    is_used = rng.random(shape).argsort(axis=1) < n_atoms // 2
+    if name == "laplace":
+        return rng.laplace(scale=1 / 0.4, size=shape) * is_used
+    if name == "nonnegative":
+        return rng.exponential(scale=1 / 0.4, size=shape) * is_used
+    if name == "group":
+        # In two dimensions the density exp(-rate * norm) has a norm of the law
+        # Gamma(2), in all directions alike.
+        norms = rng.gamma(2, 1 / (0.4 * 2**0.5), size=(n_samples, n_atoms // 2))
+        angles = rng.uniform(0, 2 * np.pi, size=norms.shape)
+        norms *= rng.random(norms.shape).argsort(axis=1) < n_atoms // 4
+        pairs = np.stack([norms * np.cos(angles), norms * np.sin(angles)], axis=2)
+        return pairs.reshape(shape)
+    if name == "elastic_net":
+        # By rejection: of 50 Laplace draws the first that the normal factor keeps.
+        codes = rng.laplace(scale=1 / 0.4, size=(50, *shape))
+        kept = rng.random(codes.shape) < np.exp(-0.1 / 2 * codes**2)
+        first = np.take_along_axis(codes, kept.argmax(axis=0)[None], axis=0)[0]
+        return first * is_used
+    raise NotImplementedError(f"no codes are drawn from {name!r}")
+
+
+def cosines(name, dictionary, true):
+    """How near the best found atoms, or planes of groups, are to the true ones."""
+    if name == "group":
+        planes = [
+            np.linalg.qr(atoms.reshape(-1, 2, atoms.shape[1]).transpose(0, 2, 1))[0]
+            for atoms in (dictionary, true)
+        ]
+        products = np.einsum("gma,hmb->ghab", *planes)
+        similar = np.linalg.svd(products, compute_uv=False).min(axis=2)
+    else:
+        similar = dictionary @ true.T
+        # Of non-negative codes the sign of an atom is known as well.
+        similar = similar if name == "nonnegative" else abs(similar)
+    return similar[linear_sum_assignment(-similar)]
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_clusters_and_atoms_drawn_from_the_prior_are_recovered(name):
+    rng = np.random.default_rng(1)
+    true = make_sparse_mixture(1, n_atoms=8, random_state=0).dictionaries
+    labels = rng.integers(3, size=2000)
+    codes = draw_codes(name, 2000, 8, rng)
+    X = np.einsum("nd,ndm->nm", codes, true[labels])
+    X += 0.1 * rng.standard_normal(X.shape)
+    mixmate = MixMateClustering(
+        3,
+        n_atoms=8,
+        prior=name,
+        learning_rate=1e-2,
+        fit_intercept=False,
+        max_iter=30,
+        tol=0,
+        random_state=0,
+    ).fit(X)
+    assert adjusted_rand_score(labels, mixmate.labels_) > 0.95
+    if name == "group":
+        # Which atoms are a group stays as it was at the start.
+        init = true + 0.1 * rng.standard_normal(true.shape)
+        mixmate.set_params(init=init).fit(X)
+    for k in range(3):
+        found = mixmate.dictionaries_[
+            np.bincount(mixmate.labels_[labels == k]).argmax()
+        ]
+        assert cosines(name, found, true[k]).min() > 0.95
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("prior", [*PRIORS, Outside()], ids=str)
+def test_methods_agree_with_one_another(prior, dtype, missing):
+    X = data(missing=missing).astype(dtype)
+    mixmate = small(prior=prior).fit(X)
+    labels, codes = mixmate.predict(X), mixmate.encode(X)
+    np.testing.assert_array_equal(mixmate.labels_, labels)
+    assert codes.dtype == mixmate.dictionaries_.dtype == dtype
+
+    scaled = torch.from_numpy(mixmate.scale_ * codes).permute(1, 2, 0)
+    penalties = as_prior(prior, 0.75).value(scaled).T.numpy()
+    decoded = np.einsum("nkd,kdm->nkm", codes, mixmate.dictionaries_)
+    residuals = np.nan_to_num(X[:, None] - decoded - mixmate.intercepts_)
+    squares = (mixmate.scale_**2 * residuals**2).sum(axis=2)
+    expected = squares + penalties - np.log(mixmate.weights_)
+    rtol = 1e-3 if dtype == np.float32 else 1e-7
+    np.testing.assert_allclose(mixmate.energies(X), expected, rtol=rtol)
+
+    blocks = mixmate.transform(X)
+    assert blocks.shape == (120, 18)
+    np.testing.assert_allclose(
+        mixmate.inverse_transform(blocks), mixmate.reconstruct(X), atol=1e-4
+    )
+    if prior == "nonnegative":
+        assert codes.min() == 0
+    if prior == "group":
+        pairs = codes.reshape(120, 3, 3, 2) != 0
+        assert (pairs[..., 0] == pairs[..., 1]).all()
+
+
+@pytest.mark.parametrize("prior", [*PRIORS, Outside()], ids=str)
+@pytest.mark.parametrize("n_layers", [1, 15])
+def test_training_lowers_the_loss(prior, n_layers):
+    X = data()
+    start = small(prior=prior, n_layers=n_layers, max_iter=0).fit(X)
+    mixmate = small(prior=prior, n_layers=n_layers, warm_start=True).fit(X)
+    assert mixmate.loss_ < start.loss_
+    before = mixmate.loss_
+    assert mixmate.fit(X).loss_ < before
+
+
+@pytest.mark.parametrize("prior", [*PRIORS, GroupLaplace(0.5, 3), Outside()], ids=str)
+@pytest.mark.parametrize("copy", [clone, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_fit_the_same(prior, copy):
+    X = data()
+    mixmate = small(prior=prior, max_iter=1).fit(X)
+    again = copy(mixmate).fit(X)
+    np.testing.assert_array_equal(mixmate.dictionaries_, again.dictionaries_)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_name_is_the_instance_with_the_rate_of_the_estimator(name):
+    X = data()
+    named = small(prior=name, alpha=0.5, max_iter=1).fit(X)
+    given = small(prior=PRIORS[name](0.5), max_iter=1).fit(X)
+    np.testing.assert_array_equal(named.dictionaries_, given.dictionaries_)
+
+
+@pytest.mark.parametrize("outside", [Outside(), OutsideWithGradient()])
+def test_fit_with_a_prior_from_outside(outside):
+    X = data()
+    expected = small(prior=ElasticNet(0.3, ridge=0.5)).fit(X)
+    mixmate = small(prior=outside).fit(X)
+    np.testing.assert_allclose(mixmate.dictionaries_, expected.dictionaries_)
+    np.testing.assert_array_equal(mixmate.labels_, expected.labels_)
+
+
+def test_grid_search_over_priors():
+    search = GridSearchCV(
+        small(max_iter=1),
+        {"prior": [*PRIORS, GroupLaplace(0.5, group_size=3)]},
+        cv=2,
+        scoring=lambda mixmate, X: -((mixmate.reconstruct(X) - X) ** 2).mean(),
+        error_score="raise",
+    ).fit(data())
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+class WrongShape(Outside):
+    def prox(self, codes, step):
+        return codes[:, :1]
+
+
+class WrongValue(Outside):
+    def value(self, codes):
+        return codes.abs().sum()
+
+
+class NoTensor(Outside):
+    def prox(self, codes, step):
+        return codes.detach().numpy()
+
+
+class NoGradient(Outside):
+    def prox(self, codes, step):
+        return super().prox(codes.detach(), step)
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"prior": "normal"}, ValueError, r"'prior'.*'elastic_net'.*Got 'normal'"),
+        ({"prior": 3.0}, ValueError, r"'prior'.*implementing.*Got 3.0"),
+        (
+            {"prior": GroupLaplace(0.5), "alpha": 0.3},
+            ValueError,
+            r"alpha=0.3 should be 'auto' beside prior=GroupLaplace\(alpha=0.5",
+        ),
+        ({"prior": GroupLaplace}, ValueError, "'prior'.*GroupLaplace"),
+        ({"prior": Outside}, TypeError, "prior=.* is a class; should be an instance"),
+        (
+            {"prior": WrongShape()},
+            ValueError,
+            r"prior=.*prox that returns shape \(2, 1, 3\) .* should be .*\(2, 6, 3\)",
+        ),
+        (
+            {"prior": WrongValue(), "n_atoms": "auto"},
+            ValueError,
+            r"prior=.*value that returns shape \(\) .*\(2, 50, 3\).*\(2, 3\)",
+        ),
+        ({"prior": NoTensor()}, TypeError, "prior=.*prox that returns ndarray; should"),
+        ({"prior": NoGradient()}, ValueError, "prior=.*autograd cannot differentiate"),
+    ],
+)
+def test_bad_priors_are_named_before_any_work(params, error, message, monkeypatch):
+    monkeypatch.setattr("skmixmate._mixmate.missing_counts", None)
+    with pytest.raises(error, match=message):
+        small(**params).fit(data())
+
+
+def test_warning_when_a_prior_leaves_nothing():
+    message = r"Every code is empty: prior=GroupLaplace\(alpha=1000, .* too large"
+    with pytest.warns(UserWarning, match=message):
+        small(prior=GroupLaplace(1000)).fit(data())

@@ -8,6 +8,7 @@ from skmixmate import (
     SparseSubspaceClustering,
     SpectralGraphClustering,
 )
+from skmixmate.model.priors import PRIORS
 
 ESTIMATORS = [
     MixMateClustering(),
@@ -15,6 +16,7 @@ ESTIMATORS = [
     MixMateClustering(weights="learned"),
     MixMateClustering(fit_intercept=True),
     MixMateClustering(scale=2.0),
+    *(MixMateClustering(prior=name) for name in PRIORS if name != "laplace"),
     SparseSubspaceClustering(),
     SpectralGraphClustering(),
 ]

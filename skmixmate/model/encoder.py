@@ -90,12 +90,13 @@ def momenta(n_layers):
 class _UnrolledFista(torch.autograd.Function):
     """The layers of Eq. 4 with their backward pass written by hand.
 
-    Codes are kept in units of the step size, in which every cluster has the same
-    threshold. The momentum is added to what the layers multiply, not to what they
+    Codes are kept in units of the step size, in which a threshold is the same for
+    every cluster. The momentum is added to what the layers multiply, not to what they
     are given, which takes fewer passes over the codes; and these are made in few
     buffers: at usual sizes a pass, and memory that is new, cost as much as a
-    product. The way back needs, of every layer, only the code that was put out. The
-    step size is taken as a constant: no gradient flows through it.
+    product. The way back needs, of every layer, only the code that was put out, and
+    what the prior was given if that asks for it. The step size is taken as a
+    constant: no gradient flows through it.
     """
 
     @staticmethod
@@ -104,9 +105,9 @@ class _UnrolledFista(torch.autograd.Function):
         eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
         contraction = eye - step * gram  # (n_clusters, n_atoms, n_atoms)
         # beta_(0) = 0
-        codes = prior.prox(correlations, out=torch.empty_like(correlations))
+        codes = prior.shrink(correlations, step, out=torch.empty_like(correlations))
         smoothed, before = torch.zeros_like(codes), torch.empty_like(codes)
-        outputs = [codes]
+        outputs, inputs = [codes], [correlations]
         for momentum in momenta(n_layers):
             before, smoothed = smoothed, before
             torch.bmm(contraction, codes, out=smoothed)
@@ -115,23 +116,25 @@ class _UnrolledFista(torch.autograd.Function):
             if keeps:
                 codes = torch.empty_like(codes)
                 outputs.append(codes)
-            prior.prox(points, out=codes)
+                inputs.append(points.clone() if prior.needs_points else None)
+            prior.shrink(points, step, out=codes)
         if keeps:
-            ctx.save_for_backward(contraction, step, *outputs)
+            ctx.save_for_backward(contraction, step, *outputs, *inputs)
             ctx.prior, ctx.n_layers = prior, n_layers
         return codes * step
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        contraction, step, *outputs = ctx.saved_tensors
+        contraction, step, *kept = ctx.saved_tensors
+        outputs, inputs = kept[: ctx.n_layers], kept[ctx.n_layers :]
         grad = grad * step  # of the last codes, in units of the step size
         grad_contraction = torch.zeros_like(contraction)
         grad_correlations = torch.zeros_like(grad)
         later, free = torch.zeros_like(grad), torch.empty_like(grad)
         momentum_later = 0.0
         for momentum in reversed(momenta(ctx.n_layers)):
-            ctx.prior.prox_backward_(grad, outputs.pop())
+            ctx.prior.shrink_backward_(grad, outputs.pop(), inputs.pop(), step)
             grad_correlations.add_(grad)
             # The gradient of what this layer multiplied, up to `scale`.
             scale = 1 + momentum
@@ -140,7 +143,7 @@ class _UnrolledFista(torch.autograd.Function):
             free.baddbmm_(contraction.mT, later, beta=0, alpha=scale)
             grad, later, free = free, grad, later
             momentum_later = momentum
-        ctx.prior.prox_backward_(grad, outputs.pop())
+        ctx.prior.shrink_backward_(grad, outputs.pop(), inputs.pop(), step)
         return grad_correlations.add_(grad), grad_contraction.mul_(-step), *[None] * 3
 
 
@@ -155,7 +158,7 @@ def encode(correlations, gram, step, prior, n_layers):
         Inner products of the atoms of each dictionary.
     step : tensor of shape (n_clusters, 1, 1)
         Step sizes, eta in the paper.
-    prior : object with the methods of :class:`~skmixmate.model.priors.Laplace`
+    prior : Prior
     n_layers : int
         Number of FISTA iterations, L in the paper.
 
@@ -240,7 +243,7 @@ def encode_incomplete(targets, observed, dictionaries, gram, step, prior, n_laye
     curvature = step * gram
     pull = dictionaries @ targets
     # In units of the step size, as in _UnrolledFista.
-    codes = prior.prox(pull, out=torch.empty_like(pull))
+    codes = prior.shrink(pull, step, out=torch.empty_like(pull))
     before, smoothed = codes.clone(), torch.empty_like(pull)
     for layer, momentum in enumerate(momenta(n_layers), start=1):
         points = torch.lerp(before, codes, 1 + momentum, out=before)
@@ -251,5 +254,5 @@ def encode_incomplete(targets, observed, dictionaries, gram, step, prior, n_laye
             for part, left in residuals(targets, observed, dictionaries, points * step):
                 pull[part].baddbmm_(dictionaries[part], left)
         before, codes = codes, points
-        prior.prox(points.add_(pull).sub_(smoothed), out=codes)
+        prior.shrink(points.add_(pull).sub_(smoothed), step, out=codes)
     return codes.mul_(step)

@@ -10,7 +10,7 @@ from .encoder import (
     largest_eigenvalue,
     residuals,
 )
-from .priors import Laplace
+from .priors import Prior
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Mixture:
         paper.
     weights : tensor of shape (n_clusters,)
         Prior probability of each cluster, pi in the paper.
-    prior : object with the methods of :class:`~skmixmate.model.priors.Laplace`
+    prior : Prior
         What the codes are drawn from.
     n_layers : int
         Number of layers of the encoder.
@@ -53,7 +53,7 @@ class Mixture:
     dictionaries: torch.Tensor
     intercepts: torch.Tensor | None
     weights: torch.Tensor
-    prior: Laplace
+    prior: Prior
     n_layers: int
     step_size: float | None = None
 

@@ -1,37 +1,34 @@
-"""What a code is drawn from: one small class for each prior.
+"""What a code is drawn from: one small class for each prior, and their names.
 
-A prior is any object with the methods of :class:`Laplace`. The encoder calls `prox`
-in every layer and `prox_backward_` on the way back, the energy adds `value`.
+A prior of one's own has `value` and `prox` in plain units, and is adapted here. Those
+with a name are a :class:`Prior`: they work in units of the step size, in few passes,
+and bring their own way back.
 """
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import torch
 
 
-class Laplace:
-    """Laplace prior on every entry of the code, the paper's own (Eq. 1).
+class Prior(ABC):
+    r"""What the encoder and the energies want of a prior.
 
-    Parameters
-    ----------
-    alpha : float
-        Rate of the prior, lambda in the paper: the larger, the sparser the
-        codes. Non-negative.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skmixmate.model.priors import Laplace
-    >>> prior = Laplace(alpha=2.0)
-    >>> codes = torch.tensor([[[3.0], [0.5]]])
-    >>> prior.value(codes)
-    tensor([[7.]])
-    >>> prior.prox(codes, out=torch.empty_like(codes))
-    tensor([[[1.],
-             [0.]]])
+    With the penalty g, its `value`, a layer of the encoder ends in the proximal
+    operator :math:`\arg\min_x \frac12 \|x - p\|^2 + \eta g(x)`. The encoder keeps
+    :math:`x / \eta` and :math:`p / \eta`, and `shrink` is the operator in these units.
+    For a penalty that grows in proportion to the code, as a norm does, it does not
+    depend on the step size :math:`\eta`.
     """
 
-    def __init__(self, alpha):
-        self.alpha = alpha
+    # Whether `shrink_backward_` is to be given what `shrink` was given; to keep that
+    # doubles the memory of a training step.
+    needs_points: ClassVar[bool] = False
 
+    @abstractmethod
     def value(self, codes):
         """Negative logarithm of the prior, up to a constant (Eq. 5).
 
@@ -42,15 +39,18 @@ class Laplace:
         Returns
         -------
         value : tensor of shape (n_clusters, n_rows)
+            Differentiable by autograd.
         """
-        return self.alpha * codes.abs().sum(dim=1)
 
-    def prox(self, points, out):
-        """Soft-threshold at alpha, f of Eq. 4 in units of the step size.
+    @abstractmethod
+    def shrink(self, points, step, out):
+        """Proximal operator in units of the step size, f of Eq. 4.
 
         Parameters
         ----------
         points : tensor of shape (n_clusters, n_atoms, n_rows)
+        step : tensor of shape (n_clusters, 1, 1)
+            Step sizes, eta in the paper.
         out : tensor of shape (n_clusters, n_atoms, n_rows)
             Where the codes go; may be `points`.
 
@@ -59,19 +59,395 @@ class Laplace:
         codes : tensor of shape (n_clusters, n_atoms, n_rows)
             `out`.
         """
-        return torch.ops.aten.softshrink.out(points, self.alpha, out=out)
 
-    def prox_backward_(self, grad, codes):
-        """Gradient with respect to the points of `prox`, in place.
+    @abstractmethod
+    def shrink_backward_(self, grad, codes, points, step):
+        """Gradient with respect to the points of `shrink`, in place.
 
         Parameters
         ----------
         grad : tensor of shape (n_clusters, n_atoms, n_rows)
-            Gradient with respect to `codes`; kept where these are not zero, and
-            set to 0 elsewhere.
+            Gradient with respect to `codes`; overwritten.
         codes : tensor of shape (n_clusters, n_atoms, n_rows)
-            What `prox` returned.
+            What `shrink` returned.
+        points : tensor of shape (n_clusters, n_atoms, n_rows) or None
+            What `shrink` was given; may be None unless `needs_points`.
+        step : tensor of shape (n_clusters, 1, 1)
+            Step sizes.
         """
+
+
+@dataclass(frozen=True)
+class Laplace(Prior):
+    """Laplace prior on every entry of the code, the paper's own (Eq. 1).
+
+    The penalty is `alpha` times the sum of magnitudes. The right choice where
+    nothing more is known: few atoms of many, with either sign.
+
+    Parameters
+    ----------
+    alpha : float
+        Rate of the prior, lambda in the paper: the larger, the sparser the
+        codes. Non-negative.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmixmate.model.priors import Laplace
+    >>> prior = Laplace(alpha=2.0)
+    >>> codes = torch.tensor([[[3.0], [0.5]]])
+    >>> prior.value(codes)
+    tensor([[7.]])
+    >>> prior.shrink(codes, step=torch.ones(1, 1, 1), out=torch.empty_like(codes))
+    tensor([[[1.],
+             [0.]]])
+    """
+
+    alpha: float
+
+    def __post_init__(self):
+        _check_rate("alpha", self.alpha)
+
+    def value(self, codes):
+        """Rate times the sum of magnitudes."""
+        return self.alpha * codes.abs().sum(dim=1)
+
+    def shrink(self, points, step, out):
+        """Soft-threshold at alpha."""
+        return torch.ops.aten.softshrink.out(points, self.alpha, out=out)
+
+    def shrink_backward_(self, grad, codes, points, step):
+        """Keep the gradient where codes are not zero."""
         # One pass without a boolean tensor, which costs several times as much on a
         # CPU.
         torch.ops.aten.softshrink_backward.grad_input(grad, codes, 0.0, grad_input=grad)
+
+
+@dataclass(frozen=True)
+class Exponential(Prior):
+    """Exponential prior on every entry of the code, none of which is negative.
+
+    The penalty is `alpha` times the sum of the entries. The right choice where
+    samples are sums of parts that can be present or not, but not subtracted:
+    intensities, counts, spectra. An atom and its negative are then two atoms.
+
+    Parameters
+    ----------
+    alpha : float
+        Rate of the prior: the larger, the sparser the codes. Non-negative.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+
+    References
+    ----------
+    P. O. Hoyer, Non-negative sparse coding, NNSP 2002.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmixmate.model.priors import Exponential
+    >>> points = torch.tensor([[[3.0], [-3.0]]])
+    >>> codes = torch.empty_like(points)
+    >>> Exponential(alpha=2.0).shrink(points, step=torch.ones(1, 1, 1), out=codes)
+    tensor([[[1.],
+             [0.]]])
+    """
+
+    alpha: float
+
+    def __post_init__(self):
+        _check_rate("alpha", self.alpha)
+
+    def value(self, codes):
+        """Rate times the sum of the entries, which `shrink` left none negative."""
+        return self.alpha * codes.sum(dim=1)
+
+    def shrink(self, points, step, out):
+        """Subtract alpha, and cut off at 0."""
+        return torch.sub(points, self.alpha, out=out).clamp_min_(0)
+
+    def shrink_backward_(self, grad, codes, points, step):
+        """Keep the gradient where codes are not zero."""
+        torch.ops.aten.threshold_backward.grad_input(grad, codes, 0, grad_input=grad)
+
+
+@dataclass(frozen=True)
+class ElasticNet(Laplace):
+    """Laplace prior times a normal one on every entry of the code.
+
+    The penalty is ``alpha * |x| + ridge / 2 * x ** 2``, summed over the entries x.
+    The right choice where atoms are much alike: without the second part one of them
+    is used and the others are not, by chance; with it they share. It also bounds the
+    codes of samples that are far out, and so their hold on the dictionaries.
+
+    Parameters
+    ----------
+    alpha : float
+        Rate of the Laplace prior: the larger, the sparser the codes. Non-negative.
+    ridge : float, default=0.1
+        Inverse of the variance of the normal prior. As atoms have norm 1, it is to be
+        compared with 1: codes of a single atom are divided by ``1 + ridge``.
+        Non-negative.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+
+    References
+    ----------
+    H. Zou and T. Hastie, Regularization and variable selection via the elastic net,
+    Journal of the Royal Statistical Society B 67, 2005.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmixmate.model.priors import ElasticNet
+    >>> prior = ElasticNet(alpha=2.0, ridge=1.0)
+    >>> prior.value(torch.tensor([[[3.0], [1.0]]]))
+    tensor([[13.]])
+    """
+
+    ridge: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_rate("ridge", self.ridge)
+
+    def value(self, codes):
+        """Both penalties, summed over the entries."""
+        return super().value(codes) + self.ridge / 2 * codes.square().sum(dim=1)
+
+    def shrink(self, points, step, out):
+        """Soft-threshold at alpha, and pull towards 0."""
+        return super().shrink(points, step, out).div_(1 + step * self.ridge)
+
+    def shrink_backward_(self, grad, codes, points, step):
+        """Keep the gradient where codes are not zero, scaled as they are."""
+        super().shrink_backward_(grad, codes, points, step)
+        grad.div_(1 + step * self.ridge)
+
+
+@dataclass(frozen=True)
+class GroupLaplace(Prior):
+    r"""Laplace prior on the norms of groups of entries of the code.
+
+    Atoms next to each other are a group. The penalty is
+    :math:`\alpha \sum_g \sqrt{s_g} \|x_g\|` with :math:`s_g` the size of group g.
+    The root, as in the source below, makes `alpha` mean the same for all sizes: what
+    noise adds to the norm of a group grows with it. The right choice where atoms come
+    in sets that are used together, such as the sine and the cosine of a wave: each
+    group spans a small subspace of the cluster, in which all directions cost the
+    same. Training does not regroup atoms: an array as `init` says which belong
+    together, and otherwise groups form from what was drawn.
+
+    Parameters
+    ----------
+    alpha : float
+        Rate of the prior: the larger, the fewer groups in a code. Non-negative.
+    group_size : int, default=2
+        Atoms in a group; 1 is :class:`Laplace`. Where `n_atoms` is no multiple of it
+        the last group has fewer.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+
+    References
+    ----------
+    M. Yuan and Y. Lin, Model selection and estimation in regression with grouped
+    variables, Journal of the Royal Statistical Society B 68, 2006.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmixmate.model.priors import GroupLaplace
+    >>> codes = torch.tensor([[[3.0], [4.0], [0.0], [0.0]]])
+    >>> prior = GroupLaplace(alpha=1.0, group_size=2)
+    >>> round(prior.value(codes).item(), 3)  # 5 times the root of 2
+    7.071
+    """
+
+    alpha: float
+    group_size: int = 2
+
+    def __post_init__(self):
+        _check_rate("alpha", self.alpha)
+        if not isinstance(self.group_size, Integral) or self.group_size < 1:
+            raise ValueError(
+                f"group_size={self.group_size!r} should be an integer, at least 1."
+            )
+
+    def value(self, codes):
+        """Rate times the sum of the norms of the groups."""
+        tiny = torch.finfo(codes.dtype).tiny
+        value = 0.0
+        for (groups,) in self._groups(codes):
+            # Autograd has no slope for the root at 0.
+            norms = groups.square().sum(dim=2).clamp_min(tiny).sqrt()
+            value = value + self._threshold(groups) * norms.sum(dim=1)
+        return value
+
+    def shrink(self, points, step, out):
+        """Soft-threshold the norm of each group."""
+        for groups, codes in self._groups(points, out):
+            norms = _norms(groups)
+            left = (norms - self._threshold(groups)).clamp_min_(0)
+            torch.mul(groups, _ratio(left, norms), out=codes)
+        return out
+
+    def shrink_backward_(self, grad, codes, points, step):
+        """Keep the gradient along a group's code, and shorten what is across it."""
+        for slopes, groups in self._groups(grad, codes):
+            norms = _norms(groups)
+            across = _ratio(norms, norms + self._threshold(groups))
+            directions = _ratio(groups, norms)
+            along = (slopes * directions).sum(dim=2, keepdim=True)
+            slopes.mul_(across).addcmul_(directions, along.mul_(1 - across))
+
+    def _groups(self, *tensors):
+        """View whole groups, then the rest, as (n_clusters, n_groups, size, n_rows)."""
+        n_groups, n_left = divmod(tensors[0].shape[1], self.group_size)
+        n_whole = n_groups * self.group_size
+        shape = (n_groups, self.group_size)
+        yield [tensor[:, :n_whole].unflatten(1, shape) for tensor in tensors]
+        if n_left:
+            yield [tensor[:, None, n_whole:] for tensor in tensors]
+
+    def _threshold(self, groups):
+        return self.alpha * math.sqrt(groups.shape[2])
+
+
+# Priors by name. Each is called with alpha alone.
+PRIORS = {
+    "laplace": Laplace,
+    "nonnegative": Exponential,
+    "group": GroupLaplace,
+    "elastic_net": ElasticNet,
+}
+
+
+def as_prior(prior, alpha):
+    """Give what the encoder wants for what a user says.
+
+    Parameters
+    ----------
+    prior : str, Prior, or object with `value` and `prox`
+        A key of `PRIORS`, or an instance with an alpha of its own.
+    alpha : float
+        Rate of a prior that goes by its name.
+
+    Returns
+    -------
+    prior : Prior
+
+    Examples
+    --------
+    >>> from skmixmate.model.priors import as_prior
+    >>> as_prior("group", alpha=0.5)
+    GroupLaplace(alpha=0.5, group_size=2)
+    """
+    if isinstance(prior, str):
+        return PRIORS[prior](alpha)
+    return prior if isinstance(prior, Prior) else _Adapted(prior)
+
+
+def check_prior(prior, n_atoms):
+    """Try a prior from outside on a few codes.
+
+    Parameters
+    ----------
+    prior : object with `value` and `prox`
+    n_atoms : int
+        Atoms of the codes it is tried on.
+
+    Raises
+    ------
+    TypeError
+        If it is a class, or its methods do not return tensors.
+    ValueError
+        If its methods return tensors of other shapes than they should, or `prox`
+        cannot be differentiated and there is no `prox_backward`.
+    """
+    if isinstance(prior, type):
+        raise TypeError(f"prior={prior!r} is a class; should be an instance of it.")
+    points = torch.linspace(-1, 1, 6 * n_atoms, dtype=torch.float64)
+    points = points.view(2, n_atoms, 3).requires_grad_()
+    codes = prior.prox(points, torch.tensor([[[0.5]], [[1.0]]], dtype=torch.float64))
+    _check_answer(prior, "prox", codes, points.shape, points)
+    if not codes.requires_grad and not hasattr(prior, "prox_backward"):
+        raise ValueError(
+            f"prior={prior!r} has a prox that autograd cannot differentiate; should "
+            "be made of operations of torch, or stand beside a prox_backward."
+        )
+    _check_answer(prior, "value", prior.value(codes.detach()), (2, 3), points)
+
+
+class _Adapted(Prior):
+    """A prior from outside, in plain units, as the encoder wants it.
+
+    Parameters
+    ----------
+    prior : object with `value` and `prox`
+        In the layout and units of the page on priors.
+    """
+
+    needs_points = True
+
+    def __init__(self, prior: Any) -> None:
+        self._prior = prior
+
+    def value(self, codes):
+        return self._prior.value(codes).to(codes.dtype)
+
+    def shrink(self, points, step, out):
+        return torch.div(self._prior.prox(points * step, step), step, out=out)
+
+    def shrink_backward_(self, grad, codes, points, step):
+        # A gradient of codes in points is the same in all units.
+        points = points * step
+        if hasattr(self._prior, "prox_backward"):
+            grad.copy_(self._prior.prox_backward(grad, points, step))
+            return
+        with torch.enable_grad():
+            points.requires_grad_()
+            codes = self._prior.prox(points, step).to(points.dtype)
+            grad.copy_(*torch.autograd.grad(codes, points, grad))
+
+
+def _norms(groups):
+    """Norm of each group; much faster than torch.linalg.vector_norm on this axis."""
+    return groups.square().sum(dim=2, keepdim=True).sqrt_()
+
+
+def _ratio(part, whole):
+    """Divide, and give 0 for 0 of 0."""
+    return part / whole.clamp_min(torch.finfo(whole.dtype).tiny)
+
+
+def _check_rate(name, value):
+    if not isinstance(value, Real) or not 0 <= value < math.inf:
+        raise ValueError(f"{name}={value!r} should be a number, finite and at least 0.")
+
+
+def _check_answer(prior, method, answer, shape, codes):
+    if not isinstance(answer, torch.Tensor):
+        raise TypeError(
+            f"prior={prior!r} has a {method} that returns {type(answer).__name__}; "
+            "should be a tensor."
+        )
+    if answer.shape != shape:
+        raise ValueError(
+            f"prior={prior!r} has a {method} that returns shape {tuple(answer.shape)} "
+            f"for codes of shape (n_clusters, n_atoms, n_rows) = {tuple(codes.shape)}; "
+            f"should be {tuple(shape)}."
+        )
