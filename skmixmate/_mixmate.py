@@ -653,8 +653,8 @@ class MixMateClustering(
         NotFittedError
             If there is nothing to save yet.
         TypeError
-            If a parameter cannot be stored: a clusterer as `init`, or a
-            RandomState.
+            If a parameter cannot be stored: a clusterer as `init`, a RandomState,
+            or a prior of one's own.
         OSError
             If the file cannot be written.
         """

@@ -5,6 +5,7 @@ the parameters and all attributes that are no arrays, and each array is a member
 ``NAME.npy``, to which the JSON refers as ``{"array": NAME}``.
 """
 
+import dataclasses
 import io
 import json
 import math
@@ -22,6 +23,7 @@ from ._files import written_whole
 from ._mixmate import MixMateClustering
 from .image import ScatteringTransform
 from .image._features import ScatteringFeatures
+from .model.priors import PRIORS
 
 _FORMAT_VERSION = 1
 _DESCRIPTION = "skmixmate.json"
@@ -46,9 +48,11 @@ _REPRESENTATION = ("n_components", "max_samples", "mean_", "components_", "decod
 _SCATTERING = ("J", "L", "order")
 
 # What can stand in place of a parameter that cannot be stored.
+_ONLY_FOR_FIT = "Only a further fit would use it, so that set_params before is no loss"
 _STORABLE = {
-    "init": "'auto', another name, or an array",
-    "random_state": "an int or None",
+    "init": f"'auto', another name, or an array. {_ONLY_FOR_FIT}",
+    "random_state": f"an int or None. {_ONLY_FOR_FIT}",
+    "prior": "a name, or a prior of skmixmate.model.priors",
 }
 
 
@@ -117,11 +121,12 @@ def _stored(value, name, arrays):
     if isinstance(value, (list, tuple)):
         items = [_stored(v, f"{name}.{i}", arrays) for i, v in enumerate(value)]
         return {"tuple": items} if isinstance(value, tuple) else items
+    for prior, prior_class in PRIORS.items():
+        if type(value) is prior_class:
+            return {"prior": prior, "parameters": dataclasses.asdict(value)}
     should_be = _STORABLE.get(name, "a number, a string, None or an array of numbers")
     raise TypeError(
-        f"{name}={value!r} cannot be saved; should be {should_be}. Only a further fit "
-        f"would use it, so that set_params({name}=...) before is no loss; pickle "
-        "keeps it."
+        f"{name}={value!r} cannot be saved; should be {should_be}; pickle keeps it."
     )
 
 
@@ -284,6 +289,8 @@ def _value(value, arrays):
         return arrays.pop(name)
     if "tuple" in value:
         return tuple(_value(value["tuple"], arrays))
+    if "prior" in value:
+        return PRIORS[value["prior"]](**value["parameters"])
     return {name: _value(item, arrays) for name, item in value.items()}
 
 

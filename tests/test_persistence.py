@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 import skmixmate
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
+from skmixmate.model.priors import ElasticNet, Laplace
 
 X = make_sparse_mixture(120, 16, n_atoms=4, random_state=0).data
 IMAGES = load_digits().data[:200]
@@ -36,6 +37,10 @@ def fitted_on_images():
     return small(image_shape=(8, 8)).fit(IMAGES)
 
 
+class PriorOfOnesOwn(Laplace):
+    """As one from outside the package, which its file could not bring back."""
+
+
 def saved_and_loaded(mixmate, folder):
     mixmate.save(folder / "model")
     return skmixmate.load(folder / "model")
@@ -50,6 +55,8 @@ def saved_and_loaded(mixmate, folder):
     [
         ({}, X),
         ({"weights": "learned", "n_atoms": 0}, X),
+        ({"prior": "group"}, X),
+        ({"prior": ElasticNet(0.5, ridge=0.2)}, X),
         ({"image_shape": (4, 4), "representation": "pixels"}, X),
         ({"image_shape": (8, 8)}, IMAGES),
         ({"image_shape": [8, 4, 2]}, IMAGES),
@@ -148,6 +155,7 @@ def test_numpy_reads_the_arrays(fitted, tmp_path):
     [
         ({"init": KMeans(3)}, r"init=KMeans\(.*'auto', another name, or an array"),
         ({"random_state": np.random.RandomState(0)}, r"random_state=.*an int or None"),
+        ({"prior": PriorOfOnesOwn(0.5)}, r"prior=.*a name, or a prior of skmixmate"),
         (
             {"weights": np.full(3, 1 / 3).astype(object)},
             r"(?s)weights=.*array of numbers",
