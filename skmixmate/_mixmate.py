@@ -4,6 +4,7 @@ import contextlib
 import copy
 import logging
 import math
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,7 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin, _fit_context
+from sklearn.base import (
+    BaseEstimator,
+    ClusterMixin,
+    TransformerMixin,
+    _fit_context,
+    clone,
+)
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
@@ -22,7 +29,8 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from . import _initialization as initialization
-from ._random import private_random_state
+from ._checkpoint import Checkpoint, described, fingerprint
+from ._random import private_random_state, restore_state, written_state
 from ._rows import (
     Rows,
     feature_means,
@@ -60,6 +68,9 @@ _TRIAL_ROWS, _TRIAL_EPOCHS, _TRIAL_HASTE = 10_000, 5, 3
 
 # Entries of rows, and of codes, worked on at a time in prediction.
 _BLOCK_ENTRIES = 2**19
+
+# Parameters that say where and how a fit runs, and not what comes of it.
+_MANNERS = {"checkpoint", "device", "n_jobs", "verbose"}
 
 # Shares of non-zero entries in the codes at which alpha is called too small.
 _NEARLY_FULL = 0.95
@@ -173,6 +184,13 @@ class MixMateClustering(
     verbose : int, default=0
         If positive, one line an epoch goes to the logger "skmixmate"; where
         nobody handles its records they are printed.
+    checkpoint : str, path-like or None, default=None
+        File that `fit` writes its state to: when the training starts, after every
+        epoch that ends a minute or more after the last time, and when it is
+        interrupted. A fit with the same data and parameters that finds the file
+        goes on from there, and ends as if it had never been cut short, on a CPU to
+        the last bit. A fit that ends well removes it. A path is for one fit at a
+        time, and so not for searches.
     random_state : int, RandomState instance or None, default=None
         An int makes the result reproducible. With None the seed is drawn from
         the operating system: the global random states of numpy and torch are
@@ -275,6 +293,7 @@ class MixMateClustering(
         "device": [str, torch.device],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
+        "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
     }
 
@@ -303,6 +322,7 @@ class MixMateClustering(
         device: str | torch.device = "auto",
         n_jobs: int | None = None,
         verbose: int = 0,
+        checkpoint: str | os.PathLike | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_clusters = n_clusters
@@ -327,6 +347,7 @@ class MixMateClustering(
         self.device = device
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.checkpoint = checkpoint
         self.random_state = random_state
 
     def __sklearn_tags__(self):
@@ -356,9 +377,12 @@ class MixMateClustering(
         ------
         ValueError
             If a parameter is out of its range, X has infinite entries or fewer
-            rows with an observed entry than `n_clusters`.
+            rows with an observed entry than `n_clusters`; if `checkpoint` is no
+            checkpoint, a damaged one, or one of other data or parameters.
         TypeError
             If X is sparse, or a parameter has the wrong type.
+        OSError
+            If `checkpoint` cannot be read or written.
 
         Warns
         -----
@@ -372,6 +396,9 @@ class MixMateClustering(
         X = validate_rows(self, X, reset=True)
         self._check_settings(X)
         device = resolve_device(self.device, X)
+        checkpoint = None
+        if self.checkpoint is not None:
+            checkpoint = Checkpoint(self.checkpoint, self._identity(X))
         random_state = private_random_state(self.random_state)
         n_missing = missing_counts(Rows(X, device=device))
         self._check_representation(n_missing)
@@ -384,9 +411,13 @@ class MixMateClustering(
 
         task = self._init_callback_context(max_subtasks=2)
         task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        features = self._initialize(X, n_missing, members, device, random_state, task)
+        features = self._initialize(
+            X, n_missing, members, device, random_state, task, checkpoint
+        )
         with _printing(self.verbose):
-            history = self._train(features, X, y, members, device, random_state, task)
+            history = self._train(
+                features, X, y, members, device, random_state, task, checkpoint
+            )
         self.n_iter_ = len(history.losses)
         self.loss_curve_ = history.losses
         self.converged_ = history.converged
@@ -403,6 +434,8 @@ class MixMateClustering(
         task.call_on_fit_task_end(
             estimator=self, X=X, y=y, reconstruction_attributes={}
         )
+        if checkpoint is not None and not history.interrupted:
+            checkpoint.remove()
         return self
 
     def fit_predict(self, X: Data, y: Any = None) -> Answer:
@@ -743,9 +776,27 @@ class MixMateClustering(
     def _init_is_array(self):
         return not isinstance(self.init, str) and not hasattr(self.init, "fit_predict")
 
-    def _initialize(self, X, n_missing, members, device, random_state, task):
+    def _identity(self, X):
+        """Tell the fit from others, in words and numbers."""
+        values = self.get_params(deep=False)
+        if hasattr(self.init, "fit_predict"):
+            values["init"] = clone(self.init)  # what was fitted makes no difference
+        if self._continues():
+            names = ("dictionaries_", "intercepts_", "weights_", "scale_")
+            values |= {name: getattr(self, name) for name in names}
+        return {"X": fingerprint(X)} | {
+            name: described(name, value)
+            for name, value in values.items()
+            if name not in _MANNERS
+        }
+
+    def _initialize(
+        self, X, n_missing, members, device, random_state, task, checkpoint
+    ):
         """Set the parameters that training starts from; return what it is on."""
-        has_trials = not self._continues() and not self._init_is_array()
+        start = None if checkpoint is None else checkpoint.start
+        is_new = start is None and not self._continues()
+        has_trials = is_new and not self._init_is_array()
         n_trials = self.n_init if has_trials and self.n_init > 1 else 0
         subtask = task.subcontext(
             "initialization", max_subtasks=n_trials, sequential_subtasks=False
@@ -756,24 +807,49 @@ class MixMateClustering(
             self.weights_ = np.array(self.weights, dtype=dtype)
         elif self.weights == "uniform" or not self._continues():
             self.weights_ = np.full(self.n_clusters, 1 / self.n_clusters, dtype=dtype)
-        if self._continues():
+        if start is not None:
+            self._take_over(start, random_state)
+        if not is_new:
             features = self._represent(X)
         else:
             self.representation_ = self._find_representation(X, n_missing, random_state)
             features = self._represent(X)
             self.scale_ = self._find_scale(features, device)
-            start = {
+            known = {
                 "X": X,
                 "features": features,
                 "n_missing": n_missing,
                 "random_state": random_state,
             }
             if n_trials:
-                self._set_best_start(start, members, device, subtask)
+                self._set_best_start(known, members, device, subtask)
             else:
-                self._set(self._start(**start))
+                self._set(self._start(**known))
+        if checkpoint is not None:
+            checkpoint.start = self._as_start(random_state)
         subtask.call_on_fit_task_end(estimator=self)
         return features
+
+    def _as_start(self, random_state):
+        """Return what `_take_over` takes over."""
+        names = ["dictionaries_", "intercepts_", "weights_", "scale_"]
+        representation = self.representation_
+        return {
+            "attributes": {name: getattr(self, name) for name in names},
+            "representation": representation and representation.state_dict(),
+            "random_state": written_state(random_state),
+        }
+
+    def _take_over(self, start, random_state):
+        """Be, and let the random state be, as when the training started."""
+        self._set(start["attributes"])
+        restore_state(random_state, start["random_state"])
+        self.representation_ = None
+        if start["representation"] is not None:
+            representation = self._new_representation(random_state)
+            self.representation_ = representation.load_state_dict(
+                start["representation"]
+            )
 
     def _start(self, X, features, n_missing, random_state):
         """Attributes that training may start from."""
@@ -815,14 +891,16 @@ class MixMateClustering(
     def _find_representation(self, X, n_missing, random_state):
         if not self._models_scattering(n_missing):
             return None
-        representation = ScatteringFeatures(
+        return self._new_representation(random_state).fit(_numpy(X))
+
+    def _new_representation(self, random_state):
+        return ScatteringFeatures(
             self.image_shape,
             _N_COMPONENTS,
             _REPRESENTATION_SIZE,
             self.device,
             random_state,
         )
-        return representation.fit(_numpy(X))
 
     def _represent(self, X):
         """Images as they are modelled; anything else as it is."""
@@ -873,20 +951,30 @@ class MixMateClustering(
             sample, labels, self.n_clusters, n_atoms, **how
         )
 
-    def _train(self, features, X, y, members, device, random_state, task):
+    def _train(self, features, X, y, members, device, random_state, task, checkpoint):
         """Train from the parameters as they stand, and set them."""
         em = self._expectation_maximization(
             features, members, device, random_state, self.learning_rate
         )
+        history = None
+        if checkpoint is not None:
+            history = checkpoint.history
+            if checkpoint.state is not None:
+                em.load_state_dict(checkpoint.state)
+            checkpoint.write(em.state_dict(), history)
         subtask = task.subcontext("training", max_subtasks=self.max_iter)
         subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        monitor = _Monitor(self, subtask, X, y, em, checkpoint)
         history = train(
             em,
             max_iter=self.max_iter,
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
-            monitor=_CallbackMonitor(self, subtask, X, y, lambda: _attributes(em)),
+            monitor=monitor,
+            history=history,
         )
+        if checkpoint is not None:
+            checkpoint.write(em.state_dict(), history)
         self._set(_attributes(em))
         subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
         return history
@@ -904,6 +992,7 @@ class MixMateClustering(
             batch_size=self.batch_size,
             learning_rate=learning_rate,
             learn_weights=isinstance(self.weights, str) and self.weights == "learned",
+            n_window=len(members),
             generator=torch.Generator().manual_seed(int(random_state.randint(2**31))),
         )
 
@@ -1037,14 +1126,18 @@ class _Inference:
         return self._rows.restore(scaled)
 
 
-class _CallbackMonitor:
-    """Runs scikit-learn's callbacks around each epoch."""
+class _Monitor:
+    """Runs scikit-learn's callbacks around each epoch, and keeps checkpoints."""
 
-    def __init__(self, estimator, task, X, y, attributes):
+    def __init__(self, estimator, task, X, y, em, checkpoint):
         self.estimator = estimator
         self.task = task
         self.data = {"X": X, "y": y}
-        self.attributes = attributes
+        self.em = em
+        self.checkpoint = checkpoint
+        if checkpoint is not None:
+            for _ in checkpoint.history.losses:
+                task.subcontext("epoch")  # run, and seen, before the fit was cut short
 
     def begin(self):
         self.epoch = self.task.subcontext("epoch")
@@ -1053,9 +1146,13 @@ class _CallbackMonitor:
     def end(self):
         return self.epoch.call_on_fit_task_end(
             estimator=self.estimator,
-            reconstruction_attributes=self.attributes,
+            reconstruction_attributes=lambda: _attributes(self.em),
             **self.data,
         )
+
+    def keep(self, state, history):
+        if self.checkpoint is not None and self.checkpoint.is_due():
+            self.checkpoint.write(state, history)
 
 
 def _try_start(estimator, start, members, device, task):

@@ -778,6 +778,7 @@ def test_verbose_prints_where_no_handler_is(monkeypatch, capsys):
         ({"device": 3.5}, r"'device'.*Got 3.5"),
         ({"device": "nowhere"}, r"device='nowhere' is not to be had"),
         ({"verbose": -1}, r"'verbose'.*Got -1"),
+        ({"checkpoint": 3}, r"'checkpoint'.*Got 3"),
         ({"random_state": "seed"}, r"'random_state'.*Got 'seed'"),
         ({"n_atoms": 0, "fit_intercept": False}, r"n_atoms=0 with fit_intercept=False"),
     ],
