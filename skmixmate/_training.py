@@ -3,7 +3,7 @@
 One mini-batch is one E-step, the forward pass, and one M-step: a step of Adam
 on the dictionaries through all layers of the encoder, after which every atom
 is put back on the unit sphere, and the closed-form update of the intercepts.
-Learned weights are updated after every epoch.
+Learned weights are updated after every epoch, in a stream after every mini-batch.
 """
 
 import logging
@@ -35,7 +35,8 @@ class ExpectationMaximization:
     learn_weights : bool
         Whether to update the weights of the mixture.
     n_window : int
-        Rows in the sliding window of the intercepts.
+        Rows in the sliding window of the intercepts, and in a stream of learned
+        weights; at least `batch_size`.
     generator : torch.Generator
         On the CPU; shuffles the rows.
     """
@@ -84,10 +85,33 @@ class ExpectationMaximization:
             n_batches += 1
             counts += responsibilities
         if self.learn_weights:
-            # The M-step of Eq. 2; a weight of zero would have no logarithm.
-            counts = counts.clamp_min(torch.finfo(counts.dtype).tiny)
-            self.mixture.weights = counts / counts.sum()
+            self._set_weights(counts)
         return float(total) / (n_batches * self.batch_size)
+
+    def run_stream(self):
+        """Pass once over all rows in their order, in whole mini-batches.
+
+        A stream has no epochs: learned weights are updated after each mini-batch,
+        from the posterior over the sliding window.
+
+        Returns
+        -------
+        loss : float
+            As from :meth:`run_epoch`.
+        """
+        total = 0.0
+        for block in self.rows.blocks(self.batch_size):
+            losses, counts = self.step(*self.rows.take(block))
+            total = total + losses
+            if self.learn_weights:
+                n_kept = self.n_window - self.batch_size
+                self._set_weights(n_kept * self.mixture.weights + counts)
+        return float(total) / len(self.rows)
+
+    def _set_weights(self, counts):
+        # The M-step of Eq. 2; a weight of zero would have no logarithm.
+        counts = counts.clamp_min(torch.finfo(counts.dtype).tiny)
+        self.mixture.weights = counts / counts.sum()
 
     @torch.no_grad()
     def step(self, batch, mask):

@@ -254,6 +254,27 @@ def test_a_run_that_was_over_does_not_go_on(past):
     assert len(history.losses) == len(past.get("losses", []))
 
 
+def test_a_stream_takes_rows_in_their_order():
+    em = make_em(random_data(48))
+    order = []
+    take = em.rows.take
+    em.rows.take = lambda index: order.append(index) or take(index)
+    whole = make_em(random_data(48), batch_size=48).mean_loss()
+    assert em.run_stream() == pytest.approx(whole, rel=0.1)
+    assert order == [slice(0, 16), slice(16, 32), slice(32, 48)]
+
+
+@pytest.mark.parametrize("n_window", [60, 6000])
+def test_weights_of_a_stream_are_means_over_a_window(n_window):
+    X = np.repeat(3 * np.eye(3, 6), [30, 20, 10], axis=0)
+    settings = {"batch_size": 60, "learn_weights": True, "n_atoms": 0}
+    em = make_em(X, intercepts=3 * np.eye(3, 6), n_window=n_window, **settings)
+    em.run_stream()
+    shares = torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64) / 6
+    expected = torch.lerp(torch.full_like(shares, 1 / 3), shares, 60 / n_window)
+    torch.testing.assert_close(em.mixture.weights, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_weights_follow_the_posterior():
     X = np.repeat(3 * np.eye(3, 6), [30, 20, 10], axis=0)
     start = 3 * np.eye(3, 6)
