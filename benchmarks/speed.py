@@ -110,6 +110,7 @@ def training(X, dictionaries, n_layers=15):
         batch_size=BATCH_SIZE,
         learning_rate=1e-3,
         learn_weights=False,
+        n_window=len(X),
         generator=torch.Generator().manual_seed(0),
     )
 

@@ -15,18 +15,26 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin, _fit_context
+from sklearn.base import (
+    BaseEstimator,
+    ClusterMixin,
+    TransformerMixin,
+    _fit_context,
+    clone,
+)
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from . import _initialization as initialization
-from ._random import private_random_state
+from ._checkpoint import Checkpoint, described, fingerprint
+from ._random import private_random_state, restore_state, written_state
 from ._rows import (
     Rows,
     feature_means,
+    joined,
     missing_counts,
     resolve_device,
     root_mean_square_norm,
@@ -61,6 +69,12 @@ _TRIAL_ROWS, _TRIAL_EPOCHS, _TRIAL_HASTE = 10_000, 5, 3
 
 # Entries of rows, and of codes, worked on at a time in prediction.
 _BLOCK_ENTRIES = 2**19
+
+# Parameters that say where and how a fit runs, and not what comes of it.
+_MANNERS = {"checkpoint", "device", "n_jobs", "verbose"}
+
+# What a stream has of its own, beside what a fit leaves as well.
+_STREAM = ("n_samples_seen_", "n_steps_", "_waiting", "_state")
 
 # Shares of non-zero entries in the codes at which alpha is called too small.
 _NEARLY_FULL = 0.95
@@ -190,6 +204,13 @@ class MixMateClustering(
     verbose : int, default=0
         If positive, one line an epoch goes to the logger "skmixmate"; where
         nobody handles its records they are printed.
+    checkpoint : str, path-like or None, default=None
+        File that `fit` writes its state to: when the training starts, after every
+        epoch that ends a minute or more after the last time, and when it is
+        interrupted. A fit with the same data and parameters that finds the file
+        goes on from there, and ends as if it had never been cut short, on a CPU to
+        the last bit. A fit that ends well removes it. A path is for one fit at a
+        time, and so not for searches.
     random_state : int, RandomState instance or None, default=None
         An int makes the result reproducible. With None the seed is drawn from
         the operating system: the global random states of numpy and torch are
@@ -206,13 +227,15 @@ class MixMateClustering(
     weights_ : ndarray of shape (n_clusters,)
         Prior probabilities of the clusters.
     labels_ : ndarray of shape (n_samples,)
-        Cluster of each sample, equal to ``predict(X)``.
+        Cluster of each sample, equal to ``predict(X)``; after :meth:`partial_fit`
+        X is what it was given last.
     loss_ : float
-        Mean loss (Eq. 8) of the fitted model over X.
+        Mean loss (Eq. 8) of the fitted model over the same X.
     loss_curve_ : list of float
-        Mean loss of each epoch, as its mini-batches were met.
+        Mean loss of each epoch, as its mini-batches were met, and of each call of
+        :meth:`partial_fit` that filled one.
     n_iter_ : int
-        Number of epochs run.
+        Number of epochs run, and of such calls.
     converged_ : bool
         Whether the loss stopped falling before `max_iter`.
     scale_ : float
@@ -220,6 +243,10 @@ class MixMateClustering(
     representation_ : ScatteringFeatures or None
         What takes images to the components that are modelled, by `transform`,
         and back by `inverse_transform`; None for pixels and plain features.
+    n_samples_seen_ : int
+        Number of rows that :meth:`partial_fit` was given; it alone has it.
+    n_steps_ : int
+        Number of mini-batches that :meth:`partial_fit` trained on; it alone has it.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -262,6 +289,8 @@ class MixMateClustering(
     (10, 50, 64)
     """
 
+    _waiting: torch.Tensor
+
     _parameter_constraints = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "n_atoms": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
@@ -293,6 +322,7 @@ class MixMateClustering(
         "device": [str, torch.device],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
+        "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
     }
 
@@ -322,6 +352,7 @@ class MixMateClustering(
         device: str | torch.device = "auto",
         n_jobs: int | None = None,
         verbose: int = 0,
+        checkpoint: str | os.PathLike | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_clusters = n_clusters
@@ -347,6 +378,7 @@ class MixMateClustering(
         self.device = device
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.checkpoint = checkpoint
         self.random_state = random_state
 
     def __sklearn_tags__(self):
@@ -377,9 +409,12 @@ class MixMateClustering(
         ------
         ValueError
             If a parameter is out of its range, X has infinite entries or fewer
-            rows with an observed entry than `n_clusters`.
+            rows with an observed entry than `n_clusters`; if `checkpoint` is no
+            checkpoint, a damaged one, or one of other data or parameters.
         TypeError
             If X is sparse, or a parameter has the wrong type.
+        OSError
+            If `checkpoint` cannot be read or written.
 
         Warns
         -----
@@ -391,11 +426,20 @@ class MixMateClustering(
             after which the parameters of the last whole epoch stand.
         """
         X = validate_rows(self, X, reset=True)
+        if len(X) < self.n_clusters:
+            raise ValueError(
+                f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}."
+            )
+        if self._continues():
+            self._check_continuation(X, "warm_start=True")
         self._check_settings(X)
         device = resolve_device(self.device, X)
+        checkpoint = None
+        if self.checkpoint is not None:
+            checkpoint = Checkpoint(self.checkpoint, self._identity(X))
         random_state = private_random_state(self.random_state)
         n_missing = missing_counts(Rows(X, device=device))
-        self._check_representation(n_missing)
+        self._check_representation(n_missing, self._continues())
         members = np.flatnonzero(n_missing < X.shape[1])
         if len(members) < self.n_clusters:
             raise ValueError(
@@ -403,11 +447,17 @@ class MixMateClustering(
                 f">= n_clusters={self.n_clusters}."
             )
 
+        for name in _STREAM:
+            self.__dict__.pop(name, None)
         task = self._init_callback_context(max_subtasks=2)
         task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        features = self._initialize(X, n_missing, members, device, random_state, task)
+        features = self._initialize(
+            X, n_missing, members, device, random_state, task, checkpoint
+        )
         with _printing(self.verbose):
-            history = self._train(features, X, y, members, device, random_state, task)
+            history = self._train(
+                features, X, y, members, device, random_state, task, checkpoint
+            )
         self.n_iter_ = len(history.losses)
         self.loss_curve_ = history.losses
         self.converged_ = history.converged
@@ -423,6 +473,91 @@ class MixMateClustering(
         self._warn_about(history, self.labels_[members], fullness[members].mean())
         task.call_on_fit_task_end(
             estimator=self, X=X, y=y, reconstruction_attributes={}
+        )
+        if checkpoint is not None and not history.interrupted:
+            checkpoint.remove()
+        return self
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X: Data, y: Any = None) -> Self:
+        """Learn from a part of the data, and go on with the next.
+
+        The first `init_size` rows with anything observed are waited for, and start
+        the model: its dictionaries, scale and representation. After that one call
+        is one pass over its rows, in the order in which they come: shuffle data that
+        are sorted. Rows that do not fill a mini-batch wait for the next call, so
+        that it does not matter how a sequence of rows is parted into calls.
+        Intercepts and learned weights are means over a sliding window of
+        `init_size` rows. After `fit` it goes on from there.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            Any number of rows; NaN is missing. They are copied.
+        y : array-like of shape (n_samples,), default=None
+            Not used in fitting; handed on to callbacks.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, or X has infinite entries or other
+            features than before; if the number of clusters or atoms, or whether
+            there are intercepts, was changed since.
+        TypeError
+            If X is sparse, or a parameter has the wrong type.
+
+        Examples
+        --------
+        >>> from skmixmate import MixMateClustering
+        >>> from skmixmate.datasets import make_sparse_mixture
+        >>> X = make_sparse_mixture(2000, random_state=0).data
+        >>> mixmate = MixMateClustering(3, n_atoms=8, init_size=500, random_state=0)
+        >>> for part in (X[:300], X[300:900], X[900:]):
+        ...     mixmate = mixmate.partial_fit(part)
+        >>> mixmate.n_samples_seen_, mixmate.n_steps_
+        (2000, 7)
+        """
+        goes_on = hasattr(self, "dictionaries_")
+        has_begun = hasattr(self, "_waiting")
+        X = validate_rows(self, X, reset=not (goes_on or has_begun))
+        if goes_on:
+            self._check_continuation(X, "partial_fit")
+        self._check_settings(X)
+        device = resolve_device(self.device, X)
+        n_missing = missing_counts(Rows(X, device=device))
+        self._check_representation(n_missing, goes_on)
+        members = np.flatnonzero(n_missing < X.shape[1])
+        if not has_begun:
+            self._begin_stream(_torch_dtype(self.dictionaries_ if goes_on else X))
+        self._check_intercepts()
+        rows = joined(self._waiting, X, members)
+
+        task = self._init_callback_context("partial_fit", max_subtasks=1)
+        task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        if not goes_on and len(rows) >= self.init_size:
+            self._start_stream(rows[: self.init_size], device, task)
+        is_fitted = hasattr(self, "dictionaries_")
+        if is_fitted:
+            self._train_on_stream(rows, device)
+            self.labels_, losses = self._evaluate(
+                self._represent(X),
+                lambda batch: batch.labels,
+                lambda batch: loss(batch.energies),
+            )
+            self.loss_ = float(losses[members].mean()) if len(members) else math.nan
+        else:
+            self._waiting = rows
+        self.n_samples_seen_ += len(X)
+        task.call_on_fit_task_end(
+            estimator=self,
+            X=X,
+            y=y,
+            reconstruction_attributes={} if is_fitted else None,
         )
         return self
 
@@ -579,7 +714,7 @@ class MixMateClustering(
             which :meth:`transform` never gives with intercepts, tells no
             cluster: it gives their mean, weighted by `weights_`.
         """
-        check_is_fitted(self)
+        self._check_is_fitted()
         n_clusters, n_atoms, n_features = self.dictionaries_.shape
         codes = _numpy(X)
         codes = check_array(
@@ -629,7 +764,7 @@ class MixMateClustering(
         names : ndarray of str, of shape (n_clusters * n_atoms,)
             "cluster0_atom0", "cluster0_atom1" and so on.
         """
-        check_is_fitted(self)
+        self._check_is_fitted()
         n_clusters, n_atoms, _ = self.dictionaries_.shape
         return np.array(
             [f"cluster{k}_atom{d}" for k in range(n_clusters) for d in range(n_atoms)],
@@ -641,7 +776,8 @@ class MixMateClustering(
 
         The file holds the parameters and fitted attributes as arrays and JSON;
         unlike a pickle it runs no code when it is loaded. It is written whole or
-        not at all. Callbacks, and what `set_output` chose, are not stored.
+        not at all. Callbacks, what `set_output` chose, and rows and the state of the
+        optimiser that :meth:`partial_fit` keeps for the next call, are not stored.
 
         Parameters
         ----------
@@ -662,16 +798,24 @@ class MixMateClustering(
 
         save(self, path)
 
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "dictionaries_")
+
+    def _check_is_fitted(self):
+        if hasattr(self, "_waiting") and not hasattr(self, "dictionaries_"):
+            raise NotFittedError(
+                f"partial_fit has seen {len(self._waiting)} rows with anything "
+                f"observed, and starts from init_size={self.init_size}. Call it with "
+                "more, or set a smaller init_size before."
+            )
+        check_is_fitted(self)
+
     def _check_settings(self, X):
         """Check what depends on other parameters or on X."""
         if self.n_atoms == 0 and not self.fit_intercept:
             raise ValueError(
                 "n_atoms=0 with fit_intercept=False leaves nothing to fit; n_atoms "
                 "should be at least 1, or fit_intercept True."
-            )
-        if len(X) < self.n_clusters:
-            raise ValueError(
-                f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}."
             )
         if self.init_size < self.n_clusters:
             raise ValueError(
@@ -680,8 +824,6 @@ class MixMateClustering(
         if not isinstance(self.prior, str):
             self._check_prior()
         self._check_image_shape(X)
-        if self._continues():
-            self._check_continuation(X)
         if self._init_is_array():
             self._check_init(X)
         if not isinstance(self.weights, str):
@@ -698,15 +840,26 @@ class MixMateClustering(
                 self.prior, _N_ATOMS if self.n_atoms == "auto" else self.n_atoms
             )
 
-    def _check_continuation(self, X):
+    def _check_continuation(self, X, what):
         fitted = self._fitted_shape()
         n_atoms = fitted[1] if self.n_atoms == "auto" else self.n_atoms
         shape = (self.n_clusters, n_atoms, X.shape[1])
         if fitted != shape:
             raise ValueError(
-                f"warm_start=True goes on from dictionaries of shape "
-                f"{fitted}, but (n_clusters, n_atoms, n_features) "
-                f"is {shape} now; set warm_start=False to start anew."
+                f"{what} goes on from dictionaries of shape {fitted}, but "
+                f"(n_clusters, n_atoms, n_features) is {shape} now; call fit with "
+                "warm_start=False to start anew."
+            )
+
+    def _check_intercepts(self):
+        """Check that a stream goes on with intercepts if it had them."""
+        if self._state is None:
+            return
+        had_intercepts = self._state["intercepts"] is not None
+        if self._fits_intercept() != had_intercepts:
+            raise ValueError(
+                f"fit_intercept={self.fit_intercept!r} should be {had_intercepts}, as "
+                "it was before; call fit with warm_start=False to start anew."
             )
 
     def _check_init(self, X):
@@ -721,15 +874,15 @@ class MixMateClustering(
                 f"(n_clusters, n_atoms, n_features) = {shape}."
             )
 
-    def _models_scattering(self, n_missing):
-        if self._continues():
+    def _models_scattering(self, n_missing, goes_on):
+        if goes_on:
             return self.representation_ is not None
         if self.representation == "auto":
             return self.image_shape is not None and not n_missing.any()
         return self.representation == "scattering"
 
-    def _check_representation(self, n_missing):
-        if self._models_scattering(n_missing) and n_missing.any():
+    def _check_representation(self, n_missing, goes_on):
+        if self._models_scattering(n_missing, goes_on) and n_missing.any():
             raise ValueError(
                 "Input X contains NaN, which representation='scattering' does not "
                 "take. Fill missing pixels first, with representation='pixels' and "
@@ -805,9 +958,27 @@ class MixMateClustering(
     def _init_is_array(self):
         return not isinstance(self.init, str) and not hasattr(self.init, "fit_predict")
 
-    def _initialize(self, X, n_missing, members, device, random_state, task):
+    def _identity(self, X):
+        """Tell the fit from others, in words and numbers."""
+        values = self.get_params(deep=False)
+        if hasattr(self.init, "fit_predict"):
+            values["init"] = clone(self.init)  # what was fitted makes no difference
+        if self._continues():
+            names = ("dictionaries_", "intercepts_", "weights_", "scale_")
+            values |= {name: getattr(self, name) for name in names}
+        return {"X": fingerprint(X)} | {
+            name: described(name, value)
+            for name, value in values.items()
+            if name not in _MANNERS
+        }
+
+    def _initialize(
+        self, X, n_missing, members, device, random_state, task, checkpoint
+    ):
         """Set the parameters that training starts from; return what it is on."""
-        has_trials = not self._continues() and not self._init_is_array()
+        start = None if checkpoint is None else checkpoint.start
+        is_new = start is None and not self._continues()
+        has_trials = is_new and not self._init_is_array()
         n_trials = self.n_init if has_trials and self.n_init > 1 else 0
         subtask = task.subcontext(
             "initialization", max_subtasks=n_trials, sequential_subtasks=False
@@ -818,24 +989,49 @@ class MixMateClustering(
             self.weights_ = np.array(self.weights, dtype=dtype)
         elif self.weights == "uniform" or not self._continues():
             self.weights_ = np.full(self.n_clusters, 1 / self.n_clusters, dtype=dtype)
-        if self._continues():
+        if start is not None:
+            self._take_over(start, random_state)
+        if not is_new:
             features = self._represent(X)
         else:
             self.representation_ = self._find_representation(X, n_missing, random_state)
             features = self._represent(X)
             self.scale_ = self._find_scale(features, device)
-            start = {
+            known = {
                 "X": X,
                 "features": features,
                 "n_missing": n_missing,
                 "random_state": random_state,
             }
             if n_trials:
-                self._set_best_start(start, members, device, subtask)
+                self._set_best_start(known, members, device, subtask)
             else:
-                self._set(self._start(**start))
+                self._set(self._start(**known))
+        if checkpoint is not None:
+            checkpoint.start = self._as_start(random_state)
         subtask.call_on_fit_task_end(estimator=self)
         return features
+
+    def _as_start(self, random_state):
+        """Return what `_take_over` takes over."""
+        names = ["dictionaries_", "intercepts_", "weights_", "scale_"]
+        representation = self.representation_
+        return {
+            "attributes": {name: getattr(self, name) for name in names},
+            "representation": representation and representation.state_dict(),
+            "random_state": written_state(random_state),
+        }
+
+    def _take_over(self, start, random_state):
+        """Be, and let the random state be, as when the training started."""
+        self._set(start["attributes"])
+        restore_state(random_state, start["random_state"])
+        self.representation_ = None
+        if start["representation"] is not None:
+            representation = self._new_representation(random_state)
+            self.representation_ = representation.load_state_dict(
+                start["representation"]
+            )
 
     def _start(self, X, features, n_missing, random_state):
         """Attributes that training may start from."""
@@ -875,16 +1071,18 @@ class MixMateClustering(
             setattr(self, name, value)
 
     def _find_representation(self, X, n_missing, random_state):
-        if not self._models_scattering(n_missing):
+        if not self._models_scattering(n_missing, goes_on=False):
             return None
-        representation = ScatteringFeatures(
+        return self._new_representation(random_state).fit(_numpy(X))
+
+    def _new_representation(self, random_state):
+        return ScatteringFeatures(
             self.image_shape,
             _N_COMPONENTS,
             _REPRESENTATION_SIZE,
             self.device,
             random_state,
         )
-        return representation.fit(_numpy(X))
 
     def _represent(self, X):
         """Images as they are modelled; anything else as it is."""
@@ -935,27 +1133,82 @@ class MixMateClustering(
             sample, labels, self.n_clusters, n_atoms, **how
         )
 
-    def _train(self, features, X, y, members, device, random_state, task):
+    def _begin_stream(self, dtype):
+        self.n_samples_seen_ = self.n_steps_ = 0
+        self.loss_curve_ = [*getattr(self, "loss_curve_", [])]
+        self._waiting = torch.empty(0, self.n_features_in_, dtype=dtype)
+        self._state = None  # of the training, once there was any
+
+    def _start_stream(self, rows, device, task):
+        """Set the parameters that a stream starts from."""
+        n_missing = missing_counts(Rows(rows, device=device))
+        random_state = private_random_state(self.random_state)
+        members = np.arange(len(rows))
+        self._initialize(rows, n_missing, members, device, random_state, task, None)
+
+    def _train_on_stream(self, rows, device):
+        """Train on the mini-batches that are full, and let the rest wait."""
+        n_steps, n_left = divmod(len(rows), self.batch_size)
+        full, rest = rows.split([n_steps * self.batch_size, n_left])
+        if n_steps:
+            features = full
+            if self.representation_ is not None:
+                # Each mini-batch by itself: the last bits of a product of matrices
+                # depend on what else is in them.
+                features = [self._represent(b) for b in full.split(self.batch_size)]
+                features = np.concatenate(features)
+            em = self._expectation_maximization(
+                features,
+                np.arange(len(full)),
+                device,
+                learning_rate=self.learning_rate,
+                n_window=max(self.init_size, self.batch_size),
+                generator=torch.Generator(),  # nothing is shuffled
+            )
+            if self._state is not None:
+                em.load_state_dict(self._state)
+            self.loss_curve_.append(em.run_stream())
+            self._set(_attributes(em))
+            self._state = em.state_dict()
+        self._waiting = rest.clone()
+        self.n_steps_ += n_steps
+        self.n_iter_ = len(self.loss_curve_)
+        self.converged_ = False
+
+    def _train(self, features, X, y, members, device, random_state, task, checkpoint):
         """Train from the parameters as they stand, and set them."""
         em = self._expectation_maximization(
-            features, members, device, random_state, self.learning_rate
+            features,
+            members,
+            device,
+            learning_rate=self.learning_rate,
+            n_window=len(members),
+            generator=_generator(random_state),
         )
+        history = None
+        if checkpoint is not None:
+            history = checkpoint.history
+            if checkpoint.state is not None:
+                em.load_state_dict(checkpoint.state)
+            checkpoint.write(em.state_dict(), history)
         subtask = task.subcontext("training", max_subtasks=self.max_iter)
         subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        monitor = _Monitor(self, subtask, X, y, em, checkpoint)
         history = train(
             em,
             max_iter=self.max_iter,
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
-            monitor=_CallbackMonitor(self, subtask, X, y, lambda: _attributes(em)),
+            monitor=monitor,
+            history=history,
         )
+        if checkpoint is not None:
+            checkpoint.write(em.state_dict(), history)
         self._set(_attributes(em))
         subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
         return history
 
-    def _expectation_maximization(
-        self, features, members, device, random_state, learning_rate
-    ):
+    def _expectation_maximization(self, features, members, device, **settings):
         mixture, rows = self._model(
             features, device, with_intercepts=self._fits_intercept()
         )
@@ -964,9 +1217,8 @@ class MixMateClustering(
             rows,
             torch.from_numpy(members),
             batch_size=self.batch_size,
-            learning_rate=learning_rate,
             learn_weights=isinstance(self.weights, str) and self.weights == "learned",
-            generator=torch.Generator().manual_seed(int(random_state.randint(2**31))),
+            **settings,
         )
 
     def _model(self, X, device, with_intercepts):
@@ -1021,7 +1273,7 @@ class MixMateClustering(
 
     def _infer(self, X, summary):
         """Apply a function of an `_Inference` to what a user gives as X."""
-        check_is_fitted(self)
+        self._check_is_fitted()
         features = self._represent(validate_rows(self, X, reset=False))
         (array,) = self._evaluate(features, summary)
         return array
@@ -1101,14 +1353,18 @@ class _Inference:
         return self._rows.restore(scaled)
 
 
-class _CallbackMonitor:
-    """Runs scikit-learn's callbacks around each epoch."""
+class _Monitor:
+    """Runs scikit-learn's callbacks around each epoch, and keeps checkpoints."""
 
-    def __init__(self, estimator, task, X, y, attributes):
+    def __init__(self, estimator, task, X, y, em, checkpoint):
         self.estimator = estimator
         self.task = task
         self.data = {"X": X, "y": y}
-        self.attributes = attributes
+        self.em = em
+        self.checkpoint = checkpoint
+        if checkpoint is not None:
+            for _ in checkpoint.history.losses:
+                task.subcontext("epoch")  # run, and seen, before the fit was cut short
 
     def begin(self):
         self.epoch = self.task.subcontext("epoch")
@@ -1117,9 +1373,13 @@ class _CallbackMonitor:
     def end(self):
         return self.epoch.call_on_fit_task_end(
             estimator=self.estimator,
-            reconstruction_attributes=self.attributes,
+            reconstruction_attributes=lambda: _attributes(self.em),
             **self.data,
         )
+
+    def keep(self, state, history):
+        if self.checkpoint is not None and self.checkpoint.is_due():
+            self.checkpoint.write(state, history)
 
 
 def _try_start(estimator, start, members, device, task):
@@ -1132,13 +1392,19 @@ def _try_start(estimator, start, members, device, task):
         start["features"],
         members,
         device,
-        random_state,
         learning_rate=_TRIAL_HASTE * estimator.learning_rate,
+        n_window=len(members),
+        generator=_generator(random_state),
     )
     for _ in range(_TRIAL_EPOCHS):
         em.run_epoch()
     task.call_on_fit_task_end(estimator=estimator)
     return em.mean_loss(), attributes
+
+
+def _generator(random_state):
+    """Draw the generator that shuffles the rows."""
+    return torch.Generator().manual_seed(int(random_state.randint(2**31)))
 
 
 def _attributes(em):

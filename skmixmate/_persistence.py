@@ -113,7 +113,7 @@ def _stored(value, name, arrays):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, torch.device):
+    if isinstance(value, (torch.device, os.PathLike)):
         return str(value)
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         arrays[name] = value

@@ -1,5 +1,7 @@
 """Random states that leave the global ones alone."""
 
+import json
+
 import numpy as np
 from sklearn.utils import check_random_state
 
@@ -21,3 +23,31 @@ def private_random_state(random_state):
         if random_state is None
         else check_random_state(random_state)
     )
+
+
+def written_state(random_state):
+    """Write down where a random state is.
+
+    Parameters
+    ----------
+    random_state : RandomState
+
+    Returns
+    -------
+    text : str
+    """
+    state = random_state.get_state(legacy=False)
+    return json.dumps(state, default=np.ndarray.tolist)
+
+
+def restore_state(random_state, text):
+    """Take a random state to where another was.
+
+    Parameters
+    ----------
+    random_state : RandomState
+        With a bit generator of the same kind.
+    text : str
+        What :func:`written_state` gave.
+    """
+    random_state.set_state(json.loads(text))

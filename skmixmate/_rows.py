@@ -266,6 +266,25 @@ def has_missing(rows):
     return bool(rows.sum().isnan())
 
 
+def joined(waiting, X, members):
+    """Put rows of X after those that wait for them.
+
+    Parameters
+    ----------
+    waiting : tensor of shape (n_waiting, n_features)
+    X : ndarray or tensor of shape (n_samples, n_features)
+    members : int ndarray of shape (n_members,)
+        Rows of X to take.
+
+    Returns
+    -------
+    rows : tensor of shape (n_waiting + n_members, n_features)
+        A copy, on the device of X and of the dtype of `waiting`.
+    """
+    taken = torch.as_tensor(X[members])
+    return torch.cat([waiting.to(taken.device), taken.to(waiting.dtype)])
+
+
 def is_mapped(X):
     """Tell whether an array is a view of a file.
 

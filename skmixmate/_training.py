@@ -3,7 +3,7 @@
 One mini-batch is one E-step, the forward pass, and one M-step: a step of Adam
 on the dictionaries through all layers of the encoder, after which every atom
 is put back on the unit sphere, and the closed-form update of the intercepts.
-Learned weights are updated after every epoch.
+Learned weights are updated after every epoch, in a stream after every mini-batch.
 """
 
 import logging
@@ -34,6 +34,9 @@ class ExpectationMaximization:
         Of Adam; atoms have norm 1, so it does not depend on the data.
     learn_weights : bool
         Whether to update the weights of the mixture.
+    n_window : int
+        Rows in the sliding window of the intercepts, and in a stream of learned
+        weights; at least `batch_size`.
     generator : torch.Generator
         On the CPU; shuffles the rows.
     """
@@ -47,6 +50,7 @@ class ExpectationMaximization:
         batch_size,
         learning_rate,
         learn_weights,
+        n_window,
         generator,
     ):
         self.mixture = mixture
@@ -54,13 +58,15 @@ class ExpectationMaximization:
         self.members = members
         self.batch_size = min(batch_size, len(members))
         self.learn_weights = learn_weights
+        self.n_window = n_window
         self.generator = generator
         self.optimizer = torch.optim.Adam(
             [mixture.dictionaries], lr=learning_rate, fused=True
         )
+        self._counts = self._sums = None
         if mixture.intercepts is not None:
-            # As if an epoch had been seen with the intercepts as they are.
-            self._counts = len(members) * mixture.weights[:, None]
+            # As if the window had been seen with the intercepts as they are.
+            self._counts = n_window * mixture.weights[:, None]
             self._sums = self._counts * mixture.intercepts
 
     def run_epoch(self):
@@ -79,10 +85,33 @@ class ExpectationMaximization:
             n_batches += 1
             counts += responsibilities
         if self.learn_weights:
-            # The M-step of Eq. 2; a weight of zero would have no logarithm.
-            counts = counts.clamp_min(torch.finfo(counts.dtype).tiny)
-            self.mixture.weights = counts / counts.sum()
+            self._set_weights(counts)
         return float(total) / (n_batches * self.batch_size)
+
+    def run_stream(self):
+        """Pass once over all rows in their order, in whole mini-batches.
+
+        A stream has no epochs: learned weights are updated after each mini-batch,
+        from the posterior over the sliding window.
+
+        Returns
+        -------
+        loss : float
+            As from :meth:`run_epoch`.
+        """
+        total = 0.0
+        for block in self.rows.blocks(self.batch_size):
+            losses, counts = self.step(*self.rows.take(block))
+            total = total + losses
+            if self.learn_weights:
+                n_kept = self.n_window - self.batch_size
+                self._set_weights(n_kept * self.mixture.weights + counts)
+        return float(total) / len(self.rows)
+
+    def _set_weights(self, counts):
+        # The M-step of Eq. 2; a weight of zero would have no logarithm.
+        counts = counts.clamp_min(torch.finfo(counts.dtype).tiny)
+        self.mixture.weights = counts / counts.sum()
 
     @torch.no_grad()
     def step(self, batch, mask):
@@ -161,13 +190,13 @@ class ExpectationMaximization:
     def _update_intercepts(self, unexplained):
         """Move each intercept to the mean of what its dictionary leaves.
 
-        The mean is over a sliding window of one epoch. With all rows in one
-        mini-batch it is the mean over these rows: with no atoms, Lloyd's
+        The mean is over a sliding window of `n_window` rows. With all of them in
+        one mini-batch it is the mean over these rows: with no atoms, Lloyd's
         iteration of k-means.
         """
         if self.mixture.intercepts is None:
             return
-        keep = 1 - self.batch_size / len(self.members)
+        keep = 1 - self.batch_size / self.n_window
         self._sums = keep * self._sums + sum(sums for sums, _ in unexplained)
         self._counts = keep * self._counts + sum(counts for _, counts in unexplained)
         self.mixture.intercepts = torch.where(
@@ -189,14 +218,55 @@ class ExpectationMaximization:
                     total = total + loss(self.mixture.infer(*part, curvature)[1]).sum()
         return float(total) / len(self.members)
 
-    def state(self):
-        """Return a copy of the parameters of the mixture."""
-        mixture = self.mixture
-        return {
-            "dictionaries": mixture.dictionaries.clone(),
-            "intercepts": mixture.intercepts,
-            "weights": mixture.weights,
-        }
+    def state_dict(self):
+        """Copy all that training changes, and what the rows are shifted by.
+
+        Returns
+        -------
+        state : dict
+            Of tensors on the CPU, None, and dictionaries of these.
+        """
+        return _copied(
+            {
+                "dictionaries": self.mixture.dictionaries,
+                "intercepts": self.mixture.intercepts,
+                "weights": self.mixture.weights,
+                "location": self.rows.location,
+                "sums": self._sums,
+                "counts": self._counts,
+                "moments": self.optimizer.state_dict()["state"],
+                "generator": self.generator.get_state(),
+            },
+            "cpu",
+        )
+
+    def load_state_dict(self, state):
+        """Go on from where another run was; settings stay as they are.
+
+        Parameters
+        ----------
+        state : dict
+            What :meth:`state_dict` gave; it is copied.
+        """
+        self.generator.set_state(state["generator"])
+        state = _copied(state, self.mixture.dictionaries.device)
+        # In place, as it is this tensor that the optimizer moves.
+        self.mixture.dictionaries.copy_(state["dictionaries"])
+        self.mixture.intercepts = state["intercepts"]
+        self.mixture.weights = state["weights"]
+        self.rows.location = state["location"]
+        self._sums, self._counts = state["sums"], state["counts"]
+        settings = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict(
+            {"state": state["moments"], "param_groups": settings}
+        )
+
+
+def _copied(state, device):
+    """Copy tensors, in dictionaries or not, to a device."""
+    if isinstance(state, dict):
+        return {name: _copied(value, device) for name, value in state.items()}
+    return None if state is None else state.to(device, copy=True)
 
 
 def counting_rows(responsibilities):
@@ -255,12 +325,15 @@ class History:
         Mean loss of every whole epoch.
     converged : bool
         Whether the loss stopped falling.
+    stopped : bool
+        Whether the monitor ended the run.
     interrupted : bool
         Whether the run was cut short by a KeyboardInterrupt.
     """
 
     losses: list[float] = field(default_factory=list)
     converged: bool = False
+    stopped: bool = False
     interrupted: bool = False
 
     def has_stalled(self, tol, n_iter_no_change):
@@ -286,11 +359,11 @@ class History:
         return min(recent) > min(earlier) - tol * abs(min(earlier))
 
 
-def train(em, *, max_iter, tol, n_iter_no_change, monitor):
+def train(em, *, max_iter, tol, n_iter_no_change, monitor, history=None):
     """Run epochs until the loss stops falling or `max_iter` are done.
 
-    A KeyboardInterrupt ends the run; the mixture is then as it was after the
-    last whole epoch.
+    A KeyboardInterrupt ends the run; all is then as it was after the last whole
+    epoch.
 
     Parameters
     ----------
@@ -304,26 +377,34 @@ def train(em, *, max_iter, tol, n_iter_no_change, monitor):
         Epochs without an improvement after which to stop.
     monitor : object
         ``monitor.begin()`` is called before each epoch, ``monitor.end()`` after
-        it; training stops if that returns True.
+        it; training stops if that returns True. ``monitor.keep(state, history)``
+        is called then, with what a run can go on from.
+    history : History, default=None
+        Of a run that was cut short, and that this one goes on with.
 
     Returns
     -------
     history : History
     """
-    history = History()
-    state = em.state()
+    history = history or History()
+    state = em.state_dict()
+
+    def is_over():
+        history.converged = history.has_stalled(tol, n_iter_no_change)
+        is_done = len(history.losses) == max_iter
+        return is_done or history.converged or history.stopped
+
     try:
-        for epoch in range(1, max_iter + 1):
+        while not is_over():
             monitor.begin()
             epoch_loss = em.run_epoch()
-            history.losses.append(epoch_loss)
-            state = em.state()
+            # At once, so that an interrupt finds both or neither.
+            state, history.losses = em.state_dict(), [*history.losses, epoch_loss]
+            epoch = len(history.losses)
             logger.info("epoch %d of %d: loss %.6g", epoch, max_iter, epoch_loss)
-            history.converged = history.has_stalled(tol, n_iter_no_change)
-            if monitor.end() or history.converged:
-                break
+            history.stopped = monitor.end()
+            monitor.keep(state, history)
     except KeyboardInterrupt:
         history.interrupted = True
-    for name, value in state.items():
-        setattr(em.mixture, name, value)
+        em.load_state_dict(state)
     return history

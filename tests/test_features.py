@@ -80,3 +80,13 @@ def test_dtype_is_kept_and_part_of_the_images_is_enough(digits):
     assert transformed.shape == (300, 20)
     assert transformed.dtype == np.float32
     assert features.inverse_transform(transformed).dtype == np.float32
+
+
+def test_features_taken_over_are_the_same(digits):
+    found = fit_features(digits)
+    other = ScatteringFeatures((8, 8), 20, 1000, "cpu", random_state=None)
+    other.load_state_dict(found.state_dict())
+    features = found.transform(digits)
+    np.testing.assert_array_equal(other.transform(digits), features)
+    images = found.inverse_transform(features)
+    np.testing.assert_array_equal(other.inverse_transform(features), images)

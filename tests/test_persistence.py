@@ -76,6 +76,21 @@ def test_a_loaded_estimator_predicts_what_the_saved_did(params, data, dtype, tmp
         assert getattr(loaded, name) == getattr(mixmate, name)
 
 
+def test_a_path_comes_back_as_a_string(tmp_path):
+    mixmate = small(checkpoint=tmp_path / "checkpoint").fit(X)
+    loaded = saved_and_loaded(mixmate, tmp_path)
+    assert loaded.checkpoint == str(tmp_path / "checkpoint")
+
+
+def test_a_model_of_a_stream_is_saved_without_its_stream(tmp_path):
+    mixmate = small(init_size=60)
+    for part in np.array_split(X, 4):
+        mixmate.partial_fit(part)
+    loaded = saved_and_loaded(mixmate, tmp_path)
+    np.testing.assert_array_equal(loaded.predict(X), mixmate.predict(X))
+    loaded.partial_fit(X)  # from the dictionaries, with a new optimiser
+
+
 def test_a_loaded_estimator_goes_on_fitting(tmp_path):
     mixmate = small(warm_start=True, image_shape=(8, 8)).fit(IMAGES)
     loaded = saved_and_loaded(mixmate, tmp_path)

@@ -10,6 +10,7 @@ from skmixmate._rows import (
     Rows,
     feature_means,
     is_mapped,
+    joined,
     missing_counts,
     root_mean_square_norm,
     split_by_completeness,
@@ -25,6 +26,20 @@ def random_data(n_samples=20, n_features=5, missing=0.3, dtype=np.float64, seed=
     X = rng.normal(3, 2, size=(n_samples, n_features)).astype(dtype)
     X[rng.uniform(size=X.shape) < missing] = np.nan
     return X
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_rows_are_put_after_those_that_wait(as_tensor, order):
+    X = random_data(missing=0)
+    X.flags.writeable = as_tensor  # a memory map may be read-only
+    given = torch.from_numpy(X) if as_tensor else np.asarray(X, order=order)
+    waiting = torch.ones(3, 5, dtype=torch.float32)
+    rows = joined(waiting, given, np.array([1, 7]))
+    expected = np.vstack([np.ones((3, 5)), X[[1, 7]]]).astype(np.float32)
+    np.testing.assert_array_equal(rows, expected)
+    assert rows.is_contiguous()
+    assert joined(waiting, given, np.arange(0)).shape == (3, 5)
 
 
 @settings(deadline=None)

@@ -28,6 +28,9 @@ class Monitor:
         self.n_ended += 1
         return self.n_ended == self.stop_after
 
+    def keep(self, state, history):
+        self.kept = state, history
+
 
 def make_em(X, n_clusters=3, n_atoms=4, intercepts=None, step_size=None, **settings):
     generator = torch.Generator().manual_seed(0)
@@ -46,6 +49,7 @@ def make_em(X, n_clusters=3, n_atoms=4, intercepts=None, step_size=None, **setti
         step_size=step_size,
     )
     settings = {
+        "n_window": len(X),
         "batch_size": 16,
         "learning_rate": 1e-2,
         "learn_weights": False,
@@ -61,6 +65,10 @@ def random_data(n_samples=50, n_features=6, missing=0.0, dtype=np.float64):
     X = 2 * rng.normal(size=(n_samples, n_features))
     X[rng.uniform(size=X.shape) < missing] = np.nan
     return X.astype(dtype)
+
+
+def assert_equal(state, expected):
+    torch.testing.assert_close(state, expected, rtol=0, atol=0)
 
 
 def published_gradient(X, mixture, step=0.1):
@@ -200,7 +208,71 @@ def test_interrupt_leaves_the_last_whole_epoch():
     history = train(em, max_iter=9, tol=0, n_iter_no_change=5, monitor=Monitor())
     assert history.interrupted
     assert len(history.losses) == 2
-    torch.testing.assert_close(em.state(), whole.state(), rtol=0, atol=0)
+    assert_equal(em.state_dict(), whole.state_dict())
+
+
+@pytest.mark.parametrize("has_intercepts", [False, True])
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_a_run_goes_on_from_a_state(has_intercepts, missing):
+    X = random_data(missing=missing)
+    settings = {"learn_weights": True}
+    if has_intercepts:
+        settings["intercepts"] = random_data()[:3]
+    stopping = {"max_iter": 5, "tol": 0, "n_iter_no_change": 5}
+    whole = make_em(X, **settings)
+    expected = train(whole, monitor=Monitor(), **stopping)
+
+    before, monitor = make_em(X, **settings), Monitor(interrupt_in=3)
+    past = train(before, monitor=monitor, **stopping)
+    kept, _ = monitor.kept
+    assert_equal(kept, before.state_dict())
+    after = make_em(X, **settings)
+    after.load_state_dict(kept)
+    going_on = History(past.losses)
+    history = train(after, monitor=Monitor(), history=going_on, **stopping)
+    assert history.losses == expected.losses
+    assert_equal(after.state_dict(), whole.state_dict())
+
+
+def test_states_are_copies():
+    em, other = make_em(random_data()), make_em(random_data())
+    em.run_epoch()
+    state = em.state_dict()
+    before = em.state_dict()
+    other.load_state_dict(state)
+    em.run_epoch()
+    other.run_epoch()
+    assert_equal(state, before)
+    assert_equal(other.state_dict(), em.state_dict())
+
+
+@pytest.mark.parametrize("past", [{"stopped": True}, {"losses": [2.0, 2.0]}])
+def test_a_run_that_was_over_does_not_go_on(past):
+    em = make_em(random_data())
+    history = History(**past)
+    train(em, max_iter=5, tol=0.1, n_iter_no_change=1, monitor=None, history=history)
+    assert len(history.losses) == len(past.get("losses", []))
+
+
+def test_a_stream_takes_rows_in_their_order():
+    em = make_em(random_data(48))
+    order = []
+    take = em.rows.take
+    em.rows.take = lambda index: order.append(index) or take(index)
+    whole = make_em(random_data(48), batch_size=48).mean_loss()
+    assert em.run_stream() == pytest.approx(whole, rel=0.1)
+    assert order == [slice(0, 16), slice(16, 32), slice(32, 48)]
+
+
+@pytest.mark.parametrize("n_window", [60, 6000])
+def test_weights_of_a_stream_are_means_over_a_window(n_window):
+    X = np.repeat(3 * np.eye(3, 6), [30, 20, 10], axis=0)
+    settings = {"batch_size": 60, "learn_weights": True, "n_atoms": 0}
+    em = make_em(X, intercepts=3 * np.eye(3, 6), n_window=n_window, **settings)
+    em.run_stream()
+    shares = torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64) / 6
+    expected = torch.lerp(torch.full_like(shares, 1 / 3), shares, 60 / n_window)
+    torch.testing.assert_close(em.mixture.weights, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_weights_follow_the_posterior():

@@ -11,6 +11,9 @@ from ._scattering import ScatteringTransform
 # Images read at a time when all of their coefficients are not needed at once.
 _BLOCK = 2048
 
+# Attributes that fit finds in the images.
+_FOUND = ("mean_", "components_", "decoder_")
+
 
 def default_scale(image_shape):
     """Scale J of scattering that leaves about three places along each side.
@@ -148,9 +151,7 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         """
         drawn = self.random_state.permutation(len(X))[: self.max_samples]
         images = X[np.sort(drawn)]
-        self.scattering_ = ScatteringTransform(
-            self.image_shape, J=default_scale(self.image_shape), device=self.device
-        ).fit(images)
+        self.scattering_ = self._scattering().fit(images)
         roots = self._roots(images)
         self.mean_ = roots.mean(axis=0)
         roots -= self.mean_
@@ -158,6 +159,38 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         features = roots @ self.components_.T
         with_one = np.column_stack([features, np.ones(len(features), features.dtype)])
         self.decoder_ = np.linalg.lstsq(with_one, images, rcond=None)[0]
+        return self
+
+    def _scattering(self):
+        scale = default_scale(self.image_shape)
+        return ScatteringTransform(self.image_shape, J=scale, device=self.device)
+
+    def state_dict(self):
+        """Return what was found.
+
+        Returns
+        -------
+        state : dict of ndarray
+        """
+        return {name: getattr(self, name) for name in _FOUND}
+
+    def load_state_dict(self, state):
+        """Take over what another found.
+
+        Parameters
+        ----------
+        state : dict of ndarray
+            What :meth:`state_dict` gave.
+
+        Returns
+        -------
+        self : object
+        """
+        for name in _FOUND:
+            setattr(self, name, state[name])
+        # Which learns nothing: a blank image will do.
+        blank = np.zeros_like(self.decoder_[:1])
+        self.scattering_ = self._scattering().fit(blank)
         return self
 
     def transform(self, X):
