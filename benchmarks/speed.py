@@ -24,6 +24,13 @@ skipping
     once in place of a few at a time; on MNIST and on data drawn from the model, with
     up to 1,000 clusters. Runs that are there already, from the same machine and
     versions, are not made again.
+fits
+    Whole fits of MNIST, starts included, one after the other: ours with 50 epochs on
+    pixels and with the defaults, MiniBatchDictionaryLearning with as many atoms,
+    GaussianMixture, and, if ``--clustpy-python`` names an environment that has it (see
+    ``benchmarks/table1.py``), ClustPy's DEC, which takes about an hour. Fits that are
+    there already, from the same machine and versions, are not run again. ``--quick``
+    takes 2,000 images, and a file of its own.
 
 Times of things compared are taken in turn; ratios come with their quartiles. The
 figures go to ``benchmarks/results/speed_PART.json``.
@@ -40,7 +47,7 @@ from unittest import mock
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, MiniBatchDictionaryLearning
 from sklearn.mixture import GaussianMixture
 
 from skmixmate import MixMateClustering, _training
@@ -53,7 +60,7 @@ from skmixmate.model.priors import Laplace
 from . import report
 from .published import published_step
 from .skipping import SkippingMixture
-from .table1 import fit, load_runs
+from .table1 import ClustPy, fit, load_runs
 
 ALPHA, BATCH_SIZE, CPU = 0.75, 256, torch.device("cpu")
 GROWTH = {
@@ -444,21 +451,60 @@ def skipping():
     return {"rows": BATCH_SIZE, "runs": load_runs("speed_skipping")}
 
 
+def fits(clustpy_python=None, quick=False):
+    name = "speed_fits_quick" if quick else "speed_fits"
+    X = load_mnist().data[: 2000 if quick else None]
+    image = {"image_shape": (28, 28), "random_state": 0}
+    estimators = {
+        "50 epochs on pixels": MixMateClustering(
+            10, representation="pixels", max_iter=50, tol=0, **image
+        ),
+        "defaults": MixMateClustering(10, **image),
+        "MiniBatchDictionaryLearning": MiniBatchDictionaryLearning(500, random_state=0),
+        "GaussianMixture": GaussianMixture(
+            10, covariance_type="diag", reg_covar=1e-2, random_state=0
+        ),
+    }
+    if clustpy_python is not None:
+        estimators["DEC"] = ClustPy(clustpy_python, "DEC", 0)
+    for key, estimator in estimators.items():
+        runs = load_runs(name)
+        if key not in runs:
+            seconds = report.seconds(functools.partial(fit, estimator, X))
+            # That of ClustPy without the start of another process.
+            description = getattr(estimator, "description_", {"seconds": seconds})
+            runs[key] = {"images": len(X), "seconds": round(description["seconds"], 1)}
+            report.write(name, fit_figures(runs))
+    return fit_figures(load_runs(name))
+
+
+def fit_figures(runs):
+    """Give the times of fits over that of our own, as far as they are there."""
+    ours = runs["50 epochs on pixels"]["seconds"]
+    ratios = {key: round(run["seconds"] / ours, 2) for key, run in runs.items()}
+    return {"time_over_that_of_50_epochs_on_pixels": ratios, "runs": runs}
+
+
 PARTS = {
-    "step": lambda: step(*mnist_start()),
-    "rate": lambda: rate(*mnist_start()),
-    "predict": lambda: predict(*mnist_start()),
-    "growth": growth,
-    "memory": memory,
-    "skipping": skipping,
+    "step": lambda _: step(*mnist_start()),
+    "rate": lambda _: rate(*mnist_start()),
+    "predict": lambda _: predict(*mnist_start()),
+    "growth": lambda _: growth(),
+    "memory": lambda _: memory(),
+    "skipping": lambda _: skipping(),
+    "fits": lambda options: fits(options.clustpy_python, options.quick),
 }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", choices=PARTS, default=list(PARTS))
-    for name in parser.parse_args().parts:
-        report.write(f"speed_{name}", PARTS[name]())
+    parser.add_argument("--clustpy-python", help="python that has ClustPy, for fits")
+    parser.add_argument("--quick", action="store_true", help="fits of 2,000 images")
+    options = parser.parse_args()
+    for name in options.parts:
+        suffix = "_quick" if name == "fits" and options.quick else ""
+        report.write(f"speed_{name}{suffix}", PARTS[name](options))
 
 
 if __name__ == "__main__":
