@@ -18,6 +18,19 @@ growth
     number of rows, with the fitted exponents; data are drawn from the model.
 memory
     What a fit adds to a process, over the size of a memory map.
+skipping
+    The E-step and a training step as they are beside the same with clusters skipped
+    that cannot matter to a row (``benchmarks/skipping.py``), and with all clusters at
+    once in place of a few at a time; on MNIST and on data drawn from the model, with
+    up to 1,000 clusters. Runs that are there already, from the same machine and
+    versions, are not made again.
+fits
+    Whole fits of MNIST, starts included, one after the other: ours with 50 epochs on
+    pixels and with the defaults, MiniBatchDictionaryLearning with as many atoms,
+    GaussianMixture, and, if ``--clustpy-python`` names an environment that has it (see
+    ``benchmarks/table1.py``), ClustPy's DEC, which takes about an hour. Fits that are
+    there already, from the same machine and versions, are not run again. ``--quick``
+    takes 2,000 images, and a file of its own.
 
 Times of things compared are taken in turn; ratios come with their quartiles. The
 figures go to ``benchmarks/results/speed_PART.json``.
@@ -27,24 +40,27 @@ import argparse
 import contextlib
 import functools
 import tempfile
+import warnings
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA, MiniBatchDictionaryLearning
 from sklearn.mixture import GaussianMixture
 
 from skmixmate import MixMateClustering, _training
 from skmixmate._rows import Rows
 from skmixmate._training import ExpectationMaximization
 from skmixmate.datasets import load_mnist, make_sparse_mixture
-from skmixmate.model.mixture import Mixture
+from skmixmate.model.mixture import Mixture, posterior
 from skmixmate.model.priors import Laplace
 
 from . import report
 from .published import published_step
-from .table1 import fit
+from .skipping import SkippingMixture
+from .table1 import ClustPy, fit, load_runs
 
 ALPHA, BATCH_SIZE, CPU = 0.75, 256, torch.device("cpu")
 GROWTH = {
@@ -56,6 +72,9 @@ GROWTH = {
 }
 USUAL = {"n_clusters": 10, "n_atoms": 50, "n_features": 784, "n_layers": 15}
 MAP_MIB = [64, 128, 256, 512]
+# Features, atoms, and what they are on MNIST.
+SKIPPING_SIZES = [(784, 50, "pixels"), (64, 20, "principal components")]
+SKIPPING_CLUSTERS = [10, 100, 1000]
 
 
 def quartiles(values, digits=2):
@@ -330,20 +349,163 @@ def memory():
     return figures
 
 
+def mnist_training(n_clusters, n_atoms, n_features):
+    """Training on MNIST, after one epoch on 20,000 images."""
+    X = load_mnist().data
+    X = X[np.random.default_rng(0).permutation(len(X))[:20_000]]
+    settings = {"image_shape": (28, 28), "representation": "pixels"}
+    if n_features < X.shape[1]:
+        X = PCA(n_features, random_state=0).fit_transform(X)
+        settings = {}
+    mixmate = MixMateClustering(
+        n_clusters,
+        n_atoms=n_atoms,
+        init=KMeans(n_clusters, n_init=1, max_iter=10, random_state=0),
+        init_size=len(X),
+        max_iter=1,
+        random_state=0,
+        **settings,
+    )
+    with warnings.catch_warnings():
+        # With many clusters some are left without a sample.
+        warnings.filterwarnings("ignore", "Clusters .* have no sample left")
+        fit(mixmate, X)
+    return lambda: mixmate._expectation_maximization(
+        X, np.arange(len(X)), CPU, np.random.RandomState(0), 1e-3
+    )
+
+
+class AtOnceMixture(Mixture):
+    """A mixture whose E-step takes all clusters at a time."""
+
+    def explain(self, correlations, norms, curvature):
+        """Find codes and energies without a split."""
+        codes, costs = self._cost(correlations, norms, *curvature)
+        return codes, costs - self.weights.log()[:, None]
+
+
+@torch.no_grad()
+def skipping_beside(make_training, n_times):
+    """Compare runs of training that differ in their E-step."""
+    ems = {kind: make_training() for kind in (Mixture, SkippingMixture, AtOnceMixture)}
+    for kind, em in ems.items():
+        em.mixture = kind(**vars(em.mixture))
+    mixtures = [em.mixture for em in ems.values()]
+    rows, _ = ems[Mixture].rows.take(torch.arange(BATCH_SIZE))
+    # Made once, as they would be for all blocks of a prediction.
+    gram, step, bound = ems[SkippingMixture].mixture.curvature()
+    curvatures = [(gram, step), (gram, step, bound), (gram, step)]
+    e_steps = [
+        functools.partial(mixture.infer, rows, None, curvature)
+        for mixture, curvature in zip(mixtures, curvatures, strict=True)
+    ]
+    (_, energies), (_, some_energies), _ = (e_step() for e_step in e_steps)
+    bounds = bound(*mixtures[0].correlate(rows)) - mixtures[0].weights.log()[:, None]
+    probabilities = posterior(energies)
+    is_negligible = probabilities < torch.finfo(energies.dtype).eps
+    figures = {
+        "share_negligible": round(float(is_negligible.float().mean()), 3),
+        "share_skipped": round(float((some_energies == bounds).float().mean()), 3),
+        "bounds_above_energies": int((bounds > energies).sum()),
+        "largest_difference_of_posterior": float(
+            (probabilities - posterior(some_energies)).abs().max()
+        ),
+        "labels_that_differ": int(
+            (energies.argmin(dim=0) != some_energies.argmin(dim=0)).sum()
+        ),
+    }
+    steps = [steps_of(em) for em in ems.values()]
+    for name, functions in {"E-step": e_steps, "step": steps}.items():
+        seconds = in_turn(dict(zip(ems, functions, strict=True)), n_times, n_warm=2)
+        figures[name] = {
+            "milliseconds": quartiles(1e3 * seconds[Mixture]),
+            "without_over_with_skipping": quartiles(
+                seconds[Mixture] / seconds[SkippingMixture]
+            ),
+            "all_clusters_at_once_over_a_few_at_a_time": quartiles(
+                seconds[AtOnceMixture] / seconds[Mixture]
+            ),
+        }
+    return figures
+
+
+def prepare_drawn_training(n_clusters, n_atoms, n_features):
+    """Training on data drawn from the model, with the dictionaries they have."""
+    sizes = {"n_clusters": n_clusters, "n_atoms": n_atoms, "n_features": n_features}
+    return functools.partial(drawn_training, 5120, **sizes)
+
+
+def skipping():
+    for n_features, n_atoms, what in SKIPPING_SIZES:
+        for n_clusters in SKIPPING_CLUSTERS:
+            sizes = (n_clusters, n_atoms, n_features)
+            for name, prepare in {
+                f"MNIST, {what}": mnist_training,
+                "drawn": prepare_drawn_training,
+            }.items():
+                runs = load_runs("speed_skipping")
+                key = f"{name}, {n_features} features, {n_clusters} clusters"
+                if key not in runs:
+                    n_times = 15 if n_clusters < 1000 else 5
+                    runs[key] = skipping_beside(prepare(*sizes), n_times)
+                    report.write("speed_skipping", {"rows": BATCH_SIZE, "runs": runs})
+    return {"rows": BATCH_SIZE, "runs": load_runs("speed_skipping")}
+
+
+def fits(clustpy_python=None, quick=False):
+    name = "speed_fits_quick" if quick else "speed_fits"
+    X = load_mnist().data[: 2000 if quick else None]
+    image = {"image_shape": (28, 28), "random_state": 0}
+    estimators = {
+        "50 epochs on pixels": MixMateClustering(
+            10, representation="pixels", max_iter=50, tol=0, **image
+        ),
+        "defaults": MixMateClustering(10, **image),
+        "MiniBatchDictionaryLearning": MiniBatchDictionaryLearning(500, random_state=0),
+        "GaussianMixture": GaussianMixture(
+            10, covariance_type="diag", reg_covar=1e-2, random_state=0
+        ),
+    }
+    if clustpy_python is not None:
+        estimators["DEC"] = ClustPy(clustpy_python, "DEC", 0)
+    for key, estimator in estimators.items():
+        runs = load_runs(name)
+        if key not in runs:
+            seconds = report.seconds(functools.partial(fit, estimator, X))
+            # That of ClustPy without the start of another process.
+            description = getattr(estimator, "description_", {"seconds": seconds})
+            runs[key] = {"images": len(X), "seconds": round(description["seconds"], 1)}
+            report.write(name, fit_figures(runs))
+    return fit_figures(load_runs(name))
+
+
+def fit_figures(runs):
+    """Give the times of fits over that of our own, as far as they are there."""
+    ours = runs["50 epochs on pixels"]["seconds"]
+    ratios = {key: round(run["seconds"] / ours, 2) for key, run in runs.items()}
+    return {"time_over_that_of_50_epochs_on_pixels": ratios, "runs": runs}
+
+
 PARTS = {
-    "step": lambda: step(*mnist_start()),
-    "rate": lambda: rate(*mnist_start()),
-    "predict": lambda: predict(*mnist_start()),
-    "growth": growth,
-    "memory": memory,
+    "step": lambda _: step(*mnist_start()),
+    "rate": lambda _: rate(*mnist_start()),
+    "predict": lambda _: predict(*mnist_start()),
+    "growth": lambda _: growth(),
+    "memory": lambda _: memory(),
+    "skipping": lambda _: skipping(),
+    "fits": lambda options: fits(options.clustpy_python, options.quick),
 }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", choices=PARTS, default=list(PARTS))
-    for name in parser.parse_args().parts:
-        report.write(f"speed_{name}", PARTS[name]())
+    parser.add_argument("--clustpy-python", help="python that has ClustPy, for fits")
+    parser.add_argument("--quick", action="store_true", help="fits of 2,000 images")
+    options = parser.parse_args()
+    for name in options.parts:
+        suffix = "_quick" if name == "fits" and options.quick else ""
+        report.write(f"speed_{name}{suffix}", PARTS[name](options))
 
 
 if __name__ == "__main__":

@@ -55,6 +55,22 @@ def test_intercept_is_the_same_as_shifted_rows(masked):
         torch.testing.assert_close(energies[k], shifted_energies[k])
 
 
+def test_a_few_clusters_at_a_time_are_as_all_at_once():
+    generator = torch.Generator().manual_seed(0)
+    n_clusters, n_atoms, n_rows = 7, 40, 1000
+    mixture = Mixture(
+        dictionaries=torch.randn(n_clusters, n_atoms, 50, generator=generator) / 7,
+        intercepts=torch.randn(n_clusters, 50, generator=generator),
+        weights=torch.arange(1.0, 1 + n_clusters) / 28,
+        prior=Laplace(0.2),
+        n_layers=6,
+    )
+    rows = torch.randn(n_rows, 50, generator=generator)
+    at_once = mixture.infer(rows)  # with gradients on, nothing is split
+    with torch.no_grad():
+        torch.testing.assert_close(mixture.infer(rows), at_once)
+
+
 @pytest.mark.parametrize("with_intercepts", [False, True])
 def test_with_all_observed_it_is_as_if_nothing_was_missing(with_intercepts):
     mixture, rows, observed = random_mixture(with_intercepts)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import torch
 
 from .encoder import (
+    CACHED_CODES,
     encode,
     encode_incomplete,
     largest_eigenvalue,
+    parts,
     residuals,
 )
 from .priors import Prior
@@ -120,7 +122,8 @@ class Mixture:
         # Filled rows are A^T x + r, with r the residual.
         correlations = torch.baddbmm(pulls, curvature[0], codes)
         norms = squares + (codes * pulls.add_(correlations)).sum(dim=1)
-        return (correlations, norms), codes, squares + self._regularization(codes)
+        energies = squares + self.prior.value(codes) - self.weights.log()[:, None]
+        return (correlations, norms), codes, energies
 
     def correlate(self, rows):
         """Give what the encoder needs of complete rows.
@@ -162,16 +165,24 @@ class Mixture:
         energies : tensor of shape (n_clusters, n_rows)
             Both differentiable in the correlations and Gram matrices.
         """
-        gram, step = curvature
+        if torch.is_grad_enabled():  # one tape for all clusters
+            codes, costs = self._cost(correlations, norms, *curvature)
+            return codes, costs - self.weights.log()[:, None]
+        codes, costs = torch.empty_like(correlations), torch.empty_like(norms)
+        for part in parts(codes, codes[:1].numel(), CACHED_CODES):
+            codes[part], costs[part] = self._cost(
+                *(whole[part] for whole in (correlations, norms, *curvature))
+            )
+        return codes, costs - self.weights.log()[:, None]
+
+    def _cost(self, correlations, norms, gram, step):
+        """Codes, and their energies but for the weights of the clusters."""
         codes = encode(correlations, gram, step, self.prior, self.n_layers)
         # ||y - A^T x||^2 = ||y||^2 + x.(G x - 2 C)
         slopes = torch.baddbmm(correlations, gram, codes, beta=-2)
         squares = norms + (codes * slopes).sum(dim=1)
         # Rounding may take it below zero.
-        return codes, squares.clamp_min(0) + self._regularization(codes)
-
-    def _regularization(self, codes):
-        return self.prior.value(codes) - self.weights.log()[:, None]
+        return codes, squares.clamp_min(0) + self.prior.value(codes)
 
     def _targets(self, rows, observed):
         """Rows less the intercepts, and the mask, both with rows last."""
