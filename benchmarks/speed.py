@@ -40,6 +40,7 @@ import argparse
 import contextlib
 import functools
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from unittest import mock
@@ -81,18 +82,40 @@ def quartiles(values, digits=2):
     return np.percentile(values, [25, 50, 75]).round(digits).tolist()
 
 
-def in_turn(functions, n_times, n_warm=5):
+def in_turn(functions, n_times, n_warm=5, n_calls=1, pause=0.0):
     """Time functions one after the other, again and again.
+
+    Parameters
+    ----------
+    functions : dict of callable
+    n_times, n_warm : int
+        Turns of each, and turns before that are not counted.
+    n_calls : int, default=1
+        Calls in a turn. Training steps follow one another, and each finds the cache
+        as the last one left it, not as another program did.
+    pause : float, default=0.0
+        Seconds before each turn. Where the functions are of several libraries it lets
+        the threads of the one before, which go on spinning for a while, get out of
+        the way.
 
     Returns
     -------
     seconds : dict of ndarray of shape (n_times,)
+        Of a call, the mean of a turn.
     """
+
+    def turn(function):
+        for _ in range(n_calls):
+            function()
+
     seconds = {name: [] for name in functions}
     for _ in range(n_warm + n_times):
         for name, function in functions.items():
-            seconds[name].append(report.seconds(function))
-    return {name: np.array(values[n_warm:]) for name, values in seconds.items()}
+            time.sleep(pause)
+            seconds[name].append(report.seconds(functools.partial(turn, function)))
+    return {
+        name: np.array(values[n_warm:]) / n_calls for name, values in seconds.items()
+    }
 
 
 def no_skipping():
@@ -166,7 +189,7 @@ def step(X, dictionaries):
         functions[f"{name}, as published"] = published_steps_of(
             training(data, dictionaries)
         )
-    seconds = in_turn(functions, n_times=25)
+    seconds = in_turn(functions, n_times=9, n_warm=1, n_calls=10)
     return {
         "milliseconds": {
             name: quartiles(1e3 * values) for name, values in seconds.items()
@@ -225,8 +248,14 @@ def rate(X, dictionaries):
 
             with mock.patch.object(_training, "counting_rows", counted):
                 take_step = steps_of(training(X, dictionaries))
-                seconds = in_turn({"product": lambda: one @ one, "step": take_step}, 20)
-        flop = flop_of_a_step(dictionaries, BATCH_SIZE, np.array(n_own[-20:]))
+                seconds = in_turn(
+                    {"product": lambda: one @ one, "step": take_step},
+                    n_times=9,
+                    n_warm=1,
+                    n_calls=10,
+                )
+        n_own = np.reshape(n_own[-90:], (9, 10)).mean(axis=1)
+        flop = flop_of_a_step(dictionaries, BATCH_SIZE, n_own)
         product_rate = 2 * len(one) ** 3 / seconds["product"]
         figures[name] = {
             "gigaflop_of_a_step": quartiles(flop / 1e9, 3),
@@ -267,6 +296,7 @@ def predict(X, dictionaries):
         },
         n_times=8,
         n_warm=1,
+        pause=0.1,
     )
     return {
         "images_per_second": {

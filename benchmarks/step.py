@@ -18,7 +18,7 @@ from skmixmate.datasets import load_mnist
 from . import report
 from .speed import in_turn, published_steps_of, quartiles, steps_of, training
 
-N_CLUSTERS, N_ATOMS, N_TIMED = 10, 50, 35
+N_CLUSTERS, N_ATOMS = 10, 50
 
 
 def true_samples(X, y):
@@ -52,7 +52,9 @@ def main():
             "published": published_steps_of(training(X, start)),
             "ours": steps_of(training(X, start)),
         },
-        N_TIMED,
+        n_times=9,
+        n_warm=1,
+        n_calls=10,
     )
     ratios = seconds["published"] / seconds["ours"]
     report.write(

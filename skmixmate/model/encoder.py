@@ -31,7 +31,7 @@ _ANCHOR_PERIOD = 4
 
 # What of residuals, and of codes, each thread works on at a time on a CPU, so that it
 # stays in its cache. The layers keep several arrays of the size of the codes.
-_CACHED_ENTRIES, CACHED_CODES = 2**17, 2**16
+_CACHED_ENTRIES = CACHED_CODES = 2**17
 
 
 def largest_eigenvalue(gram):
@@ -200,9 +200,10 @@ def parts(codes, n_entries, n_cached):
     part : slice
         Which clusters; all of them off a CPU.
     """
-    on_cpu = codes.device.type == "cpu"
-    n_cached *= torch.get_num_threads()
-    size = max(1, n_cached // max(1, n_entries)) if on_cpu else len(codes)
+    size = max(1, len(codes))
+    if codes.device.type == "cpu":
+        # As many clusters for each thread, or some would wait for others.
+        size = torch.get_num_threads() * max(1, n_cached // max(1, n_entries))
     for start in range(0, len(codes), size):
         yield slice(start, start + size)
 
