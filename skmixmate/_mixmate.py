@@ -501,6 +501,7 @@ class MixMateClustering(
         Returns
         -------
         self : object
+            The estimator itself.
 
         Raises
         ------
