@@ -53,7 +53,7 @@ _REFERENCE_NORM = 9.2
 
 # Default n_atoms. A dictionary that spans much of the space tells less of what it
 # cannot write; pixels of small images have fewer.
-_N_ATOMS, _PIXELS_PER_ATOM = 50, 8
+_N_ATOMS, _PIXELS_PER_ATOM = 50, 9
 
 # Default alpha: the paper's, and what was found best on scattering coefficients.
 _ALPHAS = {"pixels": 0.75, "scattering": 0.2}
@@ -100,7 +100,7 @@ class MixMateClustering(
         Number of clusters, K in the paper.
     n_atoms : int or "auto", default="auto"
         Atoms in each dictionary, D in the paper. "auto" is 50, and on the pixels
-        of small images an eighth of their number if that is less; or what `init`
+        of small images a ninth of their number if that is less; or what `init`
         has, if that is an array. With 0 atoms and an intercept the model is k-means.
     alpha : float or "auto", default="auto"
         Rate of the prior on the codes, lambda in the paper: the larger, the

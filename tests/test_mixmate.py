@@ -750,7 +750,7 @@ def test_images_on_pixels():
     [
         ({}, 50),
         ({"image_shape": (8, 8)}, 50),
-        ({"image_shape": (8, 8), "representation": "pixels"}, 8),  # 64 / 8
+        ({"image_shape": (8, 8), "representation": "pixels"}, 7),  # 64 // 9
     ],
 )
 def test_default_number_of_atoms(params, n_atoms):
