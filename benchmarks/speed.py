@@ -72,7 +72,7 @@ GROWTH = {
     "n_samples": [2560, 5120, 12_800, 25_600],
 }
 USUAL = {"n_clusters": 10, "n_atoms": 50, "n_features": 784, "n_layers": 15}
-MAP_MIB = [64, 128, 256, 512]
+MAP_MIB = [64, 128, 256, 512, 8192]
 # Features, atoms, and what they are on MNIST.
 SKIPPING_SIZES = [(784, 50, "pixels"), (64, 20, "principal components")]
 SKIPPING_CLUSTERS = [10, 100, 1000]

@@ -88,7 +88,7 @@ def speed():
     """Ratios of the speed benchmark, and how times grow."""
     results = {
         part: json.loads((BENCHMARKS / "results" / f"speed_{part}.json").read_text())
-        for part in ("step", "rate", "predict", "growth")
+        for part in ("step", "rate", "predict", "growth", "memory")
     }
     step, alone = results["step"], results["predict"]["time_over_that_of_predict"]
     published = step["published_over_ours"]
@@ -109,10 +109,14 @@ def speed():
         for name, of in results["growth"].items()
         if "exponent" in of
     ]
+    memory = zip(
+        *(results["memory"][key] for key in ("data_mib", "fit_adds_mib")), strict=True
+    )
     machine = ", ".join(f"{key} {value}" for key, value in step["machine"].items())
     return [
         *list_table(["", "ratio"], rows),
         *list_table(["time grows with", "over", "to the power of"], growth),
+        *list_table(["MiB of a memory map", "MiB that a fit of it adds"], memory),
         f"Measured on: {machine}.",
         "",
     ]
