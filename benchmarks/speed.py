@@ -401,7 +401,12 @@ def mnist_training(n_clusters, n_atoms, n_features):
         warnings.filterwarnings("ignore", "Clusters .* have no sample left")
         fit(mixmate, X)
     return lambda: mixmate._expectation_maximization(
-        X, np.arange(len(X)), CPU, np.random.RandomState(0), 1e-3
+        X,
+        np.arange(len(X)),
+        CPU,
+        learning_rate=1e-3,
+        n_window=len(X),
+        generator=torch.Generator().manual_seed(0),
     )
 
 
