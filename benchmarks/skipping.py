@@ -20,7 +20,7 @@ import math
 import torch
 
 from skmixmate._training import counting_rows, take
-from skmixmate.model.encoder import CACHED_CODES, parts
+from skmixmate.model.encoder import parts
 from skmixmate.model.mixture import Mixture
 
 # Added to Gram matrices of atoms of norm 1: the first for the signs, the best of .1,
@@ -62,7 +62,7 @@ class EnergyBound:
         bounds : tensor of shape (n_clusters, n_rows)
         """
         bounds = torch.empty_like(norms)
-        clusters = list(parts(correlations, correlations[:1].numel(), CACHED_CODES))
+        clusters = list(parts(correlations, correlations[:1].numel()))
         # Memory that is new costs as much as a product.
         buffers = correlations.new_empty(3, *correlations[clusters[0]].shape)
         for part in clusters:

@@ -17,7 +17,8 @@ import joblib
 import numpy as np
 import torch
 
-from ._files import check_destination, written_whole
+from ._files import check_destination, sync_folder, written_whole
+from ._rows import as_numpy
 from ._training import History
 
 # Seconds that pass, at least, between two checkpoints of a run.
@@ -119,7 +120,6 @@ class Checkpoint:
             file.write(_FORMAT)
             file.write(hashlib.sha256(payload.getbuffer()).digest())
             file.write(payload.getbuffer())
-        self._sync_folder()
         self._written = time.monotonic()
 
     def is_due(self):
@@ -130,17 +130,7 @@ class Checkpoint:
         """Remove the file, if nobody else has."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.realpath(self.path))
-        self._sync_folder()
-
-    def _sync_folder(self):
-        """Make the name of the file survive a power failure, too."""
-        if os.name != "posix":
-            return  # elsewhere folders cannot be opened
-        folder = os.open(os.path.dirname(os.path.realpath(self.path)), os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path)
 
 
 def _converted(value, kind, convert):
@@ -163,9 +153,7 @@ def fingerprint(X):
         Type, shape and a checksum of up to a thousand rows from all over X.
     """
     drawn = np.linspace(0, len(X) - 1, min(len(X), _FINGERPRINT_ROWS), dtype=int)
-    sample = X[drawn]
-    if isinstance(sample, torch.Tensor):
-        sample = sample.numpy(force=True)
+    sample = as_numpy(X[drawn])
     checksum = hashlib.sha256(np.ascontiguousarray(sample)).hexdigest()[:16]
     return f"{sample.dtype} of shape {tuple(X.shape)} with checksum {checksum}"
 

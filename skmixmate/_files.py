@@ -29,6 +29,17 @@ def check_destination(path):
         raise FileExistsError(f"{path} cannot be written: it is no ordinary file.")
 
 
+def sync_folder(path):
+    """Make the name of a file, or that there is none, survive a power failure."""
+    if os.name != "posix":
+        return  # elsewhere folders cannot be opened
+    folder = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 @contextlib.contextmanager
 def written_whole(path):
     """Write a file that has its name only once all of it is on the disk.
@@ -60,6 +71,7 @@ def written_whole(path):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

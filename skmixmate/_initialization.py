@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 
+from ._rows import as_numpy
 from .cluster import SparseSubspaceClustering, SpectralGraphClustering
 from .image._features import graph_features
 
@@ -59,10 +60,7 @@ def draw_subsample(X, n_missing, init_size, n_wanted, random_state):
     if len(candidates) < min(init_size, n_wanted):
         candidates = np.flatnonzero(n_missing < X.shape[1])
     drawn = random_state.permutation(candidates)[:init_size]
-    sample = X[drawn]  # a copy
-    if not isinstance(sample, np.ndarray):
-        sample = sample.numpy(force=True)
-    return drawn, fill_with_means(sample)
+    return drawn, fill_with_means(as_numpy(X[drawn]))  # a copy
 
 
 def fill_with_means(sample):

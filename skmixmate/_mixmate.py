@@ -33,6 +33,7 @@ from ._checkpoint import Checkpoint, described, fingerprint
 from ._random import private_random_state, restore_state, written_state
 from ._rows import (
     Rows,
+    as_numpy,
     feature_means,
     joined,
     missing_counts,
@@ -44,6 +45,7 @@ from ._rows import (
 from ._training import ExpectationMaximization, logger, train
 from ._typing import Answer, Data
 from .image._features import ScatteringFeatures
+from .image._scattering import is_image_shape
 from .model.mixture import Mixture, loss, posterior
 from .model.priors import PRIORS, Prior, as_prior, check_prior
 
@@ -717,7 +719,7 @@ class MixMateClustering(
         """
         self._check_is_fitted()
         n_clusters, n_atoms, n_features = self.dictionaries_.shape
-        codes = _numpy(X)
+        codes = as_numpy(X)
         codes = check_array(
             codes,
             dtype=[np.float64, np.float32],
@@ -899,10 +901,8 @@ class MixMateClustering(
                 )
             return
         shape = tuple(self.image_shape)
-        is_shape = len(shape) in (2, 3) and all(
-            isinstance(size, Integral) and size > 0 for size in shape
-        )
-        if not is_shape or min(shape[:2]) < 2 or math.prod(shape) != X.shape[1]:
+        fits = is_image_shape(shape) and math.prod(shape) == X.shape[1]
+        if not fits or min(shape[:2]) < 2:
             raise ValueError(
                 f"image_shape={self.image_shape!r} should be (height, width) or "
                 "(height, width, n_channels), integers, the first two at least 2, "
@@ -1074,7 +1074,7 @@ class MixMateClustering(
     def _find_representation(self, X, n_missing, random_state):
         if not self._models_scattering(n_missing, goes_on=False):
             return None
-        return self._new_representation(random_state).fit(_numpy(X))
+        return self._new_representation(random_state).fit(as_numpy(X))
 
     def _new_representation(self, random_state):
         return ScatteringFeatures(
@@ -1089,7 +1089,7 @@ class MixMateClustering(
         """Images as they are modelled; anything else as it is."""
         if self.representation_ is None:
             return X
-        return self.representation_.transform(_numpy(X))
+        return self.representation_.transform(as_numpy(X))
 
     def _in_pixels(self, features):
         if self.representation_ is None:
@@ -1263,13 +1263,13 @@ class MixMateClustering(
             for block in rows.blocks(size):
                 for index, *part in split_by_completeness(*rows.take(block)):
                     batch = _Inference(mixture, rows, *mixture.infer(*part, curvature))
-                    answers = [_numpy(summary(batch)) for summary in summaries]
+                    answers = [as_numpy(summary(batch)) for summary in summaries]
                     if not arrays:
                         arrays = [
                             np.empty((len(X), *a.shape[1:]), a.dtype) for a in answers
                         ]
                     for array, answer in zip(arrays, answers, strict=True):
-                        array[block][_numpy(index)] = answer
+                        array[block][as_numpy(index)] = answer
         return arrays
 
     def _infer(self, X, summary):
@@ -1428,11 +1428,7 @@ def _torch_dtype(X):
 
 
 def _numpy_dtype(X):
-    return _numpy(X[:0]).dtype
-
-
-def _numpy(X):
-    return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
+    return as_numpy(X[:0]).dtype
 
 
 def _like(X, array):

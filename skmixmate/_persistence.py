@@ -21,7 +21,6 @@ from sklearn.utils.validation import check_is_fitted
 from . import __version__
 from ._files import written_whole
 from ._mixmate import MixMateClustering
-from .image import ScatteringTransform
 from .image._features import ScatteringFeatures
 from .model.priors import PRIORS
 
@@ -42,10 +41,8 @@ _ATTRIBUTES = (
     "n_features_in_",
 )
 
-# What ScatteringFeatures and its ScatteringTransform have, beyond what the
-# estimator has too and what only their fit uses.
-_REPRESENTATION = ("n_components", "max_samples", "mean_", "components_", "decoder_")
-_SCATTERING = ("J", "L", "order")
+# Parameters of ScatteringFeatures; the others the estimator has, or only fit uses.
+_REPRESENTATION = ("image_shape", "n_components", "max_samples")
 
 # What can stand in place of a parameter that cannot be stored.
 _ONLY_FOR_FIT = "Only a further fit would use it, so that set_params before is no loss"
@@ -82,26 +79,25 @@ def save(estimator, path):
     check_is_fitted(estimator, [*_ATTRIBUTES, "representation_"])
     arrays = {}
 
-    def stored(names, owner, prefix=""):
+    def stored(values, prefix=""):
         return {
-            name: _stored(getattr(owner, name), prefix + name, arrays) for name in names
+            name: _stored(value, prefix + name, arrays)
+            for name, value in values.items()
         }
 
     description = {
         "format_version": _FORMAT_VERSION,
         "skmixmate_version": __version__,
-        "parameters": stored(estimator.get_params(deep=False), estimator),
-        "attributes": stored(_ATTRIBUTES, estimator),
+        "parameters": stored(estimator.get_params(deep=False)),
+        "attributes": stored({name: getattr(estimator, name) for name in _ATTRIBUTES}),
         "representation": None,
         "feature_names": None,
     }
     representation = estimator.representation_
     if representation is not None:
-        prefix = "representation_."
-        description["representation"] = {
-            **stored(["image_shape", *_REPRESENTATION], representation, prefix),
-            "scattering": stored(_SCATTERING, representation.scattering_, prefix),
-        }
+        values = {name: getattr(representation, name) for name in _REPRESENTATION}
+        values |= representation.state_dict()
+        description["representation"] = stored(values, "representation_.")
     if hasattr(estimator, "feature_names_in_"):
         description["feature_names"] = estimator.feature_names_in_.tolist()
     _write(path, description, arrays)
@@ -295,21 +291,13 @@ def _value(value, arrays):
 
 
 def _representation(values, estimator):
+    parameters = {name: values[name] for name in _REPRESENTATION}
     representation = ScatteringFeatures(
-        values["image_shape"],
-        values["n_components"],
-        values["max_samples"],
-        estimator.device,
+        **parameters,
+        device=estimator.device,
         random_state=None,  # only fit uses it
     )
-    for name in ("mean_", "components_", "decoder_"):
-        setattr(representation, name, values[name])
-    scattering = ScatteringTransform(values["image_shape"], **values["scattering"])
-    # Nothing is learned from images, a blank one does; and on any device, so that a
-    # file can be loaded where there is not the one that was used.
-    scattering.fit(np.zeros((1, representation.decoder_.shape[1])))
-    representation.scattering_ = scattering.set_params(device=estimator.device)
-    return representation
+    return representation.load_state_dict(values)
 
 
 def _check_shapes(estimator):

@@ -266,6 +266,11 @@ def has_missing(rows):
     return bool(rows.sum().isnan())
 
 
+def as_numpy(X):
+    """Give a tensor as an array on the host; anything else as it is."""
+    return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
+
+
 def joined(waiting, X, members):
     """Put rows of X after those that wait for them.
 

@@ -11,8 +11,8 @@ from ._scattering import ScatteringTransform
 # Images read at a time when all of their coefficients are not needed at once.
 _BLOCK = 2048
 
-# Attributes that fit finds in the images.
-_FOUND = ("mean_", "components_", "decoder_")
+# Attributes that fit finds in the images, and parameters of the scattering before.
+_FOUND, _SETTINGS = ("mean_", "components_", "decoder_"), ("J", "L", "order")
 
 
 def default_scale(image_shape):
@@ -151,7 +151,9 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         """
         drawn = self.random_state.permutation(len(X))[: self.max_samples]
         images = X[np.sort(drawn)]
-        self.scattering_ = self._scattering().fit(images)
+        self.scattering_ = ScatteringTransform(
+            self.image_shape, J=default_scale(self.image_shape), device=self.device
+        ).fit(images)
         roots = self._roots(images)
         self.mean_ = roots.mean(axis=0)
         roots -= self.mean_
@@ -161,25 +163,22 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         self.decoder_ = np.linalg.lstsq(with_one, images, rcond=None)[0]
         return self
 
-    def _scattering(self):
-        scale = default_scale(self.image_shape)
-        return ScatteringTransform(self.image_shape, J=scale, device=self.device)
-
     def state_dict(self):
-        """Return what was found.
+        """Return what was found, and what it was found with.
 
         Returns
         -------
-        state : dict of ndarray
+        state : dict of ndarray and int
         """
-        return {name: getattr(self, name) for name in _FOUND}
+        found = {name: getattr(self, name) for name in _FOUND}
+        return found | {name: getattr(self.scattering_, name) for name in _SETTINGS}
 
     def load_state_dict(self, state):
         """Take over what another found.
 
         Parameters
         ----------
-        state : dict of ndarray
+        state : dict of ndarray and int
             What :meth:`state_dict` gave.
 
         Returns
@@ -188,9 +187,12 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         """
         for name in _FOUND:
             setattr(self, name, state[name])
-        # Which learns nothing: a blank image will do.
-        blank = np.zeros_like(self.decoder_[:1])
-        self.scattering_ = self._scattering().fit(blank)
+        settings = {name: state[name] for name in _SETTINGS}
+        scattering = ScatteringTransform(self.image_shape, **settings)
+        # Nothing is learned from images, a blank one does; and on any device, so that
+        # a state can be taken over where there is not the one that was used.
+        scattering.fit(np.zeros_like(self.decoder_[:1]))
+        self.scattering_ = scattering.set_params(device=self.device)
         return self
 
     def transform(self, X):

@@ -279,6 +279,13 @@ class Scattering:
         return (averaged @ down.mT).mT.flatten(1)
 
 
+def is_image_shape(shape):
+    """Tell whether a tuple is (height, width) or (height, width, n_channels)."""
+    return len(shape) in (2, 3) and all(
+        isinstance(size, Integral) and size > 0 for size in shape
+    )
+
+
 def _padded_size(size, J):
     """Room for an average to either side, in whole steps of 2 ** J."""
     return (size // 2**J + 2) * 2**J
@@ -524,9 +531,7 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
     def _image_shape(self):
         """(height, width, n_channels), checked."""
         shape = tuple(self.image_shape)
-        if len(shape) not in (2, 3) or not all(
-            isinstance(size, Integral) and size > 0 for size in shape
-        ):
+        if not is_image_shape(shape):
             raise ValueError(
                 f"image_shape={self.image_shape} should be (height, width) or "
                 "(height, width, n_channels), all positive integers."

@@ -29,9 +29,9 @@ _N_SQUARINGS = 5
 # Where entries are missing one layer in so many is exact.
 _ANCHOR_PERIOD = 4
 
-# What of residuals, and of codes, each thread works on at a time on a CPU, so that it
+# What of residuals, or of codes, each thread works on at a time on a CPU, so that it
 # stays in its cache. The layers keep several arrays of the size of the codes.
-_CACHED_ENTRIES = CACHED_CODES = 2**17
+_CACHED_ENTRIES = 2**17
 
 
 def largest_eigenvalue(gram):
@@ -182,7 +182,7 @@ def encode(correlations, gram, step, prior, n_layers):
     return _UnrolledFista.apply(correlations, gram, step, prior, n_layers)
 
 
-def parts(codes, n_entries, n_cached):
+def parts(codes, n_entries):
     """Split clusters into parts that stay in the cache of a processor.
 
     All at once takes up to three times as long.
@@ -192,8 +192,6 @@ def parts(codes, n_entries, n_cached):
     codes : tensor of shape (n_clusters, n_atoms, n_rows)
     n_entries : int
         Entries of the array that is worked on, for one cluster.
-    n_cached : int
-        Entries of it that each thread may work on at a time.
 
     Yields
     ------
@@ -203,7 +201,7 @@ def parts(codes, n_entries, n_cached):
     size = max(1, len(codes))
     if codes.device.type == "cpu":
         # As many clusters for each thread, or some would wait for others.
-        size = torch.get_num_threads() * max(1, n_cached // max(1, n_entries))
+        size = torch.get_num_threads() * max(1, _CACHED_ENTRIES // max(1, n_entries))
     for start in range(0, len(codes), size):
         yield slice(start, start + size)
 
@@ -225,7 +223,7 @@ def residuals(targets, observed, dictionaries, codes):
         0 where an entry is missing.
     """
     targets = targets.expand(len(codes), *observed.shape)
-    for part in parts(codes, observed.numel(), _CACHED_ENTRIES):
+    for part in parts(codes, observed.numel()):
         left = dictionaries[part].mT @ codes[part]
         torch.addcmul(targets[part], left, observed, value=-1, out=left)
         yield part, left

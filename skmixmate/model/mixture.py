@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 
 from .encoder import (
-    CACHED_CODES,
     encode,
     encode_incomplete,
     largest_eigenvalue,
@@ -167,12 +166,12 @@ class Mixture:
         """
         if torch.is_grad_enabled():  # one tape for all clusters
             codes, costs = self._cost(correlations, norms, *curvature)
-            return codes, costs - self.weights.log()[:, None]
-        codes, costs = torch.empty_like(correlations), torch.empty_like(norms)
-        for part in parts(codes, codes[:1].numel(), CACHED_CODES):
-            codes[part], costs[part] = self._cost(
-                *(whole[part] for whole in (correlations, norms, *curvature))
-            )
+        else:
+            codes, costs = torch.empty_like(correlations), torch.empty_like(norms)
+            for part in parts(codes, codes[:1].numel()):
+                codes[part], costs[part] = self._cost(
+                    *(whole[part] for whole in (correlations, norms, *curvature))
+                )
         return codes, costs - self.weights.log()[:, None]
 
     def _cost(self, correlations, norms, gram, step):

@@ -1,12 +1,12 @@
 """What the displays share: checks, figures, and how a sample is drawn."""
 
 import math
-from numbers import Integral
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._mixmate import MixMateClustering
+from ..image._scattering import is_image_shape
 
 # Blue and orange that are told apart by all eyes, on light and dark; and a grey
 # that is seen on both.
@@ -79,10 +79,7 @@ def chosen_image_shape(image_shape, mixmate):
     if image_shape is None:
         return mixmate.image_shape
     shape = tuple(np.atleast_1d(image_shape).tolist())
-    is_shape = len(shape) in (2, 3) and all(
-        isinstance(size, Integral) and size > 0 for size in shape
-    )
-    if not is_shape or math.prod(shape) != mixmate.n_features_in_:
+    if not is_image_shape(shape) or math.prod(shape) != mixmate.n_features_in_:
         raise ValueError(
             f"image_shape={image_shape!r} should be (height, width) or "
             "(height, width, n_channels), integers that multiply to "

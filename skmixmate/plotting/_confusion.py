@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import check_consistent_length
 
-from .._mixmate import _numpy
+from .._rows import as_numpy
 from .._typing import Data
-from ..metrics import clustering_accuracy_score, matching
+from ..metrics import matching
 from ._common import require_pyplot, single
 
 if TYPE_CHECKING:
@@ -145,15 +145,16 @@ class ConfusionDisplay:
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_predictions")
-        y, labels = _numpy(y), _numpy(labels)
-        counts, (_, matched) = matching(y, labels)
+        y, labels = as_numpy(y), as_numpy(labels)
+        counts, pairs = matching(y, labels)
+        matched = pairs[1]
         # The matched come in the order of their classes.
         order = np.append(matched, np.setdiff1d(np.arange(counts.shape[1]), matched))
         display = cls(
             counts[:, order],
             classes=np.unique(y),
             clusters=np.unique(labels)[order],
-            accuracy=clustering_accuracy_score(y, labels),
+            accuracy=float(counts[pairs].sum() / counts.sum()),
         )
         return display.plot(**kwargs)
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils import gen_batches
 
-from .._mixmate import MixMateClustering, _numpy
+from .._mixmate import MixMateClustering
+from .._rows import as_numpy
 from .._typing import Data
 from ._common import (
     check_mixmate,
@@ -219,6 +220,6 @@ def _order_of_atoms(mixmate, X):
         return np.tile(np.arange(n_atoms), (n_clusters, 1))
     usage = np.zeros(n_clusters * n_atoms)
     for block in gen_batches(len(X), _BLOCK):
-        codes = np.asarray(_numpy(mixmate.transform(X[block])))
+        codes = np.asarray(as_numpy(mixmate.transform(X[block])))
         usage += np.abs(codes).sum(axis=0)
     return np.argsort(-usage.reshape(n_clusters, n_atoms), axis=1, kind="stable")

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import check_consistent_length
 
-from .._mixmate import MixMateClustering, _numpy
+from .._mixmate import MixMateClustering
+from .._rows import as_numpy
 from .._typing import Data
 from ..metrics import matching
 from ._common import BLUE, GREY, ORANGE, check_mixmate, require_pyplot, single
@@ -121,10 +122,10 @@ class EnergyDisplay:
             )
         if y is not None:
             check_consistent_length(X, y)
-        energies = _numpy(mixmate.energies(X))
+        energies = as_numpy(mixmate.energies(X))
         lowest, second = np.partition(energies, 1, axis=1)[:, :2].T
         labels = energies.argmin(axis=1)
-        correct = None if y is None else _is_matched(_numpy(y), labels)
+        correct = None if y is None else _is_matched(as_numpy(y), labels)
         return cls(second - lowest, labels=labels, correct=correct).plot(ax)
 
     def plot(self, ax: "Axes | None" = None) -> Self:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from .._mixmate import MixMateClustering, _numpy
-from .._rows import validate_rows
+from .._mixmate import MixMateClustering
+from .._rows import as_numpy, validate_rows
 from .._typing import Data
 from ._common import (
     BLUE,
@@ -148,11 +148,11 @@ class ReconstructionDisplay:
         chosen = chosen_clusters(clusters, len(mixmate.dictionaries_))
         shape = chosen_image_shape(image_shape, mixmate)
         X = _one_row(x)
-        sample = _numpy(validate_rows(mixmate, X, reset=False))[0]
+        sample = as_numpy(validate_rows(mixmate, X, reset=False))[0]
         if np.isnan(sample).all():
             raise ValueError("x has only missing entries; at least one is needed.")
-        codes = _numpy(mixmate.encode(X))[0]
-        energies = _numpy(mixmate.energies(X))[0]
+        codes = as_numpy(mixmate.encode(X))[0]
+        energies = as_numpy(mixmate.energies(X))[0]
         # (n_clusters, n_features)
         features = np.einsum("kd,kdm->km", codes, mixmate.dictionaries_)
         features += mixmate.intercepts_
