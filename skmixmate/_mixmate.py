@@ -16,20 +16,18 @@ import numpy.typing as npt
 import torch
 from joblib import Parallel, delayed
 from sklearn.base import (
-    BaseEstimator,
     ClusterMixin,
-    TransformerMixin,
     _fit_context,
     clone,
 )
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from . import _initialization as initialization
 from ._checkpoint import Checkpoint, described, fingerprint
+from ._inference import MixtureInference, like, torch_dtype
 from ._random import private_random_state, restore_state, written_state
 from ._rows import (
     Rows,
@@ -39,15 +37,14 @@ from ._rows import (
     missing_counts,
     resolve_device,
     root_mean_square_norm,
-    split_by_completeness,
     validate_rows,
 )
 from ._training import ExpectationMaximization, logger, train
 from ._typing import Answer, Data
 from .image._features import ScatteringFeatures
 from .image._scattering import is_image_shape
-from .model.mixture import Mixture, loss, posterior
-from .model.priors import PRIORS, Prior, as_prior, check_prior
+from .model.mixture import loss
+from .model.priors import PRIORS, Prior, check_prior
 
 # Root-mean-square norm of a row for which the default alpha was chosen: that of
 # MNIST with pixels in [0, 1], the paper's data.
@@ -57,9 +54,6 @@ _REFERENCE_NORM = 9.2
 # cannot write; pixels of small images have fewer.
 _N_ATOMS, _PIXELS_PER_ATOM = 50, 9
 
-# Default alpha: the paper's, and what was found best on scattering coefficients.
-_ALPHAS = {"pixels": 0.75, "scattering": 0.2}
-
 # Principal components of scattering coefficients that are modelled, and how many
 # images, at most, they are found with.
 _N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
@@ -68,9 +62,6 @@ _N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
 # depends on which samples became atoms; larger steps get past that sooner, and let
 # it tell good starts from bad ones.
 _TRIAL_ROWS, _TRIAL_EPOCHS, _TRIAL_HASTE = 10_000, 5, 3
-
-# Entries of rows, and of codes, worked on at a time in prediction.
-_BLOCK_ENTRIES = 2**19
 
 # Parameters that say where and how a fit runs, and not what comes of it.
 _MANNERS = {"checkpoint", "device", "n_jobs", "verbose"}
@@ -82,9 +73,7 @@ _STREAM = ("n_samples_seen_", "n_steps_", "_waiting", "_state")
 _NEARLY_FULL = 0.95
 
 
-class MixMateClustering(
-    CallbackSupportMixin, ClusterMixin, TransformerMixin, BaseEstimator
-):
+class MixMateClustering(CallbackSupportMixin, MixtureInference):
     """Mixture Model Auto-Encoders: clustering through dictionary learning.
 
     Each cluster is a dictionary, and a sample belongs to the cluster that can
@@ -536,7 +525,7 @@ class MixMateClustering(
         self._check_representation(n_missing, goes_on)
         members = np.flatnonzero(n_missing < X.shape[1])
         if not has_begun:
-            self._begin_stream(_torch_dtype(self.dictionaries_ if goes_on else X))
+            self._begin_stream(torch_dtype(self.dictionaries_ if goes_on else X))
         self._check_intercepts()
         rows = joined(self._waiting, X, members)
 
@@ -579,200 +568,7 @@ class MixMateClustering(
         labels : ndarray or tensor of shape (n_samples,)
             Cluster of each sample.
         """
-        return _like(X, self.fit(X, y).labels_)
-
-    def predict(self, X: Data) -> Answer:
-        """Cluster of lowest energy for each sample.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            NaN is missing.
-
-        Returns
-        -------
-        labels : ndarray or tensor of shape (n_samples,), int64
-            From 0 to ``n_clusters - 1``.
-        """
-        return self._answer(X, lambda batch: batch.labels)
-
-    def predict_proba(self, X: Data) -> Answer:
-        """Posterior probability of each cluster (Eq. 7).
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            NaN is missing.
-
-        Returns
-        -------
-        probabilities : ndarray or tensor of shape (n_samples, n_clusters)
-            Rows sum to 1.
-        """
-        return self._answer(X, lambda batch: posterior(batch.energies).T)
-
-    def energies(self, X: Data) -> Answer:
-        """Energy of each sample in each cluster (Eq. 5).
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            NaN is missing.
-
-        Returns
-        -------
-        energies : ndarray or tensor of shape (n_samples, n_clusters)
-            Of the scaled data, without units: ``softmax(-energies)`` is
-            :meth:`predict_proba`.
-        """
-        return self._answer(X, lambda batch: batch.energies.T)
-
-    def score_samples(self, X: Data) -> Answer:
-        """Logarithm of the evidence of each sample, up to a constant (Eq. 6).
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            NaN is missing.
-
-        Returns
-        -------
-        log_evidence : ndarray or tensor of shape (n_samples,)
-            ``logsumexp(-energies)``. The constant depends on `alpha` and
-            `n_atoms`: models that differ in these are not to be compared by it.
-        """
-        return self._answer(X, lambda batch: (-batch.energies).logsumexp(dim=0))
-
-    def score(self, X: Data, y: Any = None) -> float:
-        """Mean of :meth:`score_samples`; higher is better.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            NaN is missing.
-        y : Ignored
-            Present by convention.
-
-        Returns
-        -------
-        score : float
-            Of the scaled data, without units.
-        """
-        return float(self.score_samples(X).mean())
-
-    def encode(self, X: Data) -> Answer:
-        """Sparse codes of each sample in all dictionaries (Eq. 4).
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            NaN is missing.
-
-        Returns
-        -------
-        codes : ndarray or tensor of shape (n_samples, n_clusters, n_atoms)
-            In the units of X.
-        """
-        return self._answer(X, lambda batch: batch.codes.permute(2, 0, 1))
-
-    def transform(self, X: Data) -> Answer:
-        """Sparse code of each sample in the dictionary of its cluster.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            NaN is missing.
-
-        Returns
-        -------
-        codes : ndarray or tensor of shape (n_samples, n_clusters * n_atoms)
-            One block of `n_atoms` columns for each cluster: the code, in the
-            units of X, in that of the assigned cluster, zeros in all others.
-        """
-
-        def place(batch):
-            n_clusters, n_atoms, n_rows = batch.codes.shape
-            own = batch.own_codes
-            if self.intercepts_.any():
-                own[(own == 0).all(dim=1), :1] = torch.finfo(own.dtype).tiny
-            blocks = own.new_zeros(n_rows, n_clusters, n_atoms)
-            blocks[torch.arange(n_rows), batch.labels] = own
-            return blocks.flatten(1)
-
-        return self._answer(X, place)
-
-    def inverse_transform(self, X: Data) -> Answer:
-        """Reconstruct samples from what :meth:`transform` gave.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_clusters * n_atoms)
-            Codes.
-
-        Returns
-        -------
-        X_original : ndarray or tensor of shape (n_samples, n_features)
-            The combination of atoms that each code stands for, and the
-            intercept of the cluster in whose block it lies. A row of zeros,
-            which :meth:`transform` never gives with intercepts, tells no
-            cluster: it gives their mean, weighted by `weights_`.
-        """
-        self._check_is_fitted()
-        n_clusters, n_atoms, n_features = self.dictionaries_.shape
-        codes = as_numpy(X)
-        codes = check_array(
-            codes,
-            dtype=[np.float64, np.float32],
-            ensure_min_features=0,
-            input_name="codes",
-        )
-        if codes.shape[1] != n_clusters * n_atoms:
-            raise ValueError(
-                f"X has {codes.shape[1]} columns, but {n_clusters * n_atoms} codes "
-                "are expected, as transform gives them."
-            )
-        atoms = self.dictionaries_.astype(codes.dtype).reshape(-1, n_features)
-        used = np.any(codes.reshape(-1, n_clusters, n_atoms), axis=2)
-        shares = np.where(used.any(axis=1, keepdims=True), used, self.weights_)
-        intercepts = self.intercepts_.astype(codes.dtype)
-        features = codes @ atoms + shares.astype(codes.dtype) @ intercepts
-        return _like(X, self._in_pixels(features))
-
-    def reconstruct(self, X: Data) -> Answer:
-        """Every entry of each sample as its cluster explains it.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            NaN is missing, and filled.
-
-        Returns
-        -------
-        X_reconstructed : ndarray or tensor of shape (n_samples, n_features)
-            In the units of X; observed entries are replaced as well.
-        """
-        features = self._infer(X, lambda batch: batch.reconstructions)
-        return _like(X, self._in_pixels(features))
-
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Name the columns that :meth:`transform` gives.
-
-        Parameters
-        ----------
-        input_features : Ignored
-            Present by convention.
-
-        Returns
-        -------
-        names : ndarray of str, of shape (n_clusters * n_atoms,)
-            "cluster0_atom0", "cluster0_atom1" and so on.
-        """
-        self._check_is_fitted()
-        n_clusters, n_atoms, _ = self.dictionaries_.shape
-        return np.array(
-            [f"cluster{k}_atom{d}" for k in range(n_clusters) for d in range(n_atoms)],
-            dtype=object,
-        )
+        return like(X, self.fit(X, y).labels_)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted estimator to a file, for :func:`skmixmate.load`.
@@ -800,18 +596,6 @@ class MixMateClustering(
         from ._persistence import save  # which imports this module, to load
 
         save(self, path)
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "dictionaries_")
-
-    def _check_is_fitted(self):
-        if hasattr(self, "_waiting") and not hasattr(self, "dictionaries_"):
-            raise NotFittedError(
-                f"partial_fit has seen {len(self._waiting)} rows with anything "
-                f"observed, and starts from init_size={self.init_size}. Call it with "
-                "more, or set a smaller init_size before."
-            )
-        check_is_fitted(self)
 
     def _check_settings(self, X):
         """Check what depends on other parameters or on X."""
@@ -926,11 +710,6 @@ class MixMateClustering(
                 f"weights={self.weights!r} should be positive and sum to 1; they "
                 f"sum to {weights.sum():.6g} and the smallest is {weights.min():.6g}."
             )
-
-    def _alpha(self):
-        if self.alpha == "auto":
-            return _ALPHAS["pixels" if self.representation_ is None else "scattering"]
-        return float(self.alpha)
 
     def _continues(self):
         return self.warm_start and hasattr(self, "dictionaries_")
@@ -1085,17 +864,6 @@ class MixMateClustering(
             random_state,
         )
 
-    def _represent(self, X):
-        """Images as they are modelled; anything else as it is."""
-        if self.representation_ is None:
-            return X
-        return self.representation_.transform(as_numpy(X))
-
-    def _in_pixels(self, features):
-        if self.representation_ is None:
-            return features
-        return self.representation_.inverse_transform(features)
-
     def _find_scale(self, X, device):
         if self.scale != "auto":
             return float(self.scale)
@@ -1222,66 +990,6 @@ class MixMateClustering(
             **settings,
         )
 
-    def _model(self, X, device, with_intercepts):
-        """Bring the parameters to the scale and device of the computation.
-
-        The data are shifted by the mean of the intercepts, so that an origin
-        far away costs no precision.
-        """
-        like = {"dtype": _torch_dtype(X), "device": device}
-        intercepts = location = None
-        if with_intercepts:
-            intercepts = torch.as_tensor(self.intercepts_, **like)
-            location = intercepts.mean(dim=0)
-            intercepts = (intercepts - location) * self.scale_
-        mixture = Mixture(
-            dictionaries=torch.tensor(self.dictionaries_, **like),
-            intercepts=intercepts,
-            weights=torch.tensor(self.weights_, **like),
-            prior=as_prior(self.prior, self._alpha()),
-            n_layers=self.n_layers,
-            step_size=None if self.step_size == "auto" else float(self.step_size),
-        )
-        rows = Rows(X, device=device, location=location, scale=self.scale_)
-        return mixture, rows
-
-    def _evaluate(self, X, *summaries):
-        """Apply functions of an `_Inference` to all rows, a block at a time.
-
-        Returns
-        -------
-        arrays : list of ndarray
-            For each function, what it gave for the rows of X.
-        """
-        device = resolve_device(self.device, X)
-        mixture, rows = self._model(X, device, with_intercepts=self.intercepts_.any())
-        n_clusters, n_atoms, n_features = self.dictionaries_.shape
-        size = max(64, _BLOCK_ENTRIES // max(n_clusters * n_atoms, n_features))
-        curvature = mixture.curvature()
-        arrays = []
-        with torch.no_grad():
-            for block in rows.blocks(size):
-                for index, *part in split_by_completeness(*rows.take(block)):
-                    batch = _Inference(mixture, rows, *mixture.infer(*part, curvature))
-                    answers = [as_numpy(summary(batch)) for summary in summaries]
-                    if not arrays:
-                        arrays = [
-                            np.empty((len(X), *a.shape[1:]), a.dtype) for a in answers
-                        ]
-                    for array, answer in zip(arrays, answers, strict=True):
-                        array[block][as_numpy(index)] = answer
-        return arrays
-
-    def _infer(self, X, summary):
-        """Apply a function of an `_Inference` to what a user gives as X."""
-        self._check_is_fitted()
-        features = self._represent(validate_rows(self, X, reset=False))
-        (array,) = self._evaluate(features, summary)
-        return array
-
-    def _answer(self, X, summary):
-        return _like(X, self._infer(X, summary))
-
     def _warn_about(self, history, labels, fullness):
         """Warn of what a user should know of a fit that is done."""
         if history.interrupted:
@@ -1324,34 +1032,6 @@ class MixMateClustering(
                 UserWarning,
                 stacklevel=3,
             )
-
-
-class _Inference:
-    """What the model infers about a block of rows; answers in units of X."""
-
-    def __init__(self, mixture, rows, codes, energies):
-        self.energies = energies  # (n_clusters, n_rows)
-        self.labels = energies.argmin(dim=0)
-        # (n_clusters, n_atoms, n_rows); adding 0 takes the sign off zeros
-        self.codes = codes / rows.scale + 0.0
-        self._mixture = mixture
-        self._rows = rows
-
-    @property
-    def own_codes(self):
-        """Codes in the assigned clusters, of shape (n_rows, n_atoms)."""
-        return self.codes[self.labels, :, torch.arange(len(self.labels))]
-
-    @property
-    def fullness(self):
-        """Share of the own codes that is not zero, of shape (n_rows,)."""
-        return (self.own_codes != 0).to(self.codes.dtype).mean(dim=1)
-
-    @property
-    def reconstructions(self):
-        """Rows as the assigned clusters explain them, (n_rows, n_features)."""
-        scaled = self._mixture.decode(self.own_codes * self._rows.scale, self.labels)
-        return self._rows.restore(scaled)
 
 
 class _Monitor:
@@ -1423,19 +1103,8 @@ def _attributes(em):
     }
 
 
-def _torch_dtype(X):
-    return X.dtype if isinstance(X, torch.Tensor) else getattr(torch, X.dtype.name)
-
-
 def _numpy_dtype(X):
     return as_numpy(X[:0]).dtype
-
-
-def _like(X, array):
-    """Give an answer in the container, and on the device, of the question."""
-    if isinstance(X, torch.Tensor):
-        return torch.from_numpy(array).to(X.device)
-    return array
 
 
 @contextlib.contextmanager

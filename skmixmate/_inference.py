@@ -1,0 +1,364 @@
+"""Inference: what a fitted model says of rows."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from ._rows import (
+    Rows,
+    as_numpy,
+    resolve_device,
+    split_by_completeness,
+    validate_rows,
+)
+from ._typing import Answer, Data
+from .image._features import ScatteringFeatures
+from .model.mixture import Mixture, posterior
+from .model.priors import as_prior
+
+# Default alpha: the paper's, and what was found best on scattering coefficients.
+_ALPHAS = {"pixels": 0.75, "scattering": 0.2}
+
+# Entries of rows, and of codes, worked on at a time in prediction.
+_BLOCK_ENTRIES = 2**19
+
+
+class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
+    """What an estimator answers, once it has dictionaries and what goes with them."""
+
+    alpha: float | str
+    prior: Any
+    n_layers: int
+    step_size: float | str
+    device: str | torch.device
+
+    dictionaries_: np.ndarray
+    intercepts_: np.ndarray
+    weights_: np.ndarray
+    scale_: float
+    representation_: ScatteringFeatures | None
+
+    def predict(self, X: Data) -> Answer:
+        """Cluster of lowest energy for each sample.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+
+        Returns
+        -------
+        labels : ndarray or tensor of shape (n_samples,), int64
+            From 0 to ``n_clusters - 1``.
+        """
+        return self._answer(X, lambda batch: batch.labels)
+
+    def predict_proba(self, X: Data) -> Answer:
+        """Posterior probability of each cluster (Eq. 7).
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+
+        Returns
+        -------
+        probabilities : ndarray or tensor of shape (n_samples, n_clusters)
+            Rows sum to 1.
+        """
+        return self._answer(X, lambda batch: posterior(batch.energies).T)
+
+    def energies(self, X: Data) -> Answer:
+        """Energy of each sample in each cluster (Eq. 5).
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+
+        Returns
+        -------
+        energies : ndarray or tensor of shape (n_samples, n_clusters)
+            Of the scaled data, without units: ``softmax(-energies)`` is
+            :meth:`predict_proba`.
+        """
+        return self._answer(X, lambda batch: batch.energies.T)
+
+    def score_samples(self, X: Data) -> Answer:
+        """Logarithm of the evidence of each sample, up to a constant (Eq. 6).
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+
+        Returns
+        -------
+        log_evidence : ndarray or tensor of shape (n_samples,)
+            ``logsumexp(-energies)``. The constant depends on `alpha` and
+            `n_atoms`: models that differ in these are not to be compared by it.
+        """
+        return self._answer(X, lambda batch: (-batch.energies).logsumexp(dim=0))
+
+    def score(self, X: Data, y: Any = None) -> float:
+        """Mean of :meth:`score_samples`; higher is better.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+        y : Ignored
+            Present by convention.
+
+        Returns
+        -------
+        score : float
+            Of the scaled data, without units.
+        """
+        return float(self.score_samples(X).mean())
+
+    def encode(self, X: Data) -> Answer:
+        """Sparse codes of each sample in all dictionaries (Eq. 4).
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+
+        Returns
+        -------
+        codes : ndarray or tensor of shape (n_samples, n_clusters, n_atoms)
+            In the units of X.
+        """
+        return self._answer(X, lambda batch: batch.codes.permute(2, 0, 1))
+
+    def transform(self, X: Data) -> Answer:
+        """Sparse code of each sample in the dictionary of its cluster.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+
+        Returns
+        -------
+        codes : ndarray or tensor of shape (n_samples, n_clusters * n_atoms)
+            One block of `n_atoms` columns for each cluster: the code, in the
+            units of X, in that of the assigned cluster, zeros in all others.
+        """
+
+        def place(batch):
+            n_clusters, n_atoms, n_rows = batch.codes.shape
+            own = batch.own_codes
+            if self.intercepts_.any():
+                own[(own == 0).all(dim=1), :1] = torch.finfo(own.dtype).tiny
+            blocks = own.new_zeros(n_rows, n_clusters, n_atoms)
+            blocks[torch.arange(n_rows), batch.labels] = own
+            return blocks.flatten(1)
+
+        return self._answer(X, place)
+
+    def inverse_transform(self, X: Data) -> Answer:
+        """Reconstruct samples from what :meth:`transform` gave.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_clusters * n_atoms)
+            Codes.
+
+        Returns
+        -------
+        X_original : ndarray or tensor of shape (n_samples, n_features)
+            The combination of atoms that each code stands for, and the
+            intercept of the cluster in whose block it lies. A row of zeros,
+            which :meth:`transform` never gives with intercepts, tells no
+            cluster: it gives their mean, weighted by `weights_`.
+        """
+        self._check_is_fitted()
+        n_clusters, n_atoms, n_features = self.dictionaries_.shape
+        codes = as_numpy(X)
+        codes = check_array(
+            codes,
+            dtype=[np.float64, np.float32],
+            ensure_min_features=0,
+            input_name="codes",
+        )
+        if codes.shape[1] != n_clusters * n_atoms:
+            raise ValueError(
+                f"X has {codes.shape[1]} columns, but {n_clusters * n_atoms} codes "
+                "are expected, as transform gives them."
+            )
+        atoms = self.dictionaries_.astype(codes.dtype).reshape(-1, n_features)
+        used = np.any(codes.reshape(-1, n_clusters, n_atoms), axis=2)
+        shares = np.where(used.any(axis=1, keepdims=True), used, self.weights_)
+        intercepts = self.intercepts_.astype(codes.dtype)
+        features = codes @ atoms + shares.astype(codes.dtype) @ intercepts
+        return like(X, self._in_pixels(features))
+
+    def reconstruct(self, X: Data) -> Answer:
+        """Every entry of each sample as its cluster explains it.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing, and filled.
+
+        Returns
+        -------
+        X_reconstructed : ndarray or tensor of shape (n_samples, n_features)
+            In the units of X; observed entries are replaced as well.
+        """
+        features = self._infer(X, lambda batch: batch.reconstructions)
+        return like(X, self._in_pixels(features))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Name the columns that :meth:`transform` gives.
+
+        Parameters
+        ----------
+        input_features : Ignored
+            Present by convention.
+
+        Returns
+        -------
+        names : ndarray of str, of shape (n_clusters * n_atoms,)
+            "cluster0_atom0", "cluster0_atom1" and so on.
+        """
+        self._check_is_fitted()
+        n_clusters, n_atoms, _ = self.dictionaries_.shape
+        return np.array(
+            [f"cluster{k}_atom{d}" for k in range(n_clusters) for d in range(n_atoms)],
+            dtype=object,
+        )
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "dictionaries_")
+
+    def _check_is_fitted(self):
+        if hasattr(self, "_waiting") and not hasattr(self, "dictionaries_"):
+            raise NotFittedError(
+                f"partial_fit has seen {len(self._waiting)} rows with anything "
+                f"observed, and starts from init_size={self.init_size}. Call it with "
+                "more, or set a smaller init_size before."
+            )
+        check_is_fitted(self)
+
+    def _alpha(self):
+        if self.alpha == "auto":
+            return _ALPHAS["pixels" if self.representation_ is None else "scattering"]
+        return float(self.alpha)
+
+    def _represent(self, X):
+        """Images as they are modelled; anything else as it is."""
+        if self.representation_ is None:
+            return X
+        return self.representation_.transform(as_numpy(X))
+
+    def _in_pixels(self, features):
+        if self.representation_ is None:
+            return features
+        return self.representation_.inverse_transform(features)
+
+    def _model(self, X, device, with_intercepts):
+        """Bring the parameters to the scale and device of the computation.
+
+        The data are shifted by the mean of the intercepts, so that an origin
+        far away costs no precision.
+        """
+        like = {"dtype": torch_dtype(X), "device": device}
+        intercepts = location = None
+        if with_intercepts:
+            intercepts = torch.as_tensor(self.intercepts_, **like)
+            location = intercepts.mean(dim=0)
+            intercepts = (intercepts - location) * self.scale_
+        mixture = Mixture(
+            dictionaries=torch.tensor(self.dictionaries_, **like),
+            intercepts=intercepts,
+            weights=torch.tensor(self.weights_, **like),
+            prior=as_prior(self.prior, self._alpha()),
+            n_layers=self.n_layers,
+            step_size=None if self.step_size == "auto" else float(self.step_size),
+        )
+        rows = Rows(X, device=device, location=location, scale=self.scale_)
+        return mixture, rows
+
+    def _evaluate(self, X, *summaries):
+        """Apply functions of an `_Inference` to all rows, a block at a time.
+
+        Returns
+        -------
+        arrays : list of ndarray
+            For each function, what it gave for the rows of X.
+        """
+        device = resolve_device(self.device, X)
+        mixture, rows = self._model(X, device, with_intercepts=self.intercepts_.any())
+        n_clusters, n_atoms, n_features = self.dictionaries_.shape
+        size = max(64, _BLOCK_ENTRIES // max(n_clusters * n_atoms, n_features))
+        curvature = mixture.curvature()
+        arrays = []
+        with torch.no_grad():
+            for block in rows.blocks(size):
+                for index, *part in split_by_completeness(*rows.take(block)):
+                    batch = _Inference(mixture, rows, *mixture.infer(*part, curvature))
+                    answers = [as_numpy(summary(batch)) for summary in summaries]
+                    if not arrays:
+                        arrays = [
+                            np.empty((len(X), *a.shape[1:]), a.dtype) for a in answers
+                        ]
+                    for array, answer in zip(arrays, answers, strict=True):
+                        array[block][as_numpy(index)] = answer
+        return arrays
+
+    def _infer(self, X, summary):
+        """Apply a function of an `_Inference` to what a user gives as X."""
+        self._check_is_fitted()
+        features = self._represent(validate_rows(self, X, reset=False))
+        (array,) = self._evaluate(features, summary)
+        return array
+
+    def _answer(self, X, summary):
+        return like(X, self._infer(X, summary))
+
+
+class _Inference:
+    """What the model infers about a block of rows; answers in units of X."""
+
+    def __init__(self, mixture, rows, codes, energies):
+        self.energies = energies  # (n_clusters, n_rows)
+        self.labels = energies.argmin(dim=0)
+        # (n_clusters, n_atoms, n_rows); adding 0 takes the sign off zeros
+        self.codes = codes / rows.scale + 0.0
+        self._mixture = mixture
+        self._rows = rows
+
+    @property
+    def own_codes(self):
+        """Codes in the assigned clusters, of shape (n_rows, n_atoms)."""
+        return self.codes[self.labels, :, torch.arange(len(self.labels))]
+
+    @property
+    def fullness(self):
+        """Share of the own codes that is not zero, of shape (n_rows,)."""
+        return (self.own_codes != 0).to(self.codes.dtype).mean(dim=1)
+
+    @property
+    def reconstructions(self):
+        """Rows as the assigned clusters explain them, (n_rows, n_features)."""
+        scaled = self._mixture.decode(self.own_codes * self._rows.scale, self.labels)
+        return self._rows.restore(scaled)
+
+
+def torch_dtype(X):
+    return X.dtype if isinstance(X, torch.Tensor) else getattr(torch, X.dtype.name)
+
+
+def like(X, array):
+    """Give an answer in the container, and on the device, of the question."""
+    if isinstance(X, torch.Tensor):
+        return torch.from_numpy(array).to(X.device)
+    return array
