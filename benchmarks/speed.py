@@ -152,7 +152,6 @@ def training(X, dictionaries, n_layers=15):
         batch_size=BATCH_SIZE,
         learning_rate=1e-3,
         learn_weights=False,
-        n_window=len(X),
         generator=torch.Generator().manual_seed(0),
     )
 
@@ -405,7 +404,6 @@ def mnist_training(n_clusters, n_atoms, n_features):
         np.arange(len(X)),
         CPU,
         learning_rate=1e-3,
-        n_window=len(X),
         generator=torch.Generator().manual_seed(0),
     )
 

@@ -49,6 +49,8 @@ class Checkpoint:
         State of the training, as it was written.
     history : History
         Of the epochs run.
+    is_ours : bool
+        Whether it is for this process to write and to remove.
 
     Raises
     ------
@@ -64,6 +66,7 @@ class Checkpoint:
         self.identity = identity
         self.start = self.state = None
         self.history = History()
+        self.is_ours = True
         if os.path.exists(self.path):
             self._read()
 
@@ -99,7 +102,7 @@ class Checkpoint:
         )
 
     def write(self, state, history):
-        """Write the file, whole or not at all.
+        """Write the file, whole or not at all, if that is for this process.
 
         Parameters
         ----------
@@ -107,6 +110,8 @@ class Checkpoint:
             Of tensors, numbers, strings, None, and dictionaries of these.
         history : History
         """
+        if not self.is_ours:
+            return
         content = {
             "identity": self.identity,
             "start": _converted(self.start, np.ndarray, torch.from_numpy),
@@ -124,10 +129,12 @@ class Checkpoint:
 
     def is_due(self):
         """Tell whether the last was written long enough ago."""
-        return time.monotonic() - self._written >= _INTERVAL
+        return self.is_ours and time.monotonic() - self._written >= _INTERVAL
 
     def remove(self):
-        """Remove the file, if nobody else has."""
+        """Remove the file, if that is for this process and nobody else has."""
+        if not self.is_ours:
+            return
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.realpath(self.path))
         sync_folder(self.path)

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 
+from ._distributed import apportion
 from ._rows import as_numpy
 from .cluster import SparseSubspaceClustering, SpectralGraphClustering
 from .image._features import graph_features
@@ -61,6 +62,34 @@ def draw_subsample(X, n_missing, init_size, n_wanted, random_state):
         candidates = np.flatnonzero(n_missing < X.shape[1])
     drawn = random_state.permutation(candidates)[:init_size]
     return drawn, fill_with_means(as_numpy(X[drawn]))  # a copy
+
+
+def gather_rows(X, n_missing, n_rows, random_state, processes):
+    """Bring rows of all processes to the first, for it to draw a subsample of.
+
+    Parameters
+    ----------
+    X : ndarray or tensor of shape (n_samples, n_features)
+        The rows of this process.
+    n_missing, random_state
+        As in :func:`draw_subsample`.
+    n_rows : int
+        Rows to bring, if there are as many; all complete if there are as many of these.
+    processes : Processes
+
+    Returns
+    -------
+    rows : ndarray of shape (at most n_rows, n_features) or None
+        None in all processes but the first.
+    """
+    candidates = np.flatnonzero(n_missing == 0)
+    if processes.sum(len(candidates)) < n_rows:
+        candidates = np.flatnonzero(n_missing < X.shape[1])
+    counts = processes.gather(len(candidates))
+    share = apportion(min(n_rows, sum(counts)), counts)[processes.rank]
+    drawn = np.sort(random_state.permutation(candidates)[:share])
+    parts = processes.gather(as_numpy(X[drawn]))
+    return np.concatenate(parts) if processes.rank == 0 else None
 
 
 def fill_with_means(sample):

@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -27,6 +28,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from . import _initialization as initialization
 from ._checkpoint import Checkpoint, described, fingerprint
+from ._distributed import Processes, find_processes
 from ._inference import MixtureInference, like, torch_dtype
 from ._random import private_random_state, restore_state, written_state
 from ._rows import (
@@ -64,7 +66,7 @@ _N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
 _TRIAL_ROWS, _TRIAL_EPOCHS, _TRIAL_HASTE = 10_000, 5, 3
 
 # Parameters that say where and how a fit runs, and not what comes of it.
-_MANNERS = {"checkpoint", "device", "n_jobs", "verbose"}
+_MANNERS = {"checkpoint", "device", "distributed", "n_jobs", "verbose"}
 
 # What a stream has of its own, beside what a fit leaves as well.
 _STREAM = ("n_samples_seen_", "n_steps_", "_waiting", "_state")
@@ -202,6 +204,10 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         goes on from there, and ends as if it had never been cut short, on a CPU to
         the last bit. A fit that ends well removes it. A path is for one fit at a
         time, and so not for searches.
+    distributed : bool or "auto", default="auto"
+        Whether `fit` learns one model together with other processes, each of which
+        has rows of its own, see :doc:`/distributed`. "auto" is True where torch has a
+        process group, or the program was launched by ``torchrun``.
     random_state : int, RandomState instance or None, default=None
         An int makes the result reproducible. With None the seed is drawn from
         the operating system: the global random states of numpy and torch are
@@ -314,6 +320,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
         "checkpoint": [str, os.PathLike, None],
+        "distributed": ["boolean", StrOptions({"auto"})],
         "random_state": ["random_state"],
     }
 
@@ -344,6 +351,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         n_jobs: int | None = None,
         verbose: int = 0,
         checkpoint: str | os.PathLike | None = None,
+        distributed: bool | str = "auto",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_clusters = n_clusters
@@ -370,6 +378,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.checkpoint = checkpoint
+        self.distributed = distributed
         self.random_state = random_state
 
     def __sklearn_tags__(self):
@@ -416,57 +425,12 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             full; if a cluster has lost all its samples; if the fit was interrupted,
             after which the parameters of the last whole epoch stand.
         """
-        X = validate_rows(self, X, reset=True)
-        if len(X) < self.n_clusters:
-            raise ValueError(
-                f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}."
-            )
-        if self._continues():
-            self._check_continuation(X, "warm_start=True")
-        self._check_settings(X)
-        device = resolve_device(self.device, X)
-        checkpoint = None
-        if self.checkpoint is not None:
-            checkpoint = Checkpoint(self.checkpoint, self._identity(X))
-        random_state = private_random_state(self.random_state)
-        n_missing = missing_counts(Rows(X, device=device))
-        self._check_representation(n_missing, self._continues())
-        members = np.flatnonzero(n_missing < X.shape[1])
-        if len(members) < self.n_clusters:
-            raise ValueError(
-                f"X has n_samples={len(members)} with anything observed; should be "
-                f">= n_clusters={self.n_clusters}."
-            )
-
-        for name in _STREAM:
-            self.__dict__.pop(name, None)
-        task = self._init_callback_context(max_subtasks=2)
-        task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        features = self._initialize(
-            X, n_missing, members, device, random_state, task, checkpoint
-        )
-        with _printing(self.verbose):
-            history = self._train(
-                features, X, y, members, device, random_state, task, checkpoint
-            )
-        self.n_iter_ = len(history.losses)
-        self.loss_curve_ = history.losses
-        self.converged_ = history.converged
-        # A last E-step, through the public attributes, so that labels_ agrees
-        # with predict(X) to the last bit.
-        self.labels_, losses, fullness = self._evaluate(
-            features,
-            lambda batch: batch.labels,
-            lambda batch: loss(batch.energies),
-            lambda batch: batch.fullness,
-        )
-        self.loss_ = float(losses[members].mean())
-        self._warn_about(history, self.labels_[members], fullness[members].mean())
-        task.call_on_fit_task_end(
-            estimator=self, X=X, y=y, reconstruction_attributes={}
-        )
-        if checkpoint is not None and not history.interrupted:
-            checkpoint.remove()
+        with find_processes(self.distributed) as processes:
+            run = self._prepare(X, y, processes)
+            features = self._initialize(run)
+            with _printing(self.verbose and processes.rank == 0):
+                history = self._train(run, features)
+            self._conclude(run, features, history)
         return self
 
     @with_callbacks
@@ -514,6 +478,11 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         >>> mixmate.n_samples_seen_, mixmate.n_steps_
         (2000, 7)
         """
+        if find_processes(self.distributed).size > 1:
+            raise ValueError(
+                f"distributed={self.distributed!r} should be False for partial_fit, "
+                "which does not learn across processes; fit does."
+            )
         goes_on = hasattr(self, "dictionaries_")
         has_begun = hasattr(self, "_waiting")
         X = validate_rows(self, X, reset=not (goes_on or has_begun))
@@ -522,7 +491,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         self._check_settings(X)
         device = resolve_device(self.device, X)
         n_missing = missing_counts(Rows(X, device=device))
-        self._check_representation(n_missing, goes_on)
+        self._check_representation(n_missing.any(), goes_on)
         members = np.flatnonzero(n_missing < X.shape[1])
         if not has_begun:
             self._begin_stream(torch_dtype(self.dictionaries_ if goes_on else X))
@@ -597,6 +566,100 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
         save(self, path)
 
+    def _validate_params(self):
+        # Before fit: a parameter that one process does not take ends it in all.
+        with find_processes(self.distributed):
+            super()._validate_params()
+
+    def _prepare(self, X, y, processes):
+        """Check all that can be checked before any work is done."""
+        X = validate_rows(self, X, reset=True)
+        if self._continues():
+            self._check_continuation(X, "warm_start=True")
+        self._check_settings(X)
+        device = resolve_device(self.device, X)
+        self._check_agreement(X, processes)
+        n_samples = processes.sum(len(X))
+        if n_samples < self.n_clusters:
+            raise ValueError(
+                f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}."
+            )
+        checkpoint = None
+        if self.checkpoint is not None:
+            identity = self._identity(processes.gather(fingerprint(X)))
+            checkpoint = processes.first(lambda: Checkpoint(self.checkpoint, identity))
+            checkpoint.is_ours = processes.rank == 0
+        random_state = private_random_state(self.random_state)
+        n_missing = missing_counts(Rows(X, device=device))
+        is_incomplete = bool(processes.sum(int(n_missing.any())))
+        self._check_representation(is_incomplete, self._continues())
+        members = np.flatnonzero(n_missing < X.shape[1])
+        n_members = processes.sum(len(members))
+        if n_members < self.n_clusters:
+            raise ValueError(
+                f"X has n_samples={n_members} with anything observed; should be "
+                f">= n_clusters={self.n_clusters}."
+            )
+        for name in _STREAM:
+            self.__dict__.pop(name, None)
+        task = self._init_callback_context(max_subtasks=2)
+        task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        return _Run(
+            X=X,
+            y=y,
+            n_missing=n_missing,
+            is_incomplete=is_incomplete,
+            members=members,
+            device=device,
+            random_state=random_state,
+            task=task,
+            checkpoint=checkpoint,
+            processes=processes,
+        )
+
+    def _conclude(self, run, features, history):
+        """Set what is told of a fit that is done, and warn of what is wrong with it."""
+        self.n_iter_ = len(history.losses)
+        self.loss_curve_ = history.losses
+        self.converged_ = history.converged
+        # A last E-step, through the public attributes, so that labels_ agrees
+        # with predict(X) to the last bit.
+        self.labels_, losses, fullness = self._evaluate(
+            features,
+            lambda batch: batch.labels,
+            lambda batch: loss(batch.energies),
+            lambda batch: batch.fullness,
+        )
+        members, processes = run.members, run.processes
+        self.loss_ = _mean(processes, losses[members])
+        counts = np.bincount(self.labels_[members], minlength=self.n_clusters)
+        self._warn_about(
+            history, processes.sum(counts), _mean(processes, fullness[members])
+        )
+        run.task.call_on_fit_task_end(
+            estimator=self, X=run.X, y=run.y, reconstruction_attributes={}
+        )
+        if run.checkpoint is not None and not history.interrupted:
+            run.checkpoint.remove()
+
+    def _check_agreement(self, X, processes):
+        """Check that all processes fit the same model."""
+        params = {"n_features": X.shape[1], "dtype": _numpy_dtype(X).name}
+        params |= {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if isinstance(value, (str, Real, tuple)) and name not in _MANNERS
+        }
+        first, *others = processes.gather(params)
+        for rank, other in enumerate(others, start=1):
+            for name in {**first, **other}:
+                here, there = first.get(name), other.get(name)
+                if here != there:
+                    raise ValueError(
+                        f"All processes should have the same {name}, but it is "
+                        f"{here!r} in process 0 and {there!r} in process {rank}."
+                    )
+
     def _check_settings(self, X):
         """Check what depends on other parameters or on X."""
         if self.n_atoms == 0 and not self.fit_intercept:
@@ -661,15 +724,15 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 f"(n_clusters, n_atoms, n_features) = {shape}."
             )
 
-    def _models_scattering(self, n_missing, goes_on):
+    def _models_scattering(self, is_incomplete, goes_on):
         if goes_on:
             return self.representation_ is not None
         if self.representation == "auto":
-            return self.image_shape is not None and not n_missing.any()
+            return self.image_shape is not None and not is_incomplete
         return self.representation == "scattering"
 
-    def _check_representation(self, n_missing, goes_on):
-        if self._models_scattering(n_missing, goes_on) and n_missing.any():
+    def _check_representation(self, is_incomplete, goes_on):
+        if self._models_scattering(is_incomplete, goes_on) and is_incomplete:
             raise ValueError(
                 "Input X contains NaN, which representation='scattering' does not "
                 "take. Fill missing pixels first, with representation='pixels' and "
@@ -738,7 +801,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
     def _init_is_array(self):
         return not isinstance(self.init, str) and not hasattr(self.init, "fit_predict")
 
-    def _identity(self, X):
+    def _identity(self, fingerprints):
         """Tell the fit from others, in words and numbers."""
         values = self.get_params(deep=False)
         if hasattr(self.init, "fit_predict"):
@@ -746,51 +809,83 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if self._continues():
             names = ("dictionaries_", "intercepts_", "weights_", "scale_")
             values |= {name: getattr(self, name) for name in names}
-        return {"X": fingerprint(X)} | {
+        return {"X": "; ".join(fingerprints)} | {
             name: described(name, value)
             for name, value in values.items()
             if name not in _MANNERS
         }
 
-    def _initialize(
-        self, X, n_missing, members, device, random_state, task, checkpoint
-    ):
+    def _initialize(self, run):
         """Set the parameters that training starts from; return what it is on."""
-        start = None if checkpoint is None else checkpoint.start
+        start = None if run.checkpoint is None else run.checkpoint.start
         is_new = start is None and not self._continues()
         has_trials = is_new and not self._init_is_array()
         n_trials = self.n_init if has_trials and self.n_init > 1 else 0
-        subtask = task.subcontext(
+        subtask = run.task.subcontext(
             "initialization", max_subtasks=n_trials, sequential_subtasks=False
         )
         subtask.call_on_fit_task_begin(estimator=self)
-        dtype = _numpy_dtype(X)
+        dtype = _numpy_dtype(run.X)
         if not isinstance(self.weights, str):
             self.weights_ = np.array(self.weights, dtype=dtype)
         elif self.weights == "uniform" or not self._continues():
             self.weights_ = np.full(self.n_clusters, 1 / self.n_clusters, dtype=dtype)
         if start is not None:
-            self._take_over(start, random_state)
-        if not is_new:
-            features = self._represent(X)
+            self._take_over(start, run.random_state)
+        if is_new:
+            features = self._start_anew(run, n_trials, subtask)
         else:
-            self.representation_ = self._find_representation(X, n_missing, random_state)
-            features = self._represent(X)
-            self.scale_ = self._find_scale(features, device)
+            features = self._represent(run.X)
+        if run.processes.size > 1:
+            start = run.processes.first(lambda: self._as_start(run.random_state))
+            if run.processes.rank > 0:
+                self._take_over(start, run.random_state)
+        if run.checkpoint is not None:
+            run.checkpoint.start = self._as_start(run.random_state)
+        subtask.call_on_fit_task_end(estimator=self)
+        return features
+
+    def _start_anew(self, run, n_trials, task):
+        """Find representation, scale and start; return what training is on."""
+        rows, processes, random_state = run.X, run.processes, run.random_state
+        if processes.size > 1:
+            rows = self._gather_rows(run, n_trials)
+        self.representation_ = None
+        if self._models_scattering(run.is_incomplete, goes_on=False):
+            self.representation_ = self._new_representation(random_state)
+            state = processes.first(
+                lambda: self.representation_.fit(as_numpy(rows)).state_dict()
+            )
+            if processes.rank > 0:
+                self.representation_.load_state_dict(state)
+        features = self._represent(run.X)
+        self.scale_ = self._find_scale(features, run)
+
+        def set_start():
             known = {
-                "X": X,
-                "features": features,
-                "n_missing": n_missing,
+                "X": rows,
+                "features": features if rows is run.X else self._represent(rows),
+                "n_missing": missing_counts(Rows(rows, device=run.device)),
                 "random_state": random_state,
             }
             if n_trials:
-                self._set_best_start(known, members, device, subtask)
+                self._set_best_start(known, run.device, task)
             else:
                 self._set(self._start(**known))
-        if checkpoint is not None:
-            checkpoint.start = self._as_start(random_state)
-        subtask.call_on_fit_task_end(estimator=self)
+
+        processes.first(set_start)
         return features
+
+    def _gather_rows(self, run, n_trials):
+        """Bring the rows that all start from to the first process."""
+        n_rows = self.init_size
+        if n_trials:
+            n_rows = max(n_rows, _TRIAL_ROWS)
+        if self._models_scattering(run.is_incomplete, goes_on=False):
+            n_rows = max(n_rows, _REPRESENTATION_SIZE)
+        return initialization.gather_rows(
+            run.X, run.n_missing, n_rows, run.random_state, run.processes
+        )
 
     def _as_start(self, random_state):
         """Return what `_take_over` takes over."""
@@ -824,8 +919,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             "intercepts_": intercepts.astype(dtype),
         }
 
-    def _set_best_start(self, start, members, device, task):
+    def _set_best_start(self, start, device, task):
         random_state = start["random_state"]
+        members = np.flatnonzero(start["n_missing"] < start["X"].shape[1])
         # The same rows in all trials: losses that differ by a thousandth tell a good
         # start from a bad one, and would drown in the difference between rows.
         members = random_state.permutation(members)[:_TRIAL_ROWS]
@@ -850,11 +946,6 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         for name, value in attributes.items():
             setattr(self, name, value)
 
-    def _find_representation(self, X, n_missing, random_state):
-        if not self._models_scattering(n_missing, goes_on=False):
-            return None
-        return self._new_representation(random_state).fit(as_numpy(X))
-
     def _new_representation(self, random_state):
         return ScatteringFeatures(
             self.image_shape,
@@ -864,13 +955,14 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             random_state,
         )
 
-    def _find_scale(self, X, device):
+    def _find_scale(self, X, run):
         if self.scale != "auto":
             return float(self.scale)
-        rows = Rows(X, device=device)
+        rows = Rows(X, device=run.device)
         if self._fits_intercept():
-            rows = Rows(X, device=device, location=feature_means(rows))
-        norm = root_mean_square_norm(rows)
+            location = feature_means(rows, run.processes)
+            rows = Rows(X, device=run.device, location=location)
+        norm = root_mean_square_norm(rows, run.processes)
         return _REFERENCE_NORM / norm if norm > 0 else 1.0
 
     def _first_dictionaries(self, X, features, n_missing, random_state):
@@ -911,9 +1003,20 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
     def _start_stream(self, rows, device, task):
         """Set the parameters that a stream starts from."""
         n_missing = missing_counts(Rows(rows, device=device))
-        random_state = private_random_state(self.random_state)
-        members = np.arange(len(rows))
-        self._initialize(rows, n_missing, members, device, random_state, task, None)
+        self._initialize(
+            _Run(
+                X=rows,
+                y=None,
+                n_missing=n_missing,
+                is_incomplete=n_missing.any(),
+                members=np.arange(len(rows)),
+                device=device,
+                random_state=private_random_state(self.random_state),
+                task=task,
+                checkpoint=None,
+                processes=Processes(),
+            )
+        )
 
     def _train_on_stream(self, rows, device):
         """Train on the mini-batches that are full, and let the rest wait."""
@@ -944,15 +1047,16 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         self.n_iter_ = len(self.loss_curve_)
         self.converged_ = False
 
-    def _train(self, features, X, y, members, device, random_state, task, checkpoint):
+    def _train(self, run, features):
         """Train from the parameters as they stand, and set them."""
+        checkpoint = run.checkpoint
         em = self._expectation_maximization(
             features,
-            members,
-            device,
+            run.members,
+            run.device,
             learning_rate=self.learning_rate,
-            n_window=len(members),
-            generator=_generator(random_state),
+            generator=_generator(run.random_state),
+            processes=run.processes,
         )
         history = None
         if checkpoint is not None:
@@ -960,21 +1064,20 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             if checkpoint.state is not None:
                 em.load_state_dict(checkpoint.state)
             checkpoint.write(em.state_dict(), history)
-        subtask = task.subcontext("training", max_subtasks=self.max_iter)
-        subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        monitor = _Monitor(self, subtask, X, y, em, checkpoint)
+        subtask = run.task.subcontext("training", max_subtasks=self.max_iter)
+        subtask.call_on_fit_task_begin(estimator=self, X=run.X, y=run.y)
         history = train(
             em,
             max_iter=self.max_iter,
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
-            monitor=monitor,
+            monitor=_Monitor(self, subtask, run, em),
             history=history,
         )
         if checkpoint is not None:
             checkpoint.write(em.state_dict(), history)
         self._set(_attributes(em))
-        subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
+        subtask.call_on_fit_task_end(estimator=self, X=run.X, y=run.y)
         return history
 
     def _expectation_maximization(self, features, members, device, **settings):
@@ -990,8 +1093,11 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             **settings,
         )
 
-    def _warn_about(self, history, labels, fullness):
-        """Warn of what a user should know of a fit that is done."""
+    def _warn_about(self, history, counts, fullness):
+        """Warn of what a user should know of a fit that is done.
+
+        Counts are those of the labels, in all processes.
+        """
         if history.interrupted:
             warnings.warn(
                 f"The fit was interrupted after {self.n_iter_} whole epochs; the "
@@ -1024,7 +1130,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 UserWarning,
                 stacklevel=3,
             )
-        dead = np.setdiff1d(np.arange(self.n_clusters), labels)
+        dead = np.flatnonzero(counts == 0)
         if len(dead):
             warnings.warn(
                 f"Clusters {dead.tolist()} have no sample left. Try another init or "
@@ -1034,17 +1140,40 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             )
 
 
+@dataclass
+class _Run:
+    """One fit: what it is given, checked, and what sees to it."""
+
+    X: Any
+    y: Any
+    n_missing: np.ndarray  # of each row
+    is_incomplete: bool  # whether a row of any process is
+    members: np.ndarray  # rows with anything observed
+    device: torch.device
+    random_state: np.random.RandomState
+    task: Any  # for callbacks
+    checkpoint: Checkpoint | None
+    processes: Processes
+
+
+def _mean(processes, values):
+    """Mean over the rows of all processes."""
+    told = processes.gather((float(values.mean()), len(values)))
+    total = sum(count for _, count in told)
+    return sum(mean * (count / total) for mean, count in told)
+
+
 class _Monitor:
     """Runs scikit-learn's callbacks around each epoch, and keeps checkpoints."""
 
-    def __init__(self, estimator, task, X, y, em, checkpoint):
+    def __init__(self, estimator, task, run, em):
         self.estimator = estimator
         self.task = task
-        self.data = {"X": X, "y": y}
+        self.data = {"X": run.X, "y": run.y}
         self.em = em
-        self.checkpoint = checkpoint
-        if checkpoint is not None:
-            for _ in checkpoint.history.losses:
+        self.checkpoint = run.checkpoint
+        if self.checkpoint is not None:
+            for _ in self.checkpoint.history.losses:
                 task.subcontext("epoch")  # run, and seen, before the fit was cut short
 
     def begin(self):
@@ -1074,7 +1203,6 @@ def _try_start(estimator, start, members, device, task):
         members,
         device,
         learning_rate=_TRIAL_HASTE * estimator.learning_rate,
-        n_window=len(members),
         generator=_generator(random_state),
     )
     for _ in range(_TRIAL_EPOCHS):

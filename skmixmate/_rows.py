@@ -1,5 +1,7 @@
 """Data at the edge: mini-batches of X as the model wants them."""
 
+import os
+
 import numpy as np
 import torch
 from sklearn.utils.validation import validate_data
@@ -74,7 +76,11 @@ def resolve_device(device, X):
     if isinstance(device, str) and device == "auto":
         if isinstance(X, torch.Tensor):
             return X.device
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        # Of several processes on a machine torchrun gives each a number.
+        rank = int(os.environ.get("LOCAL_RANK", 0))
+        return torch.device("cuda", rank % torch.cuda.device_count())
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
@@ -353,12 +359,14 @@ def missing_counts(rows):
     return counts
 
 
-def feature_means(rows):
+def feature_means(rows, processes):
     """Mean of the observed entries of every feature, 0 where there are none.
 
     Parameters
     ----------
     rows : Rows
+    processes : Processes
+        The mean is over the rows of all.
 
     Returns
     -------
@@ -369,15 +377,18 @@ def feature_means(rows):
         values, observed = rows.take(block)
         totals = totals + values.sum(dim=0, dtype=torch.float64)
         counts = counts + (len(values) if observed is None else observed.sum(dim=0))
-    return totals / torch.as_tensor(counts).clamp_min(1)
+    totals, counts = processes.sum(totals), processes.sum(torch.as_tensor(counts))
+    return totals / counts.clamp_min(1)
 
 
-def root_mean_square_norm(rows):
+def root_mean_square_norm(rows, processes):
     """Root of the mean squared norm of a row, missing entries made up for.
 
     Parameters
     ----------
     rows : Rows
+    processes : Processes
+        The mean is over the rows of all.
 
     Returns
     -------
@@ -389,4 +400,5 @@ def root_mean_square_norm(rows):
         values, observed = rows.take(block)
         total = total + values.square().sum(dtype=torch.float64)
         count = count + (values.numel() if observed is None else observed.sum())
-    return float((total / max(float(count), 1.0) * rows.X.shape[1]) ** 0.5)
+    total, count = processes.sum(total), processes.sum(float(count))
+    return float((total / max(count, 1.0) * rows.X.shape[1]) ** 0.5)

@@ -8,9 +8,11 @@ Learned weights are updated after every epoch, in a stream after every mini-batc
 
 import logging
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 
+from ._distributed import Processes, apportion
 from ._rows import split_by_completeness
 from .model.mixture import loss, loss_gradient, posterior
 
@@ -28,17 +30,25 @@ class ExpectationMaximization:
     members : int tensor of shape (n_members,)
         Indices of the rows to train on.
     batch_size : int
-        Rows in a mini-batch. The last, incomplete one of an epoch is left out,
-        unless it is the only one.
+        Rows in a mini-batch, those of all processes together. The last, incomplete
+        one of an epoch is left out, unless it is the only one.
     learning_rate : float
         Of Adam; atoms have norm 1, so it does not depend on the data.
     learn_weights : bool
         Whether to update the weights of the mixture.
-    n_window : int
-        Rows in the sliding window of the intercepts, and in a stream of learned
-        weights; at least `batch_size`.
     generator : torch.Generator
         On the CPU; shuffles the rows.
+    n_window : int, default=None
+        Rows in the sliding window of the intercepts, and in a stream of learned
+        weights; at least `batch_size`. By default as many as there are.
+    processes : Processes, default=None
+        That train together, each on rows of its own; by default this one alone. A
+        mini-batch has of each as many rows as in proportion it has.
+
+    Raises
+    ------
+    ValueError
+        If a process has too few rows for one in each mini-batch.
     """
 
     def __init__(
@@ -50,24 +60,47 @@ class ExpectationMaximization:
         batch_size,
         learning_rate,
         learn_weights,
-        n_window,
         generator,
+        n_window=None,
+        processes=None,
     ):
         self.mixture = mixture
         self.rows = rows
         self.members = members
-        self.batch_size = min(batch_size, len(members))
         self.learn_weights = learn_weights
-        self.n_window = n_window
         self.generator = generator
+        self.processes = processes or Processes()
+        counts = self.processes.gather(len(members))
+        self.batch_size = min(batch_size, sum(counts))
+        self.n_window = n_window or sum(counts)
+        self._share_rows(counts)
         self.optimizer = torch.optim.Adam(
             [mixture.dictionaries], lr=learning_rate, fused=True
         )
         self._counts = self._sums = None
         if mixture.intercepts is not None:
             # As if the window had been seen with the intercepts as they are.
-            self._counts = n_window * mixture.weights[:, None]
+            self._counts = self.n_window * mixture.weights[:, None]
             self._sums = self._counts * mixture.intercepts
+        n_entries = mixture.dictionaries.numel() + len(mixture.weights) + 1
+        if mixture.intercepts is not None:
+            n_entries += 2 * mixture.intercepts.numel()
+        self.exchange = self.processes.exchange(n_entries, mixture.dictionaries)
+
+    def _share_rows(self, counts):
+        shares = apportion(self.batch_size, counts)
+        if shares.min() == 0:
+            rank = int(shares.argmin())
+            raise ValueError(
+                f"Process {rank} has {counts[rank]} of {sum(counts)} rows, less than "
+                f"one in each mini-batch of {self.batch_size}. Spread the rows more "
+                "evenly over the processes, or raise batch_size."
+            )
+        self._n_own = int(shares[self.processes.rank])
+        # Rows that are left over are others in each epoch.
+        self._n_batches = min(
+            count // int(share) for count, share in zip(counts, shares, strict=True)
+        )
 
     def run_epoch(self):
         """Pass once over the rows.
@@ -77,16 +110,36 @@ class ExpectationMaximization:
         loss : float
             Mean of Eq. 8 over the rows, each as its mini-batch was met.
         """
-        total, n_batches = 0.0, 0
-        counts = torch.zeros_like(self.mixture.weights)
-        for batch in self.rows.batches(self.members, self.batch_size, self.generator):
+        total, counts = 0.0, torch.zeros_like(self.mixture.weights)
+        shuffler = self.processes.shuffler(self.generator)
+        batches = self.rows.batches(self.members, self._n_own, shuffler)
+        for batch in islice(batches, self._n_batches):
             losses, responsibilities = self.step(*batch)
             total = total + losses
-            n_batches += 1
             counts += responsibilities
         if self.learn_weights:
             self._set_weights(counts)
-        return float(total) / (n_batches * self.batch_size)
+        self._synchronize()
+        return float(total) / (self._n_batches * self.batch_size)
+
+    def _synchronize(self):
+        """Take the parameters of the first process, down to the last bit.
+
+        Processors of another make may round otherwise.
+        """
+        if self.processes.size == 1:
+            return
+        mixture = self.mixture
+        intercepts = [] if mixture.intercepts is None else [mixture.intercepts]
+        dictionaries, mixture.weights, *intercepts = (
+            tensor.clone()
+            for tensor in self.exchange.first(
+                mixture.dictionaries, mixture.weights, *intercepts
+            )
+        )
+        # In place, as it is this tensor that the optimizer moves.
+        mixture.dictionaries.copy_(dictionaries)
+        mixture.intercepts = intercepts[0] if intercepts else None
 
     def run_stream(self):
         """Pass once over all rows in their order, in whole mini-batches.
@@ -119,16 +172,17 @@ class ExpectationMaximization:
 
         Parameters
         ----------
-        batch : tensor of shape (batch_size, n_features)
-        mask : bool tensor of shape (batch_size, n_features) or None
+        batch : tensor of shape (n_rows, n_features)
+            What this process has of it.
+        mask : bool tensor of shape (n_rows, n_features) or None
             False where an entry is missing; None if nothing is.
 
         Returns
         -------
         total : tensor, a number
-            Sum of the loss over the rows.
+            Sum of the loss over the rows of all processes.
         counts : tensor of shape (n_clusters,)
-            Sum of the posterior over the rows.
+            Sum of the posterior over these.
         """
         mixture, curvature = self.mixture, self.mixture.curvature()
         total, counts, unexplained = 0.0, 0.0, []
@@ -155,10 +209,14 @@ class ExpectationMaximization:
                     mixture.unexplained(rows, codes, responsibilities, observed)
                 )
         gradient += (gram_gradient + gram_gradient.mT) @ mixture.dictionaries
+        gradient, total, counts, *unexplained = self.exchange.add(
+            gradient, total, counts, *_summed(unexplained)
+        )
         mixture.dictionaries.grad = gradient.div_(self.batch_size)
         self.optimizer.step()
         normalize_atoms(mixture.dictionaries)
-        self._update_intercepts(unexplained)
+        if mixture.intercepts is not None:
+            self._update_intercepts(*unexplained)
         return total, counts
 
     def _differentiate(self, correlated, energies, responsibilities, curvature):
@@ -187,24 +245,22 @@ class ExpectationMaximization:
         index = index[:, None].expand_as(own_slopes)
         return slopes.scatter_(2, index, own_slopes), gram_slopes
 
-    def _update_intercepts(self, unexplained):
+    def _update_intercepts(self, sums, counts):
         """Move each intercept to the mean of what its dictionary leaves.
 
         The mean is over a sliding window of `n_window` rows. With all of them in
         one mini-batch it is the mean over these rows: with no atoms, Lloyd's
         iteration of k-means.
         """
-        if self.mixture.intercepts is None:
-            return
         keep = 1 - self.batch_size / self.n_window
-        self._sums = keep * self._sums + sum(sums for sums, _ in unexplained)
-        self._counts = keep * self._counts + sum(counts for _, counts in unexplained)
+        self._sums = keep * self._sums + sums
+        self._counts = keep * self._counts + counts
         self.mixture.intercepts = torch.where(
             self._counts > 0, self._sums / self._counts, self.mixture.intercepts
         )
 
     def mean_loss(self):
-        """Mean of Eq. 8 over the rows, all under the parameters as they are.
+        """Mean of Eq. 8 over the rows of this process, under one set of parameters.
 
         Returns
         -------
@@ -213,7 +269,7 @@ class ExpectationMaximization:
         curvature = self.mixture.curvature()
         total = 0.0
         with torch.no_grad():
-            for batch in self.members.split(self.batch_size):
+            for batch in self.members.split(self._n_own):
                 for _, *part in split_by_completeness(*self.rows.take(batch)):
                     total = total + loss(self.mixture.infer(*part, curvature)[1]).sum()
         return float(total) / len(self.members)
@@ -260,6 +316,15 @@ class ExpectationMaximization:
         self.optimizer.load_state_dict(
             {"state": state["moments"], "param_groups": settings}
         )
+
+
+def _summed(unexplained):
+    """Add up what :meth:`Mixture.unexplained` gave for parts of a mini-batch."""
+    if not unexplained:
+        return []
+    sums, counts = (sum(parts) for parts in zip(*unexplained, strict=True))
+    # Of one shape, whether or not there are rows with missing entries here.
+    return sums, counts.expand_as(sums)
 
 
 def _copied(state, device):
@@ -402,9 +467,13 @@ def train(em, *, max_iter, tol, n_iter_no_change, monitor, history=None):
             state, history.losses = em.state_dict(), [*history.losses, epoch_loss]
             epoch = len(history.losses)
             logger.info("epoch %d of %d: loss %.6g", epoch, max_iter, epoch_loss)
-            history.stopped = monitor.end()
+            history.stopped = em.exchange.any(monitor.end())
             monitor.keep(state, history)
+        em.exchange.close()
     except KeyboardInterrupt:
+        em.exchange.interrupt()
         history.interrupted = True
+        # Another process may have been an epoch ahead.
+        state, history.losses = em.processes.first(lambda: (state, history.losses))
         em.load_state_dict(state)
     return history

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 
 from skmixmate import _rows
+from skmixmate._distributed import Processes
 from skmixmate._rows import (
     Rows,
     feature_means,
@@ -18,6 +19,7 @@ from skmixmate._rows import (
     windows,
 )
 
+ALONE = Processes()
 CPU = torch.device("cpu")
 
 
@@ -160,15 +162,17 @@ def test_summaries_equal_those_of_numpy(n_samples):
     X = random_data(n_samples)
     rows = Rows(X, device=CPU)
     np.testing.assert_array_equal(missing_counts(rows), np.isnan(X).sum(axis=1))
-    np.testing.assert_allclose(feature_means(rows).numpy(), np.nanmean(X, axis=0))
+    np.testing.assert_allclose(
+        feature_means(rows, ALONE).numpy(), np.nanmean(X, axis=0)
+    )
     expected = np.sqrt(5 * np.nanmean(X**2))
-    assert root_mean_square_norm(rows) == pytest.approx(expected)
+    assert root_mean_square_norm(rows, ALONE) == pytest.approx(expected)
 
 
 def test_feature_never_observed_has_mean_zero():
     X = random_data(missing=0)
     X[:, 1] = np.nan
-    assert feature_means(Rows(X, device=CPU))[1] == 0
+    assert feature_means(Rows(X, device=CPU), ALONE)[1] == 0
 
 
 def test_split_by_completeness():

@@ -1,0 +1,456 @@
+"""Two processes on this machine; this one is the first, another is kept beside it."""
+
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.callback import ScoringMonitor
+from sklearn.metrics import normalized_mutual_info_score as nmi
+from torch import distributed as dist
+from torch import multiprocessing
+
+from skmixmate import MixMateClustering
+from skmixmate._distributed import Processes, apportion, find_processes
+from skmixmate._training import ExpectationMaximization
+from skmixmate.datasets import make_sparse_mixture
+
+pytestmark = pytest.mark.skipif(
+    not dist.is_available() or os.name != "posix", reason="needs gloo"
+)
+
+SIZES = (180, 120)  # rows of the two processes
+
+
+def join(rank, folder):
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # the tests stay on this machine
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/store",
+        rank=rank,
+        world_size=2,
+        timeout=datetime.timedelta(seconds=60),
+    )
+
+
+def attempt(function, args):
+    try:
+        return function(*args)
+    except (Exception, KeyboardInterrupt) as error:
+        return error
+
+
+def be_a_peer(folder, connection):
+    warnings.simplefilter("ignore")
+    join(1, folder)
+    while True:
+        connection.send(attempt(*connection.recv()))
+
+
+class Peer:
+    """The other process, and what both do together."""
+
+    def __init__(self, folder):
+        context = multiprocessing.get_context("spawn")
+        self.connection, there = context.Pipe()
+        self.process = context.Process(
+            target=be_a_peer, args=(folder, there), daemon=True
+        )
+        self.process.start()
+        join(0, folder)
+
+    def both(self, function, *args):
+        """Call a function in both; what they return."""
+        here, there = self.attempts(function, *args)
+        for result in (here, there):
+            if isinstance(result, BaseException):
+                raise result
+        return here, there
+
+    def attempts(self, function, *args):
+        """Call a function in both; what they return, or what they raise."""
+        self.connection.send((function, args))
+        here = attempt(function, args)
+        return here, self.connection.recv()
+
+    def close(self):
+        self.process.kill()
+        self.process.join()
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def peer(tmp_path_factory):
+    n_threads = torch.get_num_threads()
+    peer = Peer(tmp_path_factory.mktemp("peer"))
+    yield peer
+    peer.close()
+    torch.set_num_threads(n_threads)
+
+
+def shards(sizes=SIZES, missing=0.0):
+    mixture = make_sparse_mixture(
+        sum(sizes), 16, n_atoms=4, missing=missing, random_state=0
+    )
+    return (
+        np.split(mixture.data, np.cumsum(sizes)[:-1]),
+        np.split(mixture.target, np.cumsum(sizes)[:-1]),
+    )
+
+
+def small(**params):
+    defaults = {"n_atoms": 6, "max_iter": 4, "tol": 0, "batch_size": 30}
+    return MixMateClustering(3, **{**defaults, "random_state": 0, **params})
+
+
+def fit(params, sizes=SIZES, missing=0.0):
+    """Fit the rows of this process; what was learned, and how good it is."""
+    X, y = (parts[dist.get_rank()] for parts in shards(sizes, missing))
+    return learned(small(**params).fit(X), X, y)
+
+
+def learned(mixmate, X, y):
+    names = ("dictionaries_", "intercepts_", "weights_", "scale_", "loss_curve_")
+    state = {name: getattr(mixmate, name) for name in names}
+    own = {
+        "agrees": np.array_equal(mixmate.predict(X), mixmate.labels_),
+        "score": nmi(y, mixmate.labels_),
+        "labels": mixmate.labels_,
+    }
+    return state | {"loss_": mixmate.loss_}, own
+
+
+def assert_same(one, other):
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
+# --- what is learned -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "missing"),
+    [
+        ({}, 0.0),
+        ({"weights": "learned", "n_init": 2, "init": "kmeans"}, 0.0),
+        ({"fit_intercept": False, "random_state": None}, 0.3),
+    ],
+)
+def test_all_learn_the_same_model_and_label_their_own_rows(params, missing, peer):
+    (state, own), (state_there, own_there) = peer.both(fit, params, SIZES, missing)
+    assert_same(state, state_there)
+    assert (len(own["labels"]), len(own_there["labels"])) == SIZES
+    assert own["agrees"]
+    assert own_there["agrees"]
+
+
+def test_the_model_is_as_good_as_that_of_one_process(peer):
+    (state, own), (_, own_there) = peer.both(fit, {"max_iter": 20})
+    parts, targets = shards()
+    X, y = np.concatenate(parts), np.concatenate(targets)
+    expected, alone = learned(small(max_iter=20, distributed=False).fit(X), X, y)
+    assert state["loss_"] == pytest.approx(expected["loss_"], rel=0.02)
+    assert state["scale_"] == pytest.approx(expected["scale_"])
+    labels = np.concatenate([own["labels"], own_there["labels"]])
+    assert nmi(y, labels) > alone["score"] - 0.03
+
+
+def test_a_mini_batch_of_all_rows_is_that_of_one_process(peer):
+    params = {"batch_size": 1000, "max_iter": 3, "init": start()}
+    (state, _), _ = peer.both(fit, params)
+    parts, targets = shards()
+    X, y = np.concatenate(parts), np.concatenate(targets)
+    expected, _ = learned(small(**params, distributed=False).fit(X), X, y)
+    for name in ("dictionaries_", "intercepts_", "loss_curve_"):
+        np.testing.assert_allclose(state[name], expected[name], atol=1e-6)
+
+
+def start():
+    return np.random.default_rng(0).standard_normal((3, 6, 16))
+
+
+def fit_images(X):
+    own = np.array_split(X, [100])[dist.get_rank()]
+    mixmate = MixMateClustering(
+        2, image_shape=(8, 8), n_atoms=5, max_iter=1, tol=0, random_state=0
+    )
+    return mixmate.fit(own).dictionaries_, mixmate.reconstruct(X[:5])
+
+
+def test_images_share_a_representation(peer):
+    X = np.random.default_rng(0).random((150, 64))
+    here, there = peer.both(fit_images, X)
+    np.testing.assert_array_equal(here[0], there[0])
+    np.testing.assert_array_equal(here[1], there[1])
+    assert np.isfinite(here[1]).all()
+
+
+class StopInOne(ScoringMonitor):
+    """Stops a training after two epochs, from one process alone."""
+
+    def __init__(self):
+        super().__init__(scoring=None)
+        self.n_epochs = 0
+
+    def on_fit_task_end(self, estimator, context):
+        self.n_epochs += context.task_name == "epoch"
+        return dist.get_rank() == 1 and self.n_epochs == 2
+
+
+def fit_with_a_callback():
+    X = shards()[0][dist.get_rank()]
+    return small().set_callbacks(StopInOne()).fit(X).n_iter_
+
+
+def test_a_callback_of_one_process_stops_all(peer):
+    assert peer.both(fit_with_a_callback) == (2, 2)
+
+
+# --- what goes wrong -----------------------------------------------------------------
+
+
+def fit_rubbish(what):
+    """One process has bad input, or a bad moment; the other has not."""
+    (X, other), _ = shards()
+    mixmate = small()
+    if dist.get_rank() == 1:
+        X = other
+        if what == "infinity":
+            X = np.where(X[0, 0] < X, np.inf, X)
+        elif what == "features":
+            X = X[:, :-1]
+        elif what == "dtype":
+            X = X.astype(np.float32)
+        elif what == "rows":
+            X = X[:2]
+        elif what == "parameters":
+            mixmate.set_params(n_layers=7)
+        elif what == "training":
+            mixmate.set_callbacks(FailInOne())
+        else:
+            mixmate.set_params(n_layers=0)
+    return mixmate.fit(X)
+
+
+class FailInOne(StopInOne):
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "epoch":
+            raise ZeroDivisionError("what is this?")
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "message"),
+    [
+        (
+            "infinity",
+            RuntimeError,
+            r"1 of 2 .* process 1: ValueError: Input X con.* inf",
+        ),
+        ("features", ValueError, "same n_features, .* 16 in process 0 and 15"),
+        ("dtype", ValueError, "same dtype, .* 'float64' in process 0 and 'float32'"),
+        ("rows", ValueError, "Process 1 has 2 of 182 rows, less than one in each"),
+        ("parameters", ValueError, "same n_layers, .* 15 in process 0 and 7 in proc"),
+        ("training", RuntimeError, r"1 of 2 .* ZeroDivisionError: what is this\?"),
+        ("range", RuntimeError, r"process 1: InvalidParameterError: .* 'n_layers'"),
+    ],
+)
+def test_what_is_wrong_in_one_process_ends_all(what, error, message, peer):
+    here, there = peer.attempts(fit_rubbish, what)
+    assert type(here) is error
+    assert isinstance(there, Exception)
+    with pytest.raises(error, match=message):
+        raise here
+    # And none is left in a state that the next fit would suffer from.
+    (state, _), (state_there, _) = peer.both(fit, {"max_iter": 1})
+    assert_same(state, state_there)
+
+
+def fit_interrupted(n_steps):
+    """Interrupt one of the processes, as by Ctrl-C, in the third epoch."""
+    X, step, steps = shards()[0][dist.get_rank()], ExpectationMaximization.step, []
+
+    def interrupted(em, *batch):
+        steps.append(None)
+        if dist.get_rank() == 1 and len(steps) == n_steps:
+            raise KeyboardInterrupt
+        return step(em, *batch)
+
+    ExpectationMaximization.step = interrupted
+    try:
+        with pytest.warns(UserWarning, match="interrupted after 2 whole epochs"):
+            mixmate = small().fit(X)
+    finally:
+        ExpectationMaximization.step = step
+    return mixmate.dictionaries_
+
+
+@pytest.mark.parametrize("n_steps", [21, 25, 30])
+def test_an_interrupt_of_one_process_leaves_all_at_the_last_epoch(n_steps, peer):
+    here, there = peer.both(fit_interrupted, n_steps)
+    np.testing.assert_array_equal(here, there)
+    (two_epochs, _), _ = peer.both(fit, {"max_iter": 2})
+    np.testing.assert_array_equal(here, two_epochs["dictionaries_"])
+
+
+def fit_part():
+    return small().partial_fit(shards()[0][dist.get_rank()])
+
+
+def test_partial_fit_is_refused(peer):
+    for error in peer.attempts(fit_part):
+        with pytest.raises(ValueError, match="should be False for partial_fit"):
+            raise error
+
+
+def die_in_training(rank, folder, queue):
+    warnings.simplefilter("ignore")
+    join(rank, folder)
+    if rank == 1:
+        ExpectationMaximization.run_epoch = lambda em: os.kill(
+            os.getpid(), signal.SIGKILL
+        )
+    result = attempt(fit, ({},))
+    queue.put((time.time(), f"{type(result).__name__}: {result}"))
+
+
+def test_where_a_process_is_killed_the_others_end_with_an_error(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    both = [
+        context.Process(target=die_in_training, args=(rank, tmp_path, queue))
+        for rank in range(2)
+    ]
+    for process in both:
+        process.start()
+    both[1].join()
+    killed = time.time()
+    ended, text = queue.get(timeout=60)
+    both[0].join()
+    assert both[1].exitcode == -signal.SIGKILL
+    assert ended - killed < 60
+    assert text.startswith("RuntimeError: Process 0 of 2 can no longer reach")
+
+
+# --- who takes part ------------------------------------------------------------------
+
+
+def fit_alone():
+    X = shards()[0][0]
+    return small(distributed=False).fit(X).dictionaries_
+
+
+def test_a_process_may_fit_alone(peer):
+    here, there = peer.both(fit_alone)
+    np.testing.assert_array_equal(here, there)
+
+
+def test_true_needs_others():
+    if dist.is_initialized():
+        pytest.skip("there are others")
+    with pytest.raises(ValueError, match="distributed=True, but this process is alone"):
+        small(distributed=True).fit(shards()[0][0])
+
+
+def test_clone_keeps_it():
+    assert clone(small(distributed=False)).distributed is False
+
+
+SCRIPT = """
+    import os, signal, sys
+    import numpy as np
+    from skmixmate import MixMateClustering, _checkpoint
+    from skmixmate._training import ExpectationMaximization
+    from skmixmate.datasets import make_sparse_mixture
+
+    folder, dies = sys.argv[1], sys.argv[2] == "dies"
+    rank, attempt = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]
+    _checkpoint._INTERVAL = 0
+    run_epoch, epochs = ExpectationMaximization.run_epoch, []
+
+    def run(em):
+        epochs.append(None)
+        if dies and rank == "1" and attempt == "0" and len(epochs) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return run_epoch(em)
+
+    ExpectationMaximization.run_epoch = run
+    X = make_sparse_mixture(300, 16, n_atoms=4, random_state=0).data
+    mixmate = MixMateClustering(
+        3, n_atoms=6, max_iter=5, tol=0, batch_size=32, random_state=0,
+        checkpoint=os.path.join(folder, "checkpoint"),
+    ).fit(X[int(rank)::2])
+    name = f"{sys.argv[2]}{rank}.npz"
+    np.savez(os.path.join(folder, name), dictionaries=mixmate.dictionaries_,
+             n_epochs=len(epochs), losses=mixmate.loss_curve_)
+"""
+
+
+def launch(folder, how):
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
+    command += ["--max-restarts=1", "--monitor-interval=0.1"]
+    command += [str(script), str(folder), how]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        command, check=True, timeout=240, env=environment, capture_output=True
+    )
+    return [np.load(folder / f"{how}{rank}.npz") for rank in range(2)]
+
+
+def test_torchrun_goes_on_from_a_checkpoint_after_a_process_was_killed(tmp_path):
+    restarted, unbroken = launch(tmp_path, "dies"), launch(tmp_path, "lives")
+    for fit in restarted:
+        np.testing.assert_array_equal(fit["dictionaries"], unbroken[0]["dictionaries"])
+        np.testing.assert_array_equal(fit["losses"], unbroken[0]["losses"])
+    assert [int(fit["n_epochs"]) for fit in restarted] == [3, 3]
+    assert [int(fit["n_epochs"]) for fit in unbroken] == [5, 5]
+    assert not (tmp_path / "checkpoint").exists()
+
+
+# --- the parts -----------------------------------------------------------------------
+
+
+@given(st.integers(0, 10**6), st.lists(st.integers(0, 10**9), min_size=1).filter(any))
+def test_shares_are_proportional(n, counts):
+    shares = apportion(n, counts)
+    assert shares.sum() == n
+    exact = n * np.array(counts) / sum(counts)
+    assert np.abs(shares - exact).max() < 1 + 1e-6
+
+
+def test_a_process_alone_keeps_what_it_has():
+    processes, tensor = Processes(), torch.ones(3)
+    generator = torch.Generator()
+    assert processes.shuffler(generator) is generator
+    assert processes.sum(tensor) is tensor
+    (total,) = processes.exchange(3, tensor).add(tensor)
+    assert total is tensor
+
+
+def sum_of_both():
+    with find_processes("auto") as processes:
+        exchange = processes.exchange(4, torch.zeros(1))
+        (total,) = exchange.add(torch.full((2, 2), 1.0 + processes.rank))
+        total = total.clone()
+        exchange.close()
+        return total, processes.sum(torch.tensor([0.5])), processes.sum(2)
+
+
+def test_sums_are_over_all(peer):
+    for total, tensor, number in peer.both(sum_of_both):
+        assert total.tolist() == [[3, 3], [3, 3]]
+        assert tensor.tolist() == [1]
+        assert number == 4
