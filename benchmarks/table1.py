@@ -54,9 +54,9 @@ def scores(y, labels):
 class MixMate(MixMateClustering):
     """Keeps the labels that training starts from."""
 
-    def _train(self, features, *args):
+    def _train(self, run, features):
         (self.initial_labels_,) = self._evaluate(features, lambda batch: batch.labels)
-        return super()._train(features, *args)
+        return super()._train(run, features)
 
 
 class ClustPy:

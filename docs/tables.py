@@ -122,6 +122,67 @@ def speed():
     ]
 
 
+def distributed():
+    """Two processes beside one, and what many would take."""
+    results = json.loads((BENCHMARKS / "results" / "distributed.json").read_text())
+    rows = [
+        [f"{text}, mini-batches of {batch_size}", of["two_over_one"][1]]
+        for key, text in (
+            ("strong", "images a second, the same images shared"),
+            ("weak", "images a second, as many more images"),
+        )
+        for batch_size, of in results[key].items()
+    ]
+    rows.append(["loss of a whole fit", results["loss"]["two_over_one"]])
+    exchange = results["exchange"]
+    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+    return [
+        *list_table(["", "two processes over one"], rows),
+        f"A step sums {exchange['bytes'] / 1e6:.2g} MB, which takes "
+        f"{exchange['milliseconds'][1]:.2g} ms here.",
+        "",
+        f"Measured on: {machine}.",
+        "",
+        *on_paper(exchange["bytes"]),
+    ]
+
+
+def on_paper(n_bytes):
+    """Estimate an epoch of a billion images of MNIST's size on 64 GPUs."""
+    rate = json.loads((BENCHMARKS / "results" / "speed_rate.json").read_text())
+    share = rate["without_skipping"]["share_of_matrix_product_rate"][1]
+    n_rows, n_processes, n_own = 10**9, 64, 4096
+    n_clusters, n_atoms, n_features, n_layers = 10, 50, 784, 15
+    # Correlations and gradient in all features; each layer forward, and for the
+    # backward pass forward again and twice back.
+    products = n_clusters * n_atoms * (2 * n_features + 4 * n_layers * n_atoms)
+    n_steps = n_rows / (n_processes * n_own)
+    flop, network, disk = 67e12, 25e9, 2e9  # a second
+    rows = [
+        [
+            f"matrix products, at {share:.0%} of {flop / 1e12:.0f} TFLOP/s",
+            2 * products * n_rows / n_processes / flop / share,
+        ],
+        [
+            f"sums, at {network / 1e9:.0f} GB/s",
+            n_steps * 2 * (1 - 1 / n_processes) * n_bytes / network,
+        ],
+        [
+            f"reading float32, at {disk / 1e9:.0f} GB/s for each GPU",
+            4 * n_features * n_rows / n_processes / disk,
+        ],
+    ]
+    return [
+        "On paper, for an epoch of a billion rows of MNIST's size on "
+        f"{n_processes} GPUs, each with {n_own:,} rows of a mini-batch "
+        f"({n_steps:,.0f} steps). The rates are assumptions: float32 of an H100 by "
+        "its maker, of which the share is reached that is reached here, a fast "
+        "network, and a fast disk. Nothing of it was run.",
+        "",
+        *list_table(["", "seconds"], [[text, f"{time:.2g}"] for text, time in rows]),
+    ]
+
+
 def draw_growth(path):
     """Draw how times grow with each size, as multiples of the time at the smallest."""
     results = json.loads((BENCHMARKS / "results" / "speed_growth.json").read_text())
@@ -151,5 +212,6 @@ def write(folder):
     """Write all tables and pictures into a folder, for ``include``."""
     folder.mkdir(exist_ok=True)
     (folder / "table1.rst").write_text("\n".join(table1()))
+    (folder / "distributed.rst").write_text("\n".join(distributed()))
     (folder / "speed.rst").write_text("\n".join(speed()))
     draw_growth(folder / "growth.png")
