@@ -10,6 +10,7 @@ one says in its place reaches the others wherever they are.
 
 import atexit
 import contextlib
+import contextvars
 import datetime
 import multiprocessing
 import os
@@ -21,6 +22,10 @@ from torch import distributed as dist
 # Minutes to wait for the others where it is us who bring the processes together; one of
 # them may be clustering the rows that the fit starts from.
 _TIMEOUT = datetime.timedelta(minutes=60)
+
+# Whether the first process does something that the others wait for; a fit inside of
+# that, such as that of a clusterer which starts another, has nobody to go with.
+_is_apart = contextvars.ContextVar("is_apart", default=False)
 
 
 class Processes:
@@ -111,8 +116,14 @@ class Processes:
         value : object
             The same in all processes; elsewhere than in the first, a copy.
         """
-        values = self.gather(function() if self.rank == 0 else None)
-        return values[0]
+        if self.size == 1:
+            return function()
+        token = _is_apart.set(True)
+        try:
+            value = function() if self.rank == 0 else None
+        finally:
+            _is_apart.reset(token)
+        return self.gather(value)[0]
 
     def sum(self, value):
         """Add up a number, array or tensor over all processes, in their order.
@@ -324,7 +335,7 @@ def find_processes(distributed):
         If True is asked for, and there is only this process.
     """
     processes = Processes()
-    if distributed is False:
+    if distributed is False or _is_apart.get():
         return processes
     if dist.is_available():
         if not dist.is_initialized() and _is_launched():

@@ -145,6 +145,7 @@ def assert_same(one, other):
         ({}, 0.0),
         ({"weights": "learned", "n_init": 2, "init": "kmeans"}, 0.0),
         ({"fit_intercept": False, "random_state": None}, 0.3),
+        ({"init": MixMateClustering(3, n_atoms=4, max_iter=1, tol=0)}, 0.0),
     ],
 )
 def test_all_learn_the_same_model_and_label_their_own_rows(params, missing, peer):
@@ -353,13 +354,6 @@ def fit_alone():
 def test_a_process_may_fit_alone(peer):
     here, there = peer.both(fit_alone)
     np.testing.assert_array_equal(here, there)
-
-
-def test_true_needs_others():
-    if dist.is_initialized():
-        pytest.skip("there are others")
-    with pytest.raises(ValueError, match="distributed=True, but this process is alone"):
-        small(distributed=True).fit(shards()[0][0])
 
 
 def test_clone_keeps_it():

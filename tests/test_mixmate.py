@@ -971,6 +971,8 @@ def test_verbose_prints_where_no_handler_is(monkeypatch, capsys):
         ({"device": "nowhere"}, r"device='nowhere' is not to be had"),
         ({"verbose": -1}, r"'verbose'.*Got -1"),
         ({"checkpoint": 3}, r"'checkpoint'.*Got 3"),
+        ({"distributed": "yes"}, r"'distributed'.*Got 'yes'"),
+        ({"distributed": True}, r"distributed=True, but this process is alone"),
         ({"random_state": "seed"}, r"'random_state'.*Got 'seed'"),
         ({"n_atoms": 0, "fit_intercept": False}, r"n_atoms=0 with fit_intercept=False"),
     ],
