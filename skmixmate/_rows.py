@@ -157,6 +157,8 @@ class Rows:
         for window in windows(len(members), n_run, n_window, generator):
             order = torch.randperm(len(window), generator=generator)
             order = order[: len(order) // size * size]
+            if len(order) == 0:  # it may happen to the last window
+                continue
             if is_near:
                 for batch in order.split(size):
                     yield self.take(members[window[batch]])
