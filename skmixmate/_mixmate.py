@@ -498,7 +498,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             parts. A Dataset or DataLoader without length, too, as if each of its parts,
             of about four million entries, were given to a call of its own.
         y : array-like of shape (n_samples,), default=None
-            Not used in fitting; handed on to callbacks.
+            Not used in fitting; handed on to callbacks, but not beside a stream.
 
         Returns
         -------
