@@ -94,6 +94,8 @@ def test_images_are_taken_in_batches(fitted_to_images, method):
     np.testing.assert_array_equal(np.concatenate(list(batches)), expected)
     images = TensorDataset(torch.from_numpy(X).reshape(-1, 1, 8, 8))
     np.testing.assert_array_equal(getattr(fitted_to_images, method)(images), expected)
+    out = getattr(fitted_to_images, method)(images, out=np.empty_like(expected))
+    np.testing.assert_array_equal(out, expected)
 
 
 def test_names_of_features_are_checked_and_nothing_is_warned_of():
