@@ -1,12 +1,15 @@
 """Inference: what a fitted model says of rows."""
 
+from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_scalar
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from ._rows import (
@@ -16,8 +19,9 @@ from ._rows import (
     split_by_completeness,
     validate_rows,
 )
+from ._sources import Transformed, is_stream, stream_parts
 from ._typing import Answer, Data
-from .image._features import ScatteringFeatures
+from .image._features import IMAGES_AT_A_TIME, ScatteringFeatures
 from .model.mixture import Mixture, posterior
 from .model.priors import as_prior
 
@@ -26,6 +30,9 @@ _ALPHAS = {"pixels": 0.75, "scattering": 0.2}
 
 # Entries of rows, and of codes, worked on at a time in prediction.
 _BLOCK_ENTRIES = 2**19
+
+# Blocks of answers that are given, or written, at a time.
+_BATCH_BLOCKS = 8
 
 
 class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
@@ -36,6 +43,7 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
     n_layers: int
     step_size: float | str
     device: str | torch.device
+    image_shape: Sequence[int] | None
 
     dictionaries_: np.ndarray
     intercepts_: np.ndarray
@@ -43,43 +51,54 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
     scale_: float
     representation_: ScatteringFeatures | None
 
-    def predict(self, X: Data) -> Answer:
+    # What `out` is cannot be routed through a Pipeline or a search.
+    __metadata_request__predict = {"out": UNUSED}
+    __metadata_request__predict_proba = {"out": UNUSED}
+    __metadata_request__transform = {"out": UNUSED}
+
+    def predict(self, X: Data, *, out: Any = None) -> Answer:
         """Cluster of lowest energy for each sample.
 
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
             NaN is missing.
+        out : array of shape (n_samples,), default=None
+            What to write the answer to, and return: see :doc:`/large_data`.
 
         Returns
         -------
         labels : ndarray or tensor of shape (n_samples,), int64
             From 0 to ``n_clusters - 1``.
         """
-        return self._answer(X, lambda batch: batch.labels)
+        return self._answer(X, "predict", out)
 
-    def predict_proba(self, X: Data) -> Answer:
+    def predict_proba(self, X: Data, *, out: Any = None) -> Answer:
         """Posterior probability of each cluster (Eq. 7).
 
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
             NaN is missing.
+        out : array of shape (n_samples, n_clusters), default=None
+            What to write the answer to, and return: see :doc:`/large_data`.
 
         Returns
         -------
         probabilities : ndarray or tensor of shape (n_samples, n_clusters)
             Rows sum to 1.
         """
-        return self._answer(X, lambda batch: posterior(batch.energies).T)
+        return self._answer(X, "predict_proba", out)
 
-    def energies(self, X: Data) -> Answer:
+    def energies(self, X: Data, *, out: Any = None) -> Answer:
         """Energy of each sample in each cluster (Eq. 5).
 
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
             NaN is missing.
+        out : array of shape (n_samples, n_clusters), default=None
+            What to write the answer to, and return: see :doc:`/large_data`.
 
         Returns
         -------
@@ -87,15 +106,17 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
             Of the scaled data, without units: ``softmax(-energies)`` is
             :meth:`predict_proba`.
         """
-        return self._answer(X, lambda batch: batch.energies.T)
+        return self._answer(X, "energies", out)
 
-    def score_samples(self, X: Data) -> Answer:
+    def score_samples(self, X: Data, *, out: Any = None) -> Answer:
         """Logarithm of the evidence of each sample, up to a constant (Eq. 6).
 
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
             NaN is missing.
+        out : array of shape (n_samples,), default=None
+            What to write the answer to, and return: see :doc:`/large_data`.
 
         Returns
         -------
@@ -103,7 +124,7 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
             ``logsumexp(-energies)``. The constant depends on `alpha` and
             `n_atoms`: models that differ in these are not to be compared by it.
         """
-        return self._answer(X, lambda batch: (-batch.energies).logsumexp(dim=0))
+        return self._answer(X, "score_samples", out)
 
     def score(self, X: Data, y: Any = None) -> float:
         """Mean of :meth:`score_samples`; higher is better.
@@ -122,28 +143,32 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         """
         return float(self.score_samples(X).mean())
 
-    def encode(self, X: Data) -> Answer:
+    def encode(self, X: Data, *, out: Any = None) -> Answer:
         """Sparse codes of each sample in all dictionaries (Eq. 4).
 
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
             NaN is missing.
+        out : array of shape (n_samples, n_clusters, n_atoms), default=None
+            What to write the answer to, and return: see :doc:`/large_data`.
 
         Returns
         -------
         codes : ndarray or tensor of shape (n_samples, n_clusters, n_atoms)
             In the units of X.
         """
-        return self._answer(X, lambda batch: batch.codes.permute(2, 0, 1))
+        return self._answer(X, "encode", out)
 
-    def transform(self, X: Data) -> Answer:
+    def transform(self, X: Data, *, out: Any = None) -> Answer:
         """Sparse code of each sample in the dictionary of its cluster.
 
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
             NaN is missing.
+        out : array of shape (n_samples, n_clusters * n_atoms), default=None
+            What to write the answer to, and return: see :doc:`/large_data`.
 
         Returns
         -------
@@ -151,17 +176,7 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
             One block of `n_atoms` columns for each cluster: the code, in the
             units of X, in that of the assigned cluster, zeros in all others.
         """
-
-        def place(batch):
-            n_clusters, n_atoms, n_rows = batch.codes.shape
-            own = batch.own_codes
-            if self.intercepts_.any():
-                own[(own == 0).all(dim=1), :1] = torch.finfo(own.dtype).tiny
-            blocks = own.new_zeros(n_rows, n_clusters, n_atoms)
-            blocks[torch.arange(n_rows), batch.labels] = own
-            return blocks.flatten(1)
-
-        return self._answer(X, place)
+        return self._answer(X, "transform", out)
 
     def inverse_transform(self, X: Data) -> Answer:
         """Reconstruct samples from what :meth:`transform` gave.
@@ -200,21 +215,81 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         features = codes @ atoms + shares.astype(codes.dtype) @ intercepts
         return like(X, self._in_pixels(features))
 
-    def reconstruct(self, X: Data) -> Answer:
+    def reconstruct(self, X: Data, *, out: Any = None) -> Answer:
         """Every entry of each sample as its cluster explains it.
 
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
             NaN is missing, and filled.
+        out : array of shape (n_samples, n_features), default=None
+            What to write the answer to, and return: see :doc:`/large_data`.
 
         Returns
         -------
         X_reconstructed : ndarray or tensor of shape (n_samples, n_features)
             In the units of X; observed entries are replaced as well.
         """
-        features = self._infer(X, lambda batch: batch.reconstructions)
-        return like(X, self._in_pixels(features))
+        return self._answer(X, "reconstruct", out)
+
+    def predict_batches(
+        self, X: Data, method: str = "predict", *, batch_size: int | None = None
+    ) -> Iterator[Answer]:
+        """Give what a method answers, some samples at a time.
+
+        Neither X nor the answers need fit into memory.
+
+        Parameters
+        ----------
+        X : array-like, tensor, or data that are not in memory
+            Of shape (n_samples, n_features), as any method takes them, or a stream;
+            NaN is missing.
+        method : {"predict", "predict_proba", "transform", "encode", "energies", \
+                "reconstruct", "score_samples"}, default="predict"
+            Whose answers are wanted, by name as in
+            :func:`sklearn.model_selection.cross_val_predict`.
+        batch_size : int, default=None
+            Samples in each batch of answers, but for the last; by default such that
+            there are about four million entries. It makes no difference to the answers.
+
+        Yields
+        ------
+        answers : ndarray or tensor of shape (at most batch_size, ...)
+            In the order of X; put together, they are what the method returns.
+            `set_output` makes no difference to them.
+
+        Raises
+        ------
+        ValueError
+            If `method` is another or `batch_size` less than 1; and as by the method.
+        TypeError
+            If `batch_size` is no integer.
+
+        Examples
+        --------
+        >>> from skmixmate import MixMateClustering
+        >>> from skmixmate.datasets import make_sparse_mixture
+        >>> X = make_sparse_mixture(2000, random_state=0).data
+        >>> mixmate = MixMateClustering(3, n_atoms=8, random_state=0).fit(X)
+        >>> for probabilities in mixmate.predict_batches(
+        ...     X, "predict_proba", batch_size=800
+        ... ):
+        ...     print(probabilities.shape)
+        (800, 3)
+        (800, 3)
+        (400, 3)
+        """
+        self._check_is_fitted()
+        if method not in _ANSWERS:
+            raise ValueError(f"method={method!r} should be one of {list(_ANSWERS)}.")
+        if batch_size is not None:
+            check_scalar(batch_size, "batch_size", Integral, min_val=1)
+        if is_stream(X):
+            parts = stream_parts(X, self.image_shape)
+            parts = (validate_rows(self, part, reset=False) for part in parts)
+        else:
+            parts = [validate_rows(self, X, reset=False)]
+        return (like(X, batch) for batch in self._batches(parts, method, batch_size))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the columns that :meth:`transform` gives.
@@ -287,59 +362,132 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         rows = Rows(X, device=device, location=location, scale=self.scale_)
         return mixture, rows
 
-    def _evaluate(self, X, *summaries):
+    def _features(self, X):
+        """Give what :meth:`_represent` gives, but made when it is asked for."""
+        if self.representation_ is None:
+            return X
+        return Transformed(
+            as_numpy(X), self.representation_.transform, IMAGES_AT_A_TIME
+        )
+
+    def _block_size(self):
+        """Rows that are worked on at a time."""
+        n_clusters, n_atoms, n_features = self.dictionaries_.shape
+        return max(64, _BLOCK_ENTRIES // max(n_clusters * n_atoms, n_features))
+
+    def _infer(self, X, *summaries):
         """Apply functions of an `_Inference` to all rows, a block at a time.
+
+        Yields
+        ------
+        block : slice
+        answers : list of ndarray
+            For each function, what it gave for these rows.
+        """
+        device = resolve_device(self.device, X)
+        mixture, rows = self._model(X, device, with_intercepts=self.intercepts_.any())
+        curvature = mixture.curvature()
+
+        @torch.no_grad()
+        def answers_in(block):
+            arrays = []
+            for index, *part in split_by_completeness(*rows.take(block)):
+                inferred = mixture.infer(*part, curvature)
+                batch = _Inference(mixture, rows, self._in_pixels, *inferred)
+                answers = [as_numpy(summary(batch)) for summary in summaries]
+                if isinstance(index, slice):  # nothing is missing
+                    return answers
+                if not arrays:
+                    shape = (block.stop - block.start,)
+                    arrays = [
+                        np.empty(shape + answer.shape[1:], answer.dtype)
+                        for answer in answers
+                    ]
+                for array, answer in zip(arrays, answers, strict=True):
+                    array[as_numpy(index)] = answer
+            return arrays
+
+        for block in rows.blocks(self._block_size()):
+            yield block, answers_in(block)
+
+    def _evaluate(self, X, *summaries):
+        """Apply functions of an `_Inference` to all rows.
 
         Returns
         -------
         arrays : list of ndarray
             For each function, what it gave for the rows of X.
         """
-        device = resolve_device(self.device, X)
-        mixture, rows = self._model(X, device, with_intercepts=self.intercepts_.any())
-        n_clusters, n_atoms, n_features = self.dictionaries_.shape
-        size = max(64, _BLOCK_ENTRIES // max(n_clusters * n_atoms, n_features))
-        curvature = mixture.curvature()
         arrays = []
-        with torch.no_grad():
-            for block in rows.blocks(size):
-                for index, *part in split_by_completeness(*rows.take(block)):
-                    batch = _Inference(mixture, rows, *mixture.infer(*part, curvature))
-                    answers = [as_numpy(summary(batch)) for summary in summaries]
-                    if not arrays:
-                        arrays = [
-                            np.empty((len(X), *a.shape[1:]), a.dtype) for a in answers
-                        ]
-                    for array, answer in zip(arrays, answers, strict=True):
-                        array[block][as_numpy(index)] = answer
+        for block, answers in self._infer(X, *summaries):
+            if not arrays:
+                arrays = [np.empty((len(X), *a.shape[1:]), a.dtype) for a in answers]
+            for array, answer in zip(arrays, answers, strict=True):
+                array[block] = answer
         return arrays
 
-    def _infer(self, X, summary):
-        """Apply a function of an `_Inference` to what a user gives as X."""
+    def _answer(self, X, method, out):
+        """Answer as a method does, in an array of its own or in one that is given."""
         self._check_is_fitted()
-        features = self._represent(validate_rows(self, X, reset=False))
-        (array,) = self._evaluate(features, summary)
-        return array
+        if is_stream(X):
+            if out is not None:
+                raise ValueError(
+                    f"out should be None where X is a {type(X).__name__} without "
+                    "length; predict_batches gives answers as they come."
+                )
+            return np.concatenate(list(self.predict_batches(X, method)))
+        rows = validate_rows(self, X, reset=False)
+        if out is None:
+            (array,) = self._evaluate(self._features(rows), _ANSWERS[method])
+            return like(X, array)
+        # One row tells the shape and dtype of all answers.
+        one = np.zeros((1, self.dictionaries_.shape[2]), as_numpy(rows[:0]).dtype)
+        (answer,) = self._evaluate(one, _ANSWERS[method])
+        check_out(out, (len(rows), *answer.shape[1:]), answer.dtype)
+        n_written = 0
+        for batch in self._batches([rows], method):
+            out[n_written : n_written + len(batch)] = like(out, batch)
+            n_written += len(batch)
+        return out
 
-    def _answer(self, X, summary):
-        return like(X, self._infer(X, summary))
+    def _batches(self, parts, method, batch_size=None):
+        """Answers to parts of X, which were checked, one batch after the other."""
+        blocks = (
+            answer
+            for rows in parts
+            for _, (answer,) in self._infer(self._features(rows), _ANSWERS[method])
+        )
+        return reblocked(blocks, batch_size or _BATCH_BLOCKS * self._block_size())
 
 
 class _Inference:
     """What the model infers about a block of rows; answers in units of X."""
 
-    def __init__(self, mixture, rows, codes, energies):
+    def __init__(self, mixture, rows, in_pixels, codes, energies):
         self.energies = energies  # (n_clusters, n_rows)
         self.labels = energies.argmin(dim=0)
         # (n_clusters, n_atoms, n_rows); adding 0 takes the sign off zeros
         self.codes = codes / rows.scale + 0.0
         self._mixture = mixture
         self._rows = rows
+        self._in_pixels = in_pixels
 
     @property
     def own_codes(self):
         """Codes in the assigned clusters, of shape (n_rows, n_atoms)."""
         return self.codes[self.labels, :, torch.arange(len(self.labels))]
+
+    @property
+    def placed_codes(self):
+        """Own codes in the blocks of their clusters, (n_rows, n_clusters * n_atoms)."""
+        n_clusters, n_atoms, n_rows = self.codes.shape
+        own = self.own_codes
+        if self._mixture.intercepts is not None:
+            # A row of zeros would not tell whose intercept it has.
+            own[(own == 0).all(dim=1), :1] = torch.finfo(own.dtype).tiny
+        blocks = own.new_zeros(n_rows, n_clusters, n_atoms)
+        blocks[torch.arange(n_rows), self.labels] = own
+        return blocks.flatten(1)
 
     @property
     def fullness(self):
@@ -348,9 +496,21 @@ class _Inference:
 
     @property
     def reconstructions(self):
-        """Rows as the assigned clusters explain them, (n_rows, n_features)."""
+        """Rows as the assigned clusters explain them, (n_rows, n_features) of X."""
         scaled = self._mixture.decode(self.own_codes * self._rows.scale, self.labels)
-        return self._rows.restore(scaled)
+        return self._in_pixels(as_numpy(self._rows.restore(scaled)))
+
+
+# What the methods of the estimator say of the rows that an `_Inference` is about.
+_ANSWERS = {
+    "predict": lambda batch: batch.labels,
+    "predict_proba": lambda batch: posterior(batch.energies).T,
+    "transform": lambda batch: batch.placed_codes,
+    "encode": lambda batch: batch.codes.permute(2, 0, 1),
+    "energies": lambda batch: batch.energies.T,
+    "reconstruct": lambda batch: batch.reconstructions,
+    "score_samples": lambda batch: (-batch.energies).logsumexp(dim=0),
+}
 
 
 def torch_dtype(X):
@@ -362,3 +522,66 @@ def like(X, array):
     if isinstance(X, torch.Tensor):
         return torch.from_numpy(array).to(X.device)
     return array
+
+
+def reblocked(blocks, size):
+    """Part rows anew.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray
+        Any number of rows in each.
+    size : int
+
+    Yields
+    ------
+    rows : ndarray
+        Of `size` rows, but for the last.
+    """
+    waiting = []
+    for block in blocks:
+        waiting.append(block)
+        n_rows = sum(map(len, waiting))
+        if n_rows >= size:
+            *whole, rest = np.split(
+                np.concatenate(waiting), range(size, n_rows + 1, size)
+            )
+            yield from whole
+            waiting = [rest]
+    rest = np.concatenate(waiting)
+    if len(rest):
+        yield rest
+
+
+def check_out(out, shape, dtype):
+    """Check that answers can be written to where a user wants them.
+
+    Parameters
+    ----------
+    out : object
+        As given.
+    shape : tuple of int
+    dtype : dtype
+        Of the answers.
+
+    Raises
+    ------
+    TypeError
+        If `out` has no shape, or a dtype that would lose more than digits.
+    ValueError
+        If its shape is another, or it is read-only.
+    """
+    if not hasattr(out, "shape") or not hasattr(out, "__setitem__"):
+        raise TypeError(
+            f"out={out!r} should be an array of shape {shape}, or anything else that "
+            "has a shape and takes out[slice] = rows."
+        )
+    if tuple(out.shape) != shape:
+        raise ValueError(f"out has shape {tuple(out.shape)}, but should have {shape}.")
+    empty = out[:0]
+    empty = empty.numpy(force=True) if isinstance(out, torch.Tensor) else empty
+    own = np.asarray(empty).dtype
+    if not np.can_cast(dtype, own, "same_kind"):
+        raise TypeError(f"out has dtype {own}, but should have {dtype}.")
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
+        raise ValueError("out is read-only, but should be writeable.")

@@ -35,12 +35,14 @@ from ._rows import (
     Rows,
     as_numpy,
     feature_means,
+    is_mapped,
     joined,
     missing_counts,
     resolve_device,
     root_mean_square_norm,
     validate_rows,
 )
+from ._sources import is_stream, stream_parts
 from ._training import ExpectationMaximization, logger, train
 from ._typing import Answer, Data
 from .image._features import ScatteringFeatures
@@ -64,6 +66,9 @@ _N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
 # depends on which samples became atoms; larger steps get past that sooner, and let
 # it tell good starts from bad ones.
 _TRIAL_ROWS, _TRIAL_EPOCHS, _TRIAL_HASTE = 10_000, 5, 3
+
+# Entries of the rows of a stream that are copied at a time.
+_STREAM_ENTRIES = 2**22
 
 # Parameters that say where and how a fit runs, and not what comes of it.
 _MANNERS = {"checkpoint", "device", "distributed", "n_jobs", "verbose"}
@@ -260,6 +265,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
     :meth:`reconstruct` fills it. A row with nothing observed has `weights_` as
     its probabilities.
 
+    Data need not be in memory: memory maps, arrays in files, and data sets and loaders
+    of torch are read in parts, see :doc:`/large_data`.
+
     float32 data are worked on and answered in float32, all other in float64.
     torch tensors are taken, and answered on their own device; fitted
     attributes are always numpy arrays.
@@ -396,7 +404,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
             The data; NaN is missing. It is not copied if float32 or float64, and
-            may be a memory map, larger than the memory there is.
+            may be a memory map, an array in a file, a Dataset or a DataLoader, larger
+            than the memory there is.
         y : array-like of shape (n_samples,), default=None
             Not used in fitting; handed on to callbacks.
 
@@ -412,7 +421,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             rows with an observed entry than `n_clusters`; if `checkpoint` is no
             checkpoint, a damaged one, or one of other data or parameters.
         TypeError
-            If X is sparse, or a parameter has the wrong type.
+            If X is sparse or a stream, or a parameter has the wrong type.
         OSError
             If `checkpoint` cannot be read or written.
 
@@ -449,9 +458,11 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
-            Any number of rows; NaN is missing. They are copied.
+            Any number of rows; NaN is missing. Data that are not in memory are read in
+            parts. A Dataset or DataLoader without length, too, as if each of its parts,
+            of about four million entries, were given to a call of its own.
         y : array-like of shape (n_samples,), default=None
-            Not used in fitting; handed on to callbacks.
+            Not used in fitting; handed on to callbacks, but not beside a stream.
 
         Returns
         -------
@@ -483,6 +494,10 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 f"distributed={self.distributed!r} should be False for partial_fit, "
                 "which does not learn across processes; fit does."
             )
+        if is_stream(X):
+            for part in stream_parts(X, self.image_shape):
+                self.partial_fit(part)
+            return self
         goes_on = hasattr(self, "dictionaries_")
         has_begun = hasattr(self, "_waiting")
         X = validate_rows(self, X, reset=not (goes_on or has_begun))
@@ -496,23 +511,24 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if not has_begun:
             self._begin_stream(torch_dtype(self.dictionaries_ if goes_on else X))
         self._check_intercepts()
-        rows = joined(self._waiting, X, members)
 
         task = self._init_callback_context("partial_fit", max_subtasks=1)
         task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        if not goes_on and len(rows) >= self.init_size:
+        if not goes_on and len(self._waiting) + len(members) >= self.init_size:
+            n_wanted = max(0, self.init_size - len(self._waiting))
+            rows = joined(self._waiting, X, members[:n_wanted])
             self._start_stream(rows[: self.init_size], device, task)
         is_fitted = hasattr(self, "dictionaries_")
         if is_fitted:
-            self._train_on_stream(rows, device)
+            self._train_on_stream(X, members, device)
             self.labels_, losses = self._evaluate(
-                self._represent(X),
+                self._features(X),
                 lambda batch: batch.labels,
                 lambda batch: loss(batch.energies),
             )
             self.loss_ = float(losses[members].mean()) if len(members) else math.nan
         else:
-            self._waiting = rows
+            self._waiting = joined(self._waiting, X, members)
         self.n_samples_seen_ += len(X)
         task.call_on_fit_task_end(
             estimator=self,
@@ -925,6 +941,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         # The same rows in all trials: losses that differ by a thousandth tell a good
         # start from a bad one, and would drown in the difference between rows.
         members = random_state.permutation(members)[:_TRIAL_ROWS]
+        rows = start["features"]
+        if is_mapped(rows):  # read them once
+            rows, members = rows[members], np.arange(len(members))
         seeds = random_state.randint(np.iinfo(np.int32).max, size=self.n_init)
         subtasks = [
             task.subcontext("start", task_id=trial) for trial in range(self.n_init)
@@ -933,6 +952,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             delayed(_try_start)(
                 copy.copy(self),
                 {**start, "random_state": np.random.RandomState(seed)},
+                rows,
                 members,
                 device,
                 subtask,
@@ -1018,34 +1038,45 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             )
         )
 
-    def _train_on_stream(self, rows, device):
+    def _train_on_stream(self, X, members, device):
         """Train on the mini-batches that are full, and let the rest wait."""
-        n_steps, n_left = divmod(len(rows), self.batch_size)
-        full, rest = rows.split([n_steps * self.batch_size, n_left])
-        if n_steps:
-            features = full
-            if self.representation_ is not None:
-                # Each mini-batch by itself: the last bits of a product of matrices
-                # depend on what else is in them.
-                features = [self._represent(b) for b in full.split(self.batch_size)]
-                features = np.concatenate(features)
-            em = self._expectation_maximization(
-                features,
-                np.arange(len(full)),
-                device,
-                learning_rate=self.learning_rate,
-                n_window=max(self.init_size, self.batch_size),
-                generator=torch.Generator(),  # nothing is shuffled
-            )
-            if self._state is not None:
-                em.load_state_dict(self._state)
-            self.loss_curve_.append(em.run_stream())
-            self._set(_attributes(em))
-            self._state = em.state_dict()
-        self._waiting = rest.clone()
-        self.n_steps_ += n_steps
+        size = max(1, _STREAM_ENTRIES // X.shape[1])
+        total, n_trained = 0.0, 0
+        for part in np.split(members, range(size, len(members), size)):
+            rows = joined(self._waiting, X, part)
+            n_full = len(rows) // self.batch_size * self.batch_size
+            if n_full:
+                total += n_full * self._run_stream(rows[:n_full], device)
+                n_trained += n_full
+            self._waiting = rows[n_full:].clone()
+        if n_trained:
+            self.loss_curve_.append(total / n_trained)
+        self.n_steps_ += n_trained // self.batch_size
         self.n_iter_ = len(self.loss_curve_)
         self.converged_ = False
+
+    def _run_stream(self, rows, device):
+        """Train on whole mini-batches; return their mean loss."""
+        features = rows
+        if self.representation_ is not None:
+            # Each mini-batch by itself: the last bits of a product of matrices
+            # depend on what else is in them.
+            features = [self._represent(b) for b in rows.split(self.batch_size)]
+            features = np.concatenate(features)
+        em = self._expectation_maximization(
+            features,
+            np.arange(len(rows)),
+            device,
+            learning_rate=self.learning_rate,
+            n_window=max(self.init_size, self.batch_size),
+            generator=torch.Generator(),  # nothing is shuffled
+        )
+        if self._state is not None:
+            em.load_state_dict(self._state)
+        mean_loss = em.run_stream()
+        self._set(_attributes(em))
+        self._state = em.state_dict()
+        return mean_loss
 
     def _train(self, run, features):
         """Train from the parameters as they stand, and set them."""
@@ -1192,14 +1223,14 @@ class _Monitor:
             self.checkpoint.write(state, history)
 
 
-def _try_start(estimator, start, members, device, task):
+def _try_start(estimator, start, rows, members, device, task):
     """Start, train briefly; return the loss, and the attributes before that."""
     task.call_on_fit_task_begin(estimator=estimator)
     random_state = start["random_state"]
     attributes = estimator._start(**start)
     estimator._set(attributes)
     em = estimator._expectation_maximization(
-        start["features"],
+        rows,
         members,
         device,
         learning_rate=_TRIAL_HASTE * estimator.learning_rate,

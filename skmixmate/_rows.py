@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from sklearn.utils.validation import validate_data
 
+from ._sources import Source, as_source
+
 # Entries read at a time when the whole of X is looked through.
 _BLOCK = 2**20
 
@@ -20,15 +22,17 @@ def validate_rows(estimator, X, reset):
     Parameters
     ----------
     estimator : estimator
-    X : array-like or tensor of shape (n_samples, n_features)
+    X : array-like, tensor or source of shape (n_samples, n_features)
+        Sources are what :func:`~skmixmate._sources.as_source` takes.
     reset : bool
         Whether to set the attributes that describe the features, as in fit, or
         to check X against them.
 
     Returns
     -------
-    X : ndarray or tensor of shape (n_samples, n_features)
-        float32 or float64; not copied if it was.
+    X : ndarray, tensor or Source of shape (n_samples, n_features)
+        float32 or float64; not copied if it was. The entries of a Source are
+        checked when they are read.
 
     Raises
     ------
@@ -36,11 +40,20 @@ def validate_rows(estimator, X, reset):
         If X is not two-dimensional, has infinite entries or other features than
         in fit.
     TypeError
-        If X is sparse.
+        If X is sparse, or has no length.
     """
-    checks = {"reset": reset, "ensure_all_finite": "allow-nan"}
+    X = as_source(X, getattr(estimator, "image_shape", None))
+    if isinstance(X, Source):
+        _validate_shape(estimator, X, reset)
+        return X
     if not isinstance(X, torch.Tensor):
-        return validate_data(estimator, X, dtype=[np.float64, np.float32], **checks)
+        return validate_data(
+            estimator,
+            X,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+        )
     if X.layout != torch.strided:
         raise TypeError(
             f"X is a sparse tensor (layout={X.layout}), but dense data is required. "
@@ -48,11 +61,16 @@ def validate_rows(estimator, X, reset):
         )
     if X.dtype not in (torch.float32, torch.float64):
         X = X.to(torch.get_default_dtype())
-    # scikit-learn checks the shape on a stand-in that takes no memory.
-    validate_data(estimator, np.broadcast_to(np.float32(0), X.shape), **checks)
+    _validate_shape(estimator, X, reset)
     if X.nansum().isinf() and X.isinf().any():
         raise ValueError("Input X contains infinity; only NaN may be missing data.")
     return X.detach()
+
+
+def _validate_shape(estimator, X, reset):
+    """Let scikit-learn check the shape, on a stand-in that takes no memory."""
+    stand_in = np.broadcast_to(np.float32(0), X.shape)
+    validate_data(estimator, stand_in, reset=reset, ensure_all_finite=False)
 
 
 def resolve_device(device, X):
@@ -100,7 +118,7 @@ class Rows:
 
     Parameters
     ----------
-    X : ndarray or tensor of shape (n_samples, n_features)
+    X : ndarray, tensor or Source of shape (n_samples, n_features)
         float32 or float64; NaN is missing.
     device : torch.device
         Where mini-batches go.
@@ -140,8 +158,8 @@ class Rows:
         """Mini-batches of all members in random order.
 
         X is shuffled in windows of up to 256 MiB, each made of runs of rows from
-        all over X. Of a memory map, or for another device, a window is read once,
-        run by run. The order does not depend on where X lies.
+        all over X. Of a memory map or Source, or for another device, a window is read
+        once, run by run. The order does not depend on where X lies.
 
         Parameters
         ----------
@@ -163,6 +181,8 @@ class Rows:
         for window in windows(len(members), n_run, n_window, generator):
             order = torch.randperm(len(window), generator=generator)
             order = order[: len(order) // size * size]
+            if len(order) == 0:  # it may happen to the last window
+                continue
             if is_near:
                 for batch in order.split(size):
                     yield self.take(members[window[batch]])
@@ -297,11 +317,11 @@ def joined(waiting, X, members):
 
 
 def is_mapped(X):
-    """Tell whether an array is a view of a file.
+    """Tell whether rows are read when they are asked for, as from a file.
 
     Parameters
     ----------
-    X : ndarray or tensor
+    X : ndarray, tensor or Source
 
     Returns
     -------
@@ -309,7 +329,7 @@ def is_mapped(X):
     """
     while isinstance(X, np.ndarray) and not isinstance(X, np.memmap):
         X = X.base
-    return isinstance(X, np.memmap)
+    return isinstance(X, (np.memmap, Source))
 
 
 def split_by_completeness(rows, observed):

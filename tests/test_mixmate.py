@@ -1,3 +1,4 @@
+import gc
 import os
 import pickle
 import subprocess
@@ -25,10 +26,20 @@ from sklearn.metrics import normalized_mutual_info_score as nmi
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch.utils.data import DataLoader, TensorDataset
 
-from skmixmate import MixMateClustering, SpectralGraphClustering
+from skmixmate import (
+    MixMateClustering,
+    SpectralGraphClustering,
+    _inference,
+    _mixmate,
+    _rows,
+    _sources,
+)
 from skmixmate.datasets import make_sparse_mixture
 from skmixmate.model.encoder import encode_incomplete
+
+from .sources import File, Pairs, Stream
 
 
 def small(**params):
@@ -390,6 +401,148 @@ def test_a_memory_map_is_not_read_into_memory(tmp_path):
     data, own = map(float, answer.stdout.split())
     assert data > 230
     assert own < 100, answer.stdout
+
+
+# --- data that are not in memory -----------------------------------------------------
+
+
+@pytest.fixture
+def small_readings(monkeypatch):
+    """Let 50 rows of 16 features be read at a time, and windows be of 64 rows."""
+    monkeypatch.setattr(_inference, "_BLOCK_ENTRIES", 1)
+    monkeypatch.setattr(_sources, "_READ", 50 * 16)
+    monkeypatch.setattr(_sources, "_GAP", 5 * 16)
+    monkeypatch.setattr(_rows, "_BLOCK", 40 * 16)
+    monkeypatch.setattr(_rows, "_WINDOW", 64 * 16 * 8)
+    monkeypatch.setattr(_rows, "_RUN", 1)
+
+
+def as_loader(X):
+    return DataLoader(TensorDataset(torch.from_numpy(X)), 30, shuffle=True)
+
+
+@pytest.mark.parametrize("kind", [lambda X: File(X, 50), Pairs, as_loader])
+@pytest.mark.parametrize(
+    ("params", "missing"),
+    [
+        ({"init": "kmeans"}, 0.0),
+        ({"init": "kmeans", "init_size": 40, "weights": "learned"}, 0.2),
+        ({"init": "random", "n_init": 3}, 0.1),
+        ({"init": "kmeans", "image_shape": (4, 4)}, 0.0),
+        ({"init": "kmeans", "image_shape": (4, 4), "n_init": 2}, 0.1),
+    ],
+)
+@pytest.mark.usefixtures("small_readings")
+def test_a_fit_does_not_depend_on_where_the_data_lie(kind, params, missing):
+    X = data(200, missing=missing)
+    X[3] = np.where(missing, np.nan, X[3])
+    expected = small(**params).fit(X)
+    mixmate = small(**params).fit(kind(X))
+    assert_fitted_like(mixmate, expected)
+    assert mixmate.loss_ == expected.loss_
+    np.testing.assert_array_equal(mixmate.intercepts_, expected.intercepts_)
+    np.testing.assert_array_equal(mixmate.predict(kind(X)), expected.labels_)
+
+
+@pytest.mark.usefixtures("small_readings")
+def test_a_fit_holds_no_more_than_a_window_and_a_reading():
+    X = data(2000)
+    file = File(X, 50)
+    small(init="random", init_size=60, n_init=2).fit(file)
+    # A window is a copy, and is not counted.
+    assert file.most_alive <= 2 * 50
+    gc.collect()
+    assert file.n_alive == 0
+
+
+@pytest.mark.usefixtures("small_readings")
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", [lambda X: File(X, 50), Pairs, as_loader])
+def test_a_stream_may_lie_anywhere(kind, missing, monkeypatch):
+    monkeypatch.setattr(_mixmate, "_STREAM_ENTRIES", 45 * 16)
+    X = data(300, missing=missing)
+    expected = streamed(X, [40, 160, 100])
+    mixmate = small(init_size=60)
+    for part in np.split(X, [40, 200]):
+        mixmate.partial_fit(kind(part))
+        if len(part) > 40:
+            np.testing.assert_array_equal(mixmate.labels_, mixmate.predict(part))
+    assert_same_model(mixmate, expected)
+    np.testing.assert_array_equal(mixmate.labels_, expected.labels_)
+    np.testing.assert_allclose(mixmate.loss_curve_, expected.loss_curve_)
+    assert mixmate.loss_ == expected.loss_
+
+
+@pytest.mark.usefixtures("small_readings")
+def test_a_stream_may_have_an_order_of_its_own():
+    X = data(300)
+    expected = streamed(X, [300])
+    mixmate = small(init_size=60).partial_fit(Stream(list(X)))
+    assert_same_model(mixmate, expected)
+    assert mixmate.n_samples_seen_ == 300
+    assert len(mixmate.labels_) < 300  # of the part that came last
+
+
+def test_random_access_is_what_a_fit_needs():
+    with pytest.raises(TypeError, match=r"Stream without length.*partial_fit"):
+        small().fit(Stream(list(data())))
+
+
+def test_images_in_a_data_set():
+    images = torch.from_numpy(load_digits().data[:300]).reshape(-1, 1, 8, 8)
+    labels = torch.zeros(300)
+    params = {"image_shape": (8, 8), "init": "kmeans", "n_clusters": 5}
+    expected = small(**params).fit(images.flatten(1))
+    assert expected.representation_ is not None
+    assert_fitted_like(small(**params).fit(TensorDataset(images, labels)), expected)
+
+
+def test_callbacks_and_checkpoints_of_data_that_are_not_in_memory(tmp_path):
+    X = data()
+    monitor = ScoringMonitor(scoring=lambda mixmate, X, y: mixmate.score(X))
+    path = tmp_path / "checkpoint"
+    mixmate = small(checkpoint=path).set_callbacks(monitor)
+    mixmate.fit(Pairs(X))
+    assert_fitted_like(mixmate, small().fit(X))
+    assert len(monitor.get_logs().data_as_pandas) == 3 + 1
+
+
+def test_starts_are_tried_at_the_same_time_on_data_that_are_not_in_memory():
+    X = data()
+    params = {"n_init": 2, "init": "random"}
+    with joblib.parallel_config("threading"):
+        mixmate = small(n_jobs=2, **params).fit(Pairs(X))
+    assert_fitted_like(mixmate, small(**params).fit(X))
+
+
+def zarr_array(X, folder):
+    zarr = pytest.importorskip("zarr")
+    array = zarr.create_array(
+        store=folder / "X.zarr", shape=X.shape, dtype=X.dtype, chunks=(70, 9)
+    )
+    array[:] = X
+    return array
+
+
+def h5py_dataset(X, folder):
+    h5py = pytest.importorskip("h5py")
+    folder.mkdir(exist_ok=True)
+    file = h5py.File(folder / "X.h5", "w")
+    return file.create_dataset("X", data=X, chunks=(70, 9), compression="gzip")
+
+
+@pytest.mark.parametrize("kind", [zarr_array, h5py_dataset])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+@pytest.mark.usefixtures("small_readings")
+def test_arrays_in_files(kind, dtype, tmp_path):
+    X = (100 * data(200)).astype(dtype)
+    stored = kind(X, tmp_path)
+    expected = small(n_init=2, init="random").fit(X)
+    mixmate = small(n_init=2, init="random").fit(stored)
+    assert_fitted_like(mixmate, expected)
+    out = kind(np.zeros_like(expected.transform(X)), tmp_path / "out")
+    assert mixmate.transform(stored, out=out) is out
+    np.testing.assert_array_equal(out[:], expected.transform(X))
 
 
 # --- recovery ------------------------------------------------------------------------

@@ -130,6 +130,18 @@ def test_batches_do_not_depend_on_where_the_data_lie(monkeypatch, tmp_path, wind
             assert expected.all() if observed is None else observed.equal(expected)
 
 
+def test_a_last_window_of_too_few_rows_has_no_batches(monkeypatch):
+    monkeypatch.setattr(_rows, "_WINDOW", 1000)
+    monkeypatch.setattr(_rows, "_RUN", 200)
+    rows = Rows(random_data(51), device=CPU)  # windows of 24, 24 and 3
+    for seed in range(5):
+        lengths = [
+            len(values)
+            for values, _ in rows.batches(torch.arange(51), 4, generator(seed))
+        ]
+        assert lengths == [4] * 12
+
+
 def test_a_map_is_read_in_runs(monkeypatch, tmp_path):
     monkeypatch.setattr(_rows, "_WINDOW", 1000)
     monkeypatch.setattr(_rows, "_RUN", 200)

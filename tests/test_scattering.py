@@ -16,6 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skmixmate import ScatteringTransform
 
+from .sources import File, Pairs
+
 KYMATIO = Path(__file__).with_name("data") / "scattering_kymatio.npz"
 
 
@@ -145,6 +147,17 @@ def test_integers_become_floats():
     from_tensor = scattering.transform(torch.from_numpy(X))
     assert from_tensor.dtype == torch.float32
     np.testing.assert_allclose(from_tensor.numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_images_may_lie_in_a_file_or_a_data_set():
+    X = images(30)
+    scattering = ScatteringTransform((16, 16), J=2)
+    expected = scattering.fit_transform(X)
+    for given_X in (File(X, 30), Pairs(X)):
+        np.testing.assert_array_equal(scattering.fit_transform(given_X), expected)
+    X[20, 3] = np.nan
+    with pytest.raises(ValueError, match="contains NaN"):
+        scattering.transform(File(X, 30))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from ._scattering import ScatteringTransform
 
 # Images read at a time when all of their coefficients are not needed at once.
-_BLOCK = 2048
+IMAGES_AT_A_TIME = 2048
 
 # Attributes that fit finds in the images, and parameters of the scattering before.
 _FOUND, _SETTINGS = ("mean_", "components_", "decoder_"), ("J", "L", "order")
@@ -208,8 +208,8 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
             In the units of the square root of X.
         """
         features = np.empty((len(X), len(self.components_)), dtype=X.dtype)
-        for start in range(0, len(X), _BLOCK):
-            block = slice(start, start + _BLOCK)
+        for start in range(0, len(X), IMAGES_AT_A_TIME):
+            block = slice(start, start + IMAGES_AT_A_TIME)
             roots = self._roots(X[block])
             roots -= self.mean_
             np.matmul(roots, self.components_.T, out=features[block])

@@ -547,7 +547,8 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
     def _validate(self, X, reset):
         """Check X; return it as an array or tensor, not copied if floating."""
         X = validate_rows(self, X, reset)
-        if math.isnan(X.min()):
+        blocks = Rows(X, device=torch.device("cpu")).blocks()
+        if any(math.isnan(X[block].min()) for block in blocks):
             raise ValueError(
                 "Input X contains NaN, which ScatteringTransform does not take: one "
                 "missing pixel would spoil all coefficients around it. Fill missing "
