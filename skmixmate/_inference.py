@@ -1,5 +1,7 @@
 """Inference: what a fitted model says of rows."""
 
+import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from ._dask import is_dask, map_rows
 from ._rows import (
     Rows,
     as_numpy,
@@ -155,7 +158,7 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         def place(batch):
             n_clusters, n_atoms, n_rows = batch.codes.shape
             own = batch.own_codes
-            if self.intercepts_.any():
+            if batch.is_affine:
                 own[(own == 0).all(dim=1), :1] = torch.finfo(own.dtype).tiny
             blocks = own.new_zeros(n_rows, n_clusters, n_atoms)
             blocks[torch.arange(n_rows), batch.labels] = own
@@ -180,6 +183,8 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
             cluster: it gives their mean, weighted by `weights_`.
         """
         self._check_is_fitted()
+        if is_dask(X):
+            return map_rows(self._without_results().inverse_transform, X)
         n_clusters, n_atoms, n_features = self.dictionaries_.shape
         codes = as_numpy(X)
         codes = check_array(
@@ -213,6 +218,8 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         X_reconstructed : ndarray or tensor of shape (n_samples, n_features)
             In the units of X; observed entries are replaced as well.
         """
+        if is_dask(X):
+            return map_rows(self._without_results().reconstruct, X)
         features = self._infer(X, lambda batch: batch.reconstructions)
         return like(X, self._in_pixels(features))
 
@@ -322,7 +329,18 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         return array
 
     def _answer(self, X, summary):
+        if is_dask(X):
+            estimator = self._without_results()
+            return map_rows(partial(estimator._answer, summary=summary), X)
         return like(X, self._infer(X, summary))
+
+    def _without_results(self):
+        """Return the estimator as it is now, small enough to go to many workers."""
+        self._check_is_fitted()
+        estimator = copy.copy(self)
+        for name in ("labels_", "_waiting", "_state"):
+            estimator.__dict__.pop(name, None)
+        return estimator
 
 
 class _Inference:
@@ -335,6 +353,11 @@ class _Inference:
         self.codes = codes / rows.scale + 0.0
         self._mixture = mixture
         self._rows = rows
+
+    @property
+    def is_affine(self):
+        """Whether clusters have intercepts."""
+        return self._mixture.intercepts is not None
 
     @property
     def own_codes(self):

@@ -262,7 +262,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     float32 data are worked on and answered in float32, all other in float64.
     torch tensors are taken, and answered on their own device; fitted
-    attributes are always numpy arrays.
+    attributes are always numpy arrays. What is asked of a dask array is answered by
+    one, which is computed when it is wanted; `fit` computes it at once.
 
     The step of the encoder is for half the squared error, the energy has the
     whole of it, as in the code the published results were made with.
