@@ -42,7 +42,7 @@ from .table1 import fit
 
 N_CLUSTERS, N_ATOMS, N_FEATURES = 8, 16, 256
 SMALL, MIDDLE, LARGE = 100_000, 1_000_000, 20_000_000
-N_TURNS, N_SMALL_FITS = 40, 10
+N_TURNS, N_SMALL_FITS = 60, 10
 
 
 def write_rows(path, n_rows):
