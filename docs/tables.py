@@ -183,6 +183,34 @@ def on_paper(n_bytes):
     ]
 
 
+def rows():
+    """Rows a second among few rows and among many, and what fits of them take."""
+    results = json.loads((BENCHMARKS / "results" / "rows.json").read_text())
+    training = results["training"]
+    rates = [training[f"rows_per_second_among_{name}"] for name in ("few", "many")]
+    ratio = training["among_many_over_among_few"]
+    lines = list_table(
+        ["rows a second of an epoch", "lower quartile", "median", "upper quartile"],
+        [
+            ["among 100,000", *(f"{rate:,.0f}" for rate in rates[0])],
+            ["among all", *(f"{rate:,.0f}" for rate in rates[1])],
+            ["the latter over the former, in turn", *ratio],
+        ],
+    )
+    fits = [
+        [
+            f"{of['rows']:,}",
+            *(f"{of[key]:,}" for key in ("data_mib", "fit_adds_mib", "labels_mib")),
+            f"{of['rows_per_processor_second'][1]:,.0f}",
+        ]
+        for of in results.get("fits", [])
+    ]
+    header = ["rows of a fit", "MiB of data", "MiB that it adds", "of these, labels"]
+    lines += list_table([*header, "rows a second of a processor"], fits) if fits else []
+    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+    return [*lines, f"Measured on: {machine}.", ""]
+
+
 def draw_growth(path):
     """Draw how times grow with each size, as multiples of the time at the smallest."""
     results = json.loads((BENCHMARKS / "results" / "speed_growth.json").read_text())
@@ -213,5 +241,6 @@ def write(folder):
     folder.mkdir(exist_ok=True)
     (folder / "table1.rst").write_text("\n".join(table1()))
     (folder / "distributed.rst").write_text("\n".join(distributed()))
+    (folder / "rows.rst").write_text("\n".join(rows()))
     (folder / "speed.rst").write_text("\n".join(speed()))
     draw_growth(folder / "growth.png")

@@ -1,6 +1,8 @@
 """Inference: what a fitted model says of rows."""
 
+import copy
 from collections.abc import Iterator, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -12,6 +14,7 @@ from sklearn.utils import check_array, check_scalar
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
+from ._dask import computed_blocks, is_dask, map_rows
 from ._rows import (
     Rows,
     as_numpy,
@@ -195,6 +198,8 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
             cluster: it gives their mean, weighted by `weights_`.
         """
         self._check_is_fitted()
+        if is_dask(X):
+            return map_rows(self._without_results().inverse_transform, X)
         n_clusters, n_atoms, n_features = self.dictionaries_.shape
         codes = as_numpy(X)
         codes = check_array(
@@ -284,8 +289,10 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"method={method!r} should be one of {list(_ANSWERS)}.")
         if batch_size is not None:
             check_scalar(batch_size, "batch_size", Integral, min_val=1)
-        if is_stream(X):
-            parts = stream_parts(X, self.image_shape)
+        if is_stream(X) or is_dask(X):
+            parts = (
+                computed_blocks(X) if is_dask(X) else stream_parts(X, self.image_shape)
+            )
             parts = (validate_rows(self, part, reset=False) for part in parts)
         else:
             parts = [validate_rows(self, X, reset=False)]
@@ -429,6 +436,14 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
     def _answer(self, X, method, out):
         """Answer as a method does, in an array of its own or in one that is given."""
         self._check_is_fitted()
+        if is_dask(X):
+            if out is not None:
+                raise ValueError(
+                    "out should be None where X is a dask array, whose answers come "
+                    "when they are wanted; dask.array.store writes them somewhere."
+                )
+            answer = partial(self._without_results()._answer, method=method, out=None)
+            return map_rows(answer, X)
         if is_stream(X):
             if out is not None:
                 raise ValueError(
@@ -459,6 +474,13 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         )
         return reblocked(blocks, batch_size or _BATCH_BLOCKS * self._block_size())
 
+    def _without_results(self):
+        """Return the estimator as it is now, small enough to go to many workers."""
+        estimator = copy.copy(self)
+        for name in ("labels_", "_waiting", "_state"):
+            estimator.__dict__.pop(name, None)
+        return estimator
+
 
 class _Inference:
     """What the model infers about a block of rows; answers in units of X."""
@@ -471,6 +493,11 @@ class _Inference:
         self._mixture = mixture
         self._rows = rows
         self._in_pixels = in_pixels
+
+    @property
+    def is_affine(self):
+        """Whether clusters have intercepts."""
+        return self._mixture.intercepts is not None
 
     @property
     def own_codes(self):

@@ -60,7 +60,8 @@ def draw_subsample(X, n_missing, init_size, n_wanted, random_state):
     candidates = np.flatnonzero(n_missing == 0)
     if len(candidates) < min(init_size, n_wanted):
         candidates = np.flatnonzero(n_missing < X.shape[1])
-    drawn = random_state.permutation(candidates)[:init_size]
+    random_state.shuffle(candidates)
+    drawn = candidates[:init_size].copy()  # the rest can be let go of
     return drawn, fill_with_means(as_numpy(X[drawn]))  # a copy
 
 

@@ -270,7 +270,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     float32 data are worked on and answered in float32, all other in float64.
     torch tensors are taken, and answered on their own device; fitted
-    attributes are always numpy arrays.
+    attributes are always numpy arrays. What is asked of a dask array is answered by
+    one, which is computed when it is wanted; `fit` computes it at once.
 
     The step of the encoder is for half the squared error, the energy has the
     whole of it, as in the code the published results were made with.
@@ -609,8 +610,10 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         n_missing = missing_counts(Rows(X, device=device))
         is_incomplete = bool(processes.sum(int(n_missing.any())))
         self._check_representation(is_incomplete, self._continues())
-        members = np.flatnonzero(n_missing < X.shape[1])
-        n_members = processes.sum(len(members))
+        is_observed = n_missing < X.shape[1]
+        # Of large data, which are most often whole, rows are not numbered.
+        members = slice(None) if is_observed.all() else np.flatnonzero(is_observed)
+        n_members = processes.sum(np.count_nonzero(is_observed))
         if n_members < self.n_clusters:
             raise ValueError(
                 f"X has n_samples={n_members} with anything observed; should be "
@@ -881,7 +884,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             known = {
                 "X": rows,
                 "features": features if rows is run.X else self._represent(rows),
-                "n_missing": missing_counts(Rows(rows, device=run.device)),
+                "n_missing": run.n_missing
+                if rows is run.X
+                else missing_counts(Rows(rows, device=run.device)),
                 "random_state": random_state,
             }
             if n_trials:
@@ -1029,7 +1034,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 y=None,
                 n_missing=n_missing,
                 is_incomplete=n_missing.any(),
-                members=np.arange(len(rows)),
+                members=slice(None),
                 device=device,
                 random_state=private_random_state(self.random_state),
                 task=task,
@@ -1065,7 +1070,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             features = np.concatenate(features)
         em = self._expectation_maximization(
             features,
-            np.arange(len(rows)),
+            slice(None),
             device,
             learning_rate=self.learning_rate,
             n_window=max(self.init_size, self.batch_size),
@@ -1118,7 +1123,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         return ExpectationMaximization(
             mixture,
             rows,
-            torch.from_numpy(members),
+            members if isinstance(members, slice) else torch.from_numpy(members),
             batch_size=self.batch_size,
             learn_weights=isinstance(self.weights, str) and self.weights == "learned",
             **settings,
@@ -1179,7 +1184,7 @@ class _Run:
     y: Any
     n_missing: np.ndarray  # of each row
     is_incomplete: bool  # whether a row of any process is
-    members: np.ndarray  # rows with anything observed
+    members: slice | np.ndarray  # rows with anything observed
     device: torch.device
     random_state: np.random.RandomState
     task: Any  # for callbacks

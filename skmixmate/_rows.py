@@ -137,6 +137,10 @@ class Rows:
     def __len__(self):
         return len(self.X)
 
+    def count(self, members):
+        """Give the number of rows in an index, or in slice(None)."""
+        return len(self) if isinstance(members, slice) else len(members)
+
     def take(self, index):
         """Rows by index.
 
@@ -163,8 +167,9 @@ class Rows:
 
         Parameters
         ----------
-        members : int tensor of shape (n_members,)
-            Rows to take, in ascending order.
+        members : slice(None) or int tensor of shape (n_members,)
+            Rows to take, in ascending order. That all are taken needs no number for
+            each.
         size : int
             Rows in a mini-batch; what does not fill the last one is left out.
         generator : torch.Generator
@@ -178,16 +183,18 @@ class Rows:
         n_run = size * max(1, _RUN // (n_bytes * size))
         n_window = n_run * max(1, _WINDOW // (n_bytes * n_run))
         is_near = not is_mapped(self.X) and self._device_of_X() == self.device
-        for window in windows(len(members), n_run, n_window, generator):
+        for window in windows(self.count(members), n_run, n_window, generator):
             order = torch.randperm(len(window), generator=generator)
             order = order[: len(order) // size * size]
             if len(order) == 0:  # it may happen to the last window
                 continue
+            if not isinstance(members, slice):
+                window = members[window]
             if is_near:
                 for batch in order.split(size):
-                    yield self.take(members[window[batch]])
+                    yield self.take(window[batch])
                 continue
-            near = self._read(members[window])
+            near = self._read(window)
             near = near.pin_memory() if self.device.type == "cuda" else near
             near = near.to(self.device, non_blocking=True)
             is_complete = not has_missing(near)
@@ -370,8 +377,9 @@ def missing_counts(rows):
     Returns
     -------
     counts : ndarray of shape (n_samples,)
+        Of the smallest type that holds the number of features.
     """
-    counts = np.zeros(len(rows), dtype=np.int64)
+    counts = np.zeros(len(rows), dtype=np.min_scalar_type(rows.X.shape[1]))
     for block in rows.blocks():
         _, observed = rows.take(block)
         if observed is not None:

@@ -12,6 +12,8 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
+from ._dask import is_dask
+
 # Entries read at a time, and entries that are read and left to spare a reading: a few
 # times, and about, a chunk of a compressed file.
 _READ, _GAP = 2**22, 2**18
@@ -262,6 +264,7 @@ def as_source(X, image_shape):
     if isinstance(X, (Dataset, DataLoader)):
         return Items(X, image_shape)
     is_known = isinstance(X, (np.ndarray, np.generic, torch.Tensor)) or issparse(X)
+    is_known = is_known or is_dask(X)  # computed at once, and not anew for each part
     is_table = hasattr(X, "columns")
     names = ("shape", "dtype", "__getitem__")
     if is_known or is_table or not all(hasattr(X, name) for name in names):

@@ -27,8 +27,8 @@ class ExpectationMaximization:
     mixture : Mixture
         Trained in place.
     rows : Rows
-    members : int tensor of shape (n_members,)
-        Indices of the rows to train on.
+    members : slice(None) or int tensor of shape (n_members,)
+        Rows to train on.
     batch_size : int
         Rows in a mini-batch, those of all processes together. The last, incomplete
         one of an epoch is left out, unless it is the only one.
@@ -70,7 +70,7 @@ class ExpectationMaximization:
         self.learn_weights = learn_weights
         self.generator = generator
         self.processes = processes or Processes()
-        counts = self.processes.gather(len(members))
+        counts = self.processes.gather(rows.count(members))
         self.batch_size = min(batch_size, sum(counts))
         self.n_window = n_window or sum(counts)
         self._share_rows(counts)
@@ -267,12 +267,13 @@ class ExpectationMaximization:
         loss : float
         """
         curvature = self.mixture.curvature()
+        members = torch.arange(len(self.rows))[self.members]
         total = 0.0
         with torch.no_grad():
-            for batch in self.members.split(self._n_own):
+            for batch in members.split(self._n_own):
                 for _, *part in split_by_completeness(*self.rows.take(batch)):
                     total = total + loss(self.mixture.infer(*part, curvature)[1]).sum()
-        return float(total) / len(self.members)
+        return float(total) / len(members)
 
     def state_dict(self):
         """Copy all that training changes, and what the rows are shifted by.

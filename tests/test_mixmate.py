@@ -3,6 +3,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from collections import Counter
 
@@ -543,6 +544,19 @@ def test_arrays_in_files(kind, dtype, tmp_path):
     out = kind(np.zeros_like(expected.transform(X)), tmp_path / "out")
     assert mixmate.transform(stored, out=out) is out
     np.testing.assert_array_equal(out[:], expected.transform(X))
+
+
+def test_few_numbers_are_kept_for_each_row():
+    X = np.random.default_rng(0).random((60_000, 64), dtype=np.float32)
+    mixmate = small(init="random", n_atoms=2, n_layers=2, max_iter=1, batch_size=4096)
+    peaks = []
+    for n_rows in (20_000, 60_000):
+        tracemalloc.start()
+        mixmate.fit(X[:n_rows])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    label, loss, fullness, n_missing = 8, 4, 4, 1
+    assert (peaks[1] - peaks[0]) / 40_000 < 1.2 * (label + loss + fullness + n_missing)
 
 
 # --- recovery ------------------------------------------------------------------------

@@ -142,6 +142,19 @@ def test_a_last_window_of_too_few_rows_has_no_batches(monkeypatch):
         assert lengths == [4] * 12
 
 
+@pytest.mark.parametrize("window", [2**28, 1000])
+def test_all_rows_need_not_be_numbered(monkeypatch, tmp_path, window):
+    monkeypatch.setattr(_rows, "_WINDOW", window)
+    monkeypatch.setattr(_rows, "_RUN", 200)
+    X = random_data(100, missing=0)
+    for data in (X, mapped(X, tmp_path)):
+        rows = Rows(data, device=CPU)
+        batches = rows.batches(slice(None), 4, generator())
+        numbered = rows.batches(torch.arange(100), 4, generator())
+        for (values, _), (expected, _) in zip(batches, numbered, strict=True):
+            torch.testing.assert_close(values, expected, rtol=0, atol=0)
+
+
 def test_a_map_is_read_in_runs(monkeypatch, tmp_path):
     monkeypatch.setattr(_rows, "_WINDOW", 1000)
     monkeypatch.setattr(_rows, "_RUN", 200)
