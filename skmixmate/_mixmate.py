@@ -44,6 +44,7 @@ from ._typing import Answer, Data
 from .image._features import ScatteringFeatures
 from .image._scattering import is_image_shape
 from .model.mixture import loss
+from .model.penalties import Smoothness
 from .model.priors import PRIORS, Prior, check_prior
 
 # Root-mean-square norm of a row for which the default alpha was chosen: that of
@@ -165,6 +166,12 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         reconstructions are brought back to pixels by a linear decoder. NaN is
         refused. "auto" is "scattering", which clusters better, for images
         without missing pixels, and "pixels" for anything else.
+    dictionary_penalty : float, default=0.0
+        Strength of a penalty on atoms that change from pixel to pixel, for images
+        with noise: this number times the mean, over all atoms, of the squared
+        differences between neighbouring pixels, summed. For an atom the sum lies
+        between 0, flat, and 8, a checkerboard; the loss of a sample is what it is
+        added to. Only with `image_shape` and on pixels.
     scale : float or "auto", default="auto"
         X is multiplied by this number. "auto" takes the root-mean-square norm
         of a row (with `fit_intercept`, of its deviation from the mean) to 9.2,
@@ -221,7 +228,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         Cluster of each sample, equal to ``predict(X)``; after :meth:`partial_fit`
         X is what it was given last.
     loss_ : float
-        Mean loss (Eq. 8) of the fitted model over the same X.
+        Mean loss (Eq. 8) of the fitted model over the same X, with the penalty of
+        the dictionaries if there is one.
     loss_curve_ : list of float
         Mean loss of each epoch, as its mini-batches were met, and of each call of
         :meth:`partial_fit` that filled one.
@@ -303,6 +311,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "image_shape": ["array-like", None],
         "representation": [StrOptions({"auto", "pixels", "scattering"})],
+        "dictionary_penalty": [Interval(Real, 0, None, closed="left")],
         "scale": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -333,6 +342,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         n_init: int = 1,
         image_shape: Sequence[int] | None = None,
         representation: str = "auto",
+        dictionary_penalty: float = 0.0,
         scale: float | str = "auto",
         max_iter: int = 50,
         batch_size: int = 256,
@@ -359,6 +369,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         self.n_init = n_init
         self.image_shape = image_shape
         self.representation = representation
+        self.dictionary_penalty = dictionary_penalty
         self.scale = scale
         self.max_iter = max_iter
         self.batch_size = batch_size
@@ -460,7 +471,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             lambda batch: loss(batch.energies),
             lambda batch: batch.fullness,
         )
-        self.loss_ = float(losses[members].mean())
+        self.loss_ = float(losses[members].mean()) + self._penalty_of_atoms()
         self._warn_about(history, self.labels_[members], fullness[members].mean())
         task.call_on_fit_task_end(
             estimator=self, X=X, y=y, reconstruction_attributes={}
@@ -541,7 +552,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 lambda batch: batch.labels,
                 lambda batch: loss(batch.energies),
             )
-            self.loss_ = float(losses[members].mean()) if len(members) else math.nan
+            self.loss_ = math.nan
+            if len(members):
+                self.loss_ = float(losses[members].mean()) + self._penalty_of_atoms()
         else:
             self._waiting = rows
         self.n_samples_seen_ += len(X)
@@ -669,7 +682,15 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         return self.representation == "scattering"
 
     def _check_representation(self, n_missing, goes_on):
-        if self._models_scattering(n_missing, goes_on) and n_missing.any():
+        if not self._models_scattering(n_missing, goes_on):
+            return
+        if self.dictionary_penalty > 0:
+            raise ValueError(
+                f"dictionary_penalty={self.dictionary_penalty!r} is for pixels, not "
+                "for scattering coefficients; representation should be 'pixels' from "
+                "the first fit on."
+            )
+        if n_missing.any():
             raise ValueError(
                 "Input X contains NaN, which representation='scattering' does not "
                 "take. Fill missing pixels first, with representation='pixels' and "
@@ -678,6 +699,11 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _check_image_shape(self, X):
         if self.image_shape is None:
+            if self.dictionary_penalty > 0:
+                raise ValueError(
+                    f"dictionary_penalty={self.dictionary_penalty!r} is for images; "
+                    "image_shape=None should be their (height, width)."
+                )
             if self.representation == "scattering":
                 raise ValueError(
                     "representation='scattering' is for images; image_shape=None "
@@ -722,6 +748,18 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _is_on_pixels(self):
         return self.image_shape is not None and self.representation_ is None
+
+    def _penalty(self):
+        if self.dictionary_penalty == 0:
+            return None
+        return Smoothness(self.dictionary_penalty, tuple(self.image_shape))
+
+    def _penalty_of_atoms(self):
+        """Penalty of the dictionaries as they are, 0 if there is none."""
+        penalty = self._penalty()
+        if penalty is None:
+            return 0.0
+        return float(penalty.value(torch.from_numpy(self.dictionaries_)))
 
     def _fits_intercept(self):
         if isinstance(self.fit_intercept, str):
@@ -987,6 +1025,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             torch.from_numpy(members),
             batch_size=self.batch_size,
             learn_weights=isinstance(self.weights, str) and self.weights == "learned",
+            penalty=self._penalty(),
             **settings,
         )
 

@@ -39,6 +39,8 @@ class ExpectationMaximization:
         weights; at least `batch_size`.
     generator : torch.Generator
         On the CPU; shuffles the rows.
+    penalty : Smoothness or None, default=None
+        Of the dictionaries; added to the loss.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class ExpectationMaximization:
         learn_weights,
         n_window,
         generator,
+        penalty=None,
     ):
         self.mixture = mixture
         self.rows = rows
@@ -60,6 +63,7 @@ class ExpectationMaximization:
         self.learn_weights = learn_weights
         self.n_window = n_window
         self.generator = generator
+        self.penalty = penalty
         self.optimizer = torch.optim.Adam(
             [mixture.dictionaries], lr=learning_rate, fused=True
         )
@@ -75,7 +79,8 @@ class ExpectationMaximization:
         Returns
         -------
         loss : float
-            Mean of Eq. 8 over the rows, each as its mini-batch was met.
+            Mean of Eq. 8 over the rows, each as its mini-batch was met; with the
+            penalty, if there is one.
         """
         total, n_batches = 0.0, 0
         counts = torch.zeros_like(self.mixture.weights)
@@ -126,7 +131,7 @@ class ExpectationMaximization:
         Returns
         -------
         total : tensor, a number
-            Sum of the loss over the rows.
+            Sum of the loss over the rows, each with the penalty if there is one.
         counts : tensor of shape (n_clusters,)
             Sum of the posterior over the rows.
         """
@@ -155,7 +160,11 @@ class ExpectationMaximization:
                     mixture.unexplained(rows, codes, responsibilities, observed)
                 )
         gradient += (gram_gradient + gram_gradient.mT) @ mixture.dictionaries
-        mixture.dictionaries.grad = gradient.div_(self.batch_size)
+        gradient.div_(self.batch_size)
+        if self.penalty is not None:
+            total = total + self.batch_size * self.penalty.value(mixture.dictionaries)
+            gradient += self.penalty.gradient(mixture.dictionaries)
+        mixture.dictionaries.grad = gradient
         self.optimizer.step()
         normalize_atoms(mixture.dictionaries)
         self._update_intercepts(unexplained)
@@ -206,6 +215,8 @@ class ExpectationMaximization:
     def mean_loss(self):
         """Mean of Eq. 8 over the rows, all under the parameters as they are.
 
+        With the penalty of the dictionaries, if there is one.
+
         Returns
         -------
         loss : float
@@ -216,7 +227,10 @@ class ExpectationMaximization:
             for batch in self.members.split(self.batch_size):
                 for _, *part in split_by_completeness(*self.rows.take(batch)):
                     total = total + loss(self.mixture.infer(*part, curvature)[1]).sum()
-        return float(total) / len(self.members)
+        mean = float(total) / len(self.members)
+        if self.penalty is not None:
+            mean += float(self.penalty.value(self.mixture.dictionaries))
+        return mean
 
     def state_dict(self):
         """Copy all that training changes, and what the rows are shifted by.
