@@ -28,20 +28,32 @@ _ALPHAS = {"pixels": 0.75, "scattering": 0.2}
 _BLOCK_ENTRIES = 2**19
 
 
-class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
-    """What an estimator answers, once it has dictionaries and what goes with them."""
+class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
+    """What an estimator answers from energies, whatever they are made of.
 
-    alpha: float | str
-    prior: Any
-    n_layers: int
-    step_size: float | str
+    Where they come from is said by `_fitted_model` and `_explained`.
+    """
+
     device: str | torch.device
 
-    dictionaries_: np.ndarray
-    intercepts_: np.ndarray
-    weights_: np.ndarray
-    scale_: float
-    representation_: ScatteringFeatures | None
+    labels_: np.ndarray
+
+    def fit_predict(self, X: Data, y: Any = None) -> Answer:
+        """Learn the dictionaries and return the cluster of each sample.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            The data; NaN is missing.
+        y : array-like of shape (n_samples,), default=None
+            Not used in fitting; handed on to callbacks.
+
+        Returns
+        -------
+        labels : ndarray or tensor of shape (n_samples,)
+            Cluster of each sample.
+        """
+        return like(X, self.fit(X, y).labels_)
 
     def predict(self, X: Data) -> Answer:
         """Cluster of lowest energy for each sample.
@@ -121,6 +133,63 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
             Of the scaled data, without units.
         """
         return float(self.score_samples(X).mean())
+
+    def _check_is_fitted(self):
+        check_is_fitted(self)
+
+    def _represent(self, X):
+        """Rows as they are modelled."""
+        return X
+
+    def _evaluate(self, X, *summaries):
+        """Apply functions of what is inferred to all rows, a block at a time.
+
+        Returns
+        -------
+        arrays : list of ndarray
+            For each function, what it gave for the rows of X.
+        """
+        device = resolve_device(self.device, X)
+        mixture, rows, size = self._fitted_model(X, device)
+        curvature = mixture.curvature()
+        arrays = []
+        with torch.no_grad():
+            for block in rows.blocks(size):
+                for index, *part in split_by_completeness(*rows.take(block)):
+                    batch = self._explained(mixture, rows, part, curvature)
+                    answers = [as_numpy(summary(batch)) for summary in summaries]
+                    if not arrays:
+                        arrays = [
+                            np.empty((len(X), *a.shape[1:]), a.dtype) for a in answers
+                        ]
+                    for array, answer in zip(arrays, answers, strict=True):
+                        array[block][as_numpy(index)] = answer
+        return arrays
+
+    def _infer(self, X, summary):
+        """Apply a function of what is inferred to what a user gives as X."""
+        self._check_is_fitted()
+        features = self._represent(validate_rows(self, X, reset=False))
+        (array,) = self._evaluate(features, summary)
+        return array
+
+    def _answer(self, X, summary):
+        return like(X, self._infer(X, summary))
+
+
+class MixtureInference(Inference):
+    """What an estimator answers, once it has dictionaries and what goes with them."""
+
+    alpha: float | str
+    prior: Any
+    n_layers: int
+    step_size: float | str
+
+    dictionaries_: np.ndarray
+    intercepts_: np.ndarray
+    weights_: np.ndarray
+    scale_: float
+    representation_: ScatteringFeatures | None
 
     def encode(self, X: Data) -> Answer:
         """Sparse codes of each sample in all dictionaries (Eq. 4).
@@ -246,7 +315,7 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
                 f"observed, and starts from init_size={self.init_size}. Call it with "
                 "more, or set a smaller init_size before."
             )
-        check_is_fitted(self)
+        super()._check_is_fitted()
 
     def _alpha(self):
         if self.alpha == "auto":
@@ -287,42 +356,15 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         rows = Rows(X, device=device, location=location, scale=self.scale_)
         return mixture, rows
 
-    def _evaluate(self, X, *summaries):
-        """Apply functions of an `_Inference` to all rows, a block at a time.
-
-        Returns
-        -------
-        arrays : list of ndarray
-            For each function, what it gave for the rows of X.
-        """
-        device = resolve_device(self.device, X)
+    def _fitted_model(self, X, device):
+        """Give the model, the rows, and how many of them to take at a time."""
         mixture, rows = self._model(X, device, with_intercepts=self.intercepts_.any())
         n_clusters, n_atoms, n_features = self.dictionaries_.shape
         size = max(64, _BLOCK_ENTRIES // max(n_clusters * n_atoms, n_features))
-        curvature = mixture.curvature()
-        arrays = []
-        with torch.no_grad():
-            for block in rows.blocks(size):
-                for index, *part in split_by_completeness(*rows.take(block)):
-                    batch = _Inference(mixture, rows, *mixture.infer(*part, curvature))
-                    answers = [as_numpy(summary(batch)) for summary in summaries]
-                    if not arrays:
-                        arrays = [
-                            np.empty((len(X), *a.shape[1:]), a.dtype) for a in answers
-                        ]
-                    for array, answer in zip(arrays, answers, strict=True):
-                        array[block][as_numpy(index)] = answer
-        return arrays
+        return mixture, rows, size
 
-    def _infer(self, X, summary):
-        """Apply a function of an `_Inference` to what a user gives as X."""
-        self._check_is_fitted()
-        features = self._represent(validate_rows(self, X, reset=False))
-        (array,) = self._evaluate(features, summary)
-        return array
-
-    def _answer(self, X, summary):
-        return like(X, self._infer(X, summary))
+    def _explained(self, mixture, rows, part, curvature):
+        return _Inference(mixture, rows, *mixture.infer(*part, curvature))
 
 
 class _Inference:

@@ -1,11 +1,8 @@
 """The estimator: parameters, validation and the scikit-learn surface."""
 
-import contextlib
 import copy
-import logging
 import math
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -21,13 +18,23 @@ from sklearn.base import (
     clone,
 )
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from . import _initialization as initialization
 from ._checkpoint import Checkpoint, described, fingerprint
-from ._inference import MixtureInference, like, torch_dtype
+from ._fitting import (
+    Monitor,
+    check_image_shape,
+    check_weights,
+    drawn_generator,
+    numpy_dtype,
+    printing,
+    warn_about_empty_codes,
+    warn_about_lost_clusters,
+    warn_about_training,
+)
+from ._inference import MixtureInference, torch_dtype
 from ._random import private_random_state, restore_state, written_state
 from ._rows import (
     Rows,
@@ -39,10 +46,9 @@ from ._rows import (
     root_mean_square_norm,
     validate_rows,
 )
-from ._training import ExpectationMaximization, logger, train
-from ._typing import Answer, Data
+from ._training import ExpectationMaximization, train
+from ._typing import Data
 from .image._features import ScatteringFeatures
-from .image._scattering import is_image_shape
 from .model.mixture import loss
 from .model.penalties import Smoothness
 from .model.priors import PRIORS, Prior, check_prior
@@ -456,7 +462,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         features = self._initialize(
             X, n_missing, members, device, random_state, task, checkpoint
         )
-        with _printing(self.verbose):
+        with printing(self.verbose):
             history = self._train(
                 features, X, y, members, device, random_state, task, checkpoint
             )
@@ -566,23 +572,6 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         )
         return self
 
-    def fit_predict(self, X: Data, y: Any = None) -> Answer:
-        """Learn the dictionaries and return the cluster of each sample.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            The data; NaN is missing.
-        y : array-like of shape (n_samples,), default=None
-            Not used in fitting; handed on to callbacks.
-
-        Returns
-        -------
-        labels : ndarray or tensor of shape (n_samples,)
-            Cluster of each sample.
-        """
-        return like(X, self.fit(X, y).labels_)
-
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted estimator to a file, for :func:`skmixmate.load`.
 
@@ -627,7 +616,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if self._init_is_array():
             self._check_init(X)
         if not isinstance(self.weights, str):
-            self._check_weights()
+            check_weights(self.weights, self.n_clusters)
 
     def _check_prior(self):
         if self.alpha != "auto":
@@ -710,32 +699,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                     "should be their (height, width)."
                 )
             return
-        shape = tuple(self.image_shape)
-        fits = is_image_shape(shape) and math.prod(shape) == X.shape[1]
-        if not fits or min(shape[:2]) < 2:
-            raise ValueError(
-                f"image_shape={self.image_shape!r} should be (height, width) or "
-                "(height, width, n_channels), integers, the first two at least 2, "
-                f"and multiply to n_features={X.shape[1]}."
-            )
-
-    def _check_weights(self):
-        try:
-            weights = check_array(self.weights, ensure_2d=False, input_name="weights")
-        except ValueError as error:
-            raise ValueError(
-                f"weights={self.weights!r} should be numbers, one a cluster: {error}"
-            ) from error
-        if weights.shape != (self.n_clusters,):
-            raise ValueError(
-                f"weights has shape {weights.shape}, but should have shape "
-                f"(n_clusters,) = {(self.n_clusters,)}."
-            )
-        if weights.min() <= 0 or not np.isclose(weights.sum(), 1):
-            raise ValueError(
-                f"weights={self.weights!r} should be positive and sum to 1; they "
-                f"sum to {weights.sum():.6g} and the smallest is {weights.min():.6g}."
-            )
+        check_image_shape(self.image_shape, X.shape[1])
 
     def _continues(self):
         return self.warm_start and hasattr(self, "dictionaries_")
@@ -802,7 +766,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             "initialization", max_subtasks=n_trials, sequential_subtasks=False
         )
         subtask.call_on_fit_task_begin(estimator=self)
-        dtype = _numpy_dtype(X)
+        dtype = numpy_dtype(X)
         if not isinstance(self.weights, str):
             self.weights_ = np.array(self.weights, dtype=dtype)
         elif self.weights == "uniform" or not self._continues():
@@ -856,7 +820,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         dictionaries, intercepts = self._first_dictionaries(
             X, features, n_missing, random_state
         )
-        dtype = _numpy_dtype(X)
+        dtype = numpy_dtype(X)
         return {
             "dictionaries_": dictionaries.astype(dtype),
             "intercepts_": intercepts.astype(dtype),
@@ -919,7 +883,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             "center": self.image_shape is not None and not self._fits_intercept(),
         }
         if self._init_is_array():
-            init = check_array(self.init, allow_nd=True, dtype=_numpy_dtype(X))
+            init = check_array(self.init, allow_nd=True, dtype=numpy_dtype(X))
             init = self._represent(init.reshape(-1, X.shape[1]))
             init = init.reshape(*np.shape(self.init)[:2], -1)
             return initialization.dictionaries_from_array(init, **how)
@@ -990,7 +954,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             device,
             learning_rate=self.learning_rate,
             n_window=len(members),
-            generator=_generator(random_state),
+            generator=drawn_generator(random_state),
         )
         history = None
         if checkpoint is not None:
@@ -1000,7 +964,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             checkpoint.write(em.state_dict(), history)
         subtask = task.subcontext("training", max_subtasks=self.max_iter)
         subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        monitor = _Monitor(self, subtask, X, y, em, checkpoint)
+        monitor = Monitor(self, subtask, X, y, lambda: _attributes(em), checkpoint)
         history = train(
             em,
             max_iter=self.max_iter,
@@ -1031,30 +995,12 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _warn_about(self, history, labels, fullness):
         """Warn of what a user should know of a fit that is done."""
-        if history.interrupted:
-            warnings.warn(
-                f"The fit was interrupted after {self.n_iter_} whole epochs; the "
-                "parameters are those of the last.",
-                UserWarning,
-                stacklevel=3,
-            )
-        elif self.tol > 0 and not self.converged_ and self.n_iter_ == self.max_iter > 0:
-            warnings.warn(
-                f"The loss was still falling after max_iter={self.max_iter} epochs. "
-                "Raise max_iter or tol.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        warn_about_training(self, history)
         has_atoms = self.dictionaries_.shape[1] > 0
         if has_atoms and fullness == 0:
             by_name = isinstance(self.prior, str)
             rate = f"alpha={self._alpha()}" if by_name else f"prior={self.prior!r}"
-            warnings.warn(
-                f"Every code is empty: {rate} is too large for the data "
-                f"(scale_={self.scale_:.3g}).",
-                UserWarning,
-                stacklevel=3,
-            )
+            warn_about_empty_codes(rate, self.scale_)
         elif self.alpha != "auto" and has_atoms and fullness > _NEARLY_FULL:
             warnings.warn(
                 f"The codes are nearly full ({fullness:.0%} of their entries are not "
@@ -1063,43 +1009,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 UserWarning,
                 stacklevel=3,
             )
-        dead = np.setdiff1d(np.arange(self.n_clusters), labels)
-        if len(dead):
-            warnings.warn(
-                f"Clusters {dead.tolist()} have no sample left. Try another init or "
-                "random_state, or a smaller n_clusters.",
-                UserWarning,
-                stacklevel=3,
-            )
-
-
-class _Monitor:
-    """Runs scikit-learn's callbacks around each epoch, and keeps checkpoints."""
-
-    def __init__(self, estimator, task, X, y, em, checkpoint):
-        self.estimator = estimator
-        self.task = task
-        self.data = {"X": X, "y": y}
-        self.em = em
-        self.checkpoint = checkpoint
-        if checkpoint is not None:
-            for _ in checkpoint.history.losses:
-                task.subcontext("epoch")  # run, and seen, before the fit was cut short
-
-    def begin(self):
-        self.epoch = self.task.subcontext("epoch")
-        self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.data)
-
-    def end(self):
-        return self.epoch.call_on_fit_task_end(
-            estimator=self.estimator,
-            reconstruction_attributes=lambda: _attributes(self.em),
-            **self.data,
-        )
-
-    def keep(self, state, history):
-        if self.checkpoint is not None and self.checkpoint.is_due():
-            self.checkpoint.write(state, history)
+        warn_about_lost_clusters(self.n_clusters, labels)
 
 
 def _try_start(estimator, start, members, device, task):
@@ -1114,17 +1024,12 @@ def _try_start(estimator, start, members, device, task):
         device,
         learning_rate=_TRIAL_HASTE * estimator.learning_rate,
         n_window=len(members),
-        generator=_generator(random_state),
+        generator=drawn_generator(random_state),
     )
     for _ in range(_TRIAL_EPOCHS):
         em.run_epoch()
     task.call_on_fit_task_end(estimator=estimator)
     return em.mean_loss(), attributes
-
-
-def _generator(random_state):
-    """Draw the generator that shuffles the rows."""
-    return torch.Generator().manual_seed(int(random_state.randint(2**31)))
 
 
 def _attributes(em):
@@ -1140,26 +1045,3 @@ def _attributes(em):
         "intercepts_": intercepts.numpy(force=True),
         "weights_": mixture.weights.numpy(force=True),
     }
-
-
-def _numpy_dtype(X):
-    return as_numpy(X[:0]).dtype
-
-
-@contextlib.contextmanager
-def _printing(verbose):
-    """Let the records of the logger through, and print them if nobody else does."""
-    if not verbose:
-        yield
-        return
-    level, handler = logger.level, None
-    logger.setLevel(logging.INFO)
-    if not logger.hasHandlers():
-        handler = logging.StreamHandler(sys.stdout)
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if handler is not None:
-            logger.removeHandler(handler)
