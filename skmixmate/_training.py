@@ -140,12 +140,7 @@ class ExpectationMaximization:
         gradient, gram_gradient = 0.0, 0.0
         for _, rows, observed in split_by_completeness(batch, mask):
             correlated, codes, energies = mixture.e_step(rows, observed, curvature)
-            responsibilities = posterior(energies)
-            # What a float cannot hold beside 1 needs no gradient; besides, the tail
-            # of a softmax is in part denormal numbers, which would slow down all
-            # that follows many times over.
-            is_negligible = responsibilities < torch.finfo(energies.dtype).eps
-            responsibilities.masked_fill_(is_negligible, 0)
+            responsibilities = counting_posterior(energies)
             slopes, gram_slopes = self._differentiate(
                 correlated, energies, responsibilities, curvature
             )
@@ -281,6 +276,25 @@ def _copied(state, device):
     if isinstance(state, dict):
         return {name: _copied(value, device) for name, value in state.items()}
     return None if state is None else state.to(device, copy=True)
+
+
+def counting_posterior(energies):
+    """Posterior (Eq. 7) without what a float cannot hold beside 1.
+
+    That needs no gradient; besides, the tail of a softmax is in part denormal
+    numbers, which would slow down all that follows many times over.
+
+    Parameters
+    ----------
+    energies : tensor of shape (n_clusters, n_rows)
+
+    Returns
+    -------
+    responsibilities : tensor of shape (n_clusters, n_rows)
+    """
+    responsibilities = posterior(energies)
+    is_negligible = responsibilities < torch.finfo(energies.dtype).eps
+    return responsibilities.masked_fill_(is_negligible, 0)
 
 
 def counting_rows(responsibilities):
