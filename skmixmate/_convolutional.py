@@ -95,7 +95,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
         of X.
     max_iter : int, default=50
         Largest number of epochs. With 0 the model is left as initialised.
-    batch_size : int, default=32
+    batch_size : int, default=16
         Images in a mini-batch. The last, incomplete one of each epoch is left out,
         unless it is the only one.
     learning_rate : float, default=2e-2
@@ -227,7 +227,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
         init_size: int = 1000,
         scale: float | str = "auto",
         max_iter: int = 50,
-        batch_size: int = 32,
+        batch_size: int = 16,
         learning_rate: float = 2e-2,
         tol: float = 1e-2,
         n_iter_no_change: int = 1,
