@@ -50,7 +50,7 @@ mixmate = ConvolutionalMixMate(
     alpha=2.0,
     n_layers=10,
     batch_size=8,
-    max_iter=6,
+    max_iter=5,
     tol=0,
     random_state=0,
 )
