@@ -141,7 +141,8 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
 
     See Also
     --------
-    MixMateClustering : Dictionaries of whole samples; far faster on small images.
+    MixMateClustering : Dictionaries of whole samples; better where it matters where
+        something is, as in digits, and far faster.
 
     Notes
     -----
@@ -152,7 +153,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
     is cut off: an image is a window. There is a code for each filter and pixel.
 
     Time is in proportion to samples, pixels, clusters, filters, pixels of a filter,
-    and layers. float32 data take about half the time of float64 on a CPU.
+    and layers; float32 data take less than float64.
 
     References
     ----------
