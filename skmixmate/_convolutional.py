@@ -171,11 +171,11 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
     >>> import numpy as np
     >>> from skmixmate import ConvolutionalMixMate
     >>> rng = np.random.default_rng(0)
-    >>> lines = np.sin(np.arange(16) + rng.uniform(0, 2 * np.pi, size=(40, 1)))
-    >>> images = np.repeat(lines[:, :, None], 16, axis=2).astype(np.float32)
+    >>> lines = np.sin(np.arange(32) + rng.uniform(0, 2 * np.pi, size=(40, 1)))
+    >>> images = np.repeat(lines[:, :, None], 32, axis=2).astype(np.float32)
     >>> images[20:] = images[20:].transpose(0, 2, 1)
     >>> mixmate = ConvolutionalMixMate(
-    ...     2, image_shape=(16, 16), n_filters=2, max_iter=2, tol=0, random_state=0
+    ...     2, image_shape=(32, 32), n_filters=2, max_iter=2, tol=0, random_state=0
     ... )
     >>> labels = mixmate.fit_predict(images.reshape(40, -1))
     >>> bool((labels[:20] == labels[0]).all() and (labels[20:] != labels[0]).all())
