@@ -38,21 +38,41 @@ _BLOCK_ENTRIES = 2**19
 _BATCH_BLOCKS = 8
 
 
-class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
-    """What an estimator answers, once it has dictionaries and what goes with them."""
+class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
+    """What an estimator answers from energies, whatever they are made of.
 
-    alpha: float | str
-    prior: Any
-    n_layers: int
-    step_size: float | str
+    That is said by `_fitted_model`, `_block_size` and `_explained`, and by `_answers`:
+    what each method makes of what is inferred about a block of rows.
+    """
+
     device: str | torch.device
     image_shape: Sequence[int] | None
 
-    dictionaries_: np.ndarray
-    intercepts_: np.ndarray
-    weights_: np.ndarray
-    scale_: float
-    representation_: ScatteringFeatures | None
+    labels_: np.ndarray
+
+    _answers = {
+        "predict": lambda batch: batch.labels,
+        "predict_proba": lambda batch: posterior(batch.energies).T,
+        "energies": lambda batch: batch.energies.T,
+        "score_samples": lambda batch: (-batch.energies).logsumexp(dim=0),
+    }
+
+    def fit_predict(self, X: Data, y: Any = None) -> Answer:
+        """Learn the clusters and return that of each sample.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            The data; NaN is missing.
+        y : array-like of shape (n_samples,), default=None
+            Not used in fitting; handed on to callbacks.
+
+        Returns
+        -------
+        labels : ndarray or tensor of shape (n_samples,)
+            Cluster of each sample.
+        """
+        return like(X, self.fit(X, y).labels_)
 
     # What `out` is cannot be routed through a Pipeline or a search.
     __metadata_request__predict = {"out": UNUSED}
@@ -146,6 +166,195 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         """
         return float(self.score_samples(X).mean())
 
+    def predict_batches(
+        self, X: Data, method: str = "predict", *, batch_size: int | None = None
+    ) -> Iterator[Answer]:
+        """Give what a method answers, some samples at a time.
+
+        Neither X nor the answers need fit into memory.
+
+        Parameters
+        ----------
+        X : array-like, tensor, or data that are not in memory
+            Of shape (n_samples, n_features), as any method takes them, or a stream;
+            NaN is missing.
+        method : {"predict", "predict_proba", "transform", "encode", "energies", \
+                "reconstruct", "score_samples"}, default="predict"
+            Whose answers are wanted, by name as in
+            :func:`sklearn.model_selection.cross_val_predict`.
+        batch_size : int, default=None
+            Samples in each batch of answers, but for the last; by default such that
+            there are about four million entries. It makes no difference to the answers.
+
+        Yields
+        ------
+        answers : ndarray or tensor of shape (at most batch_size, ...)
+            In the order of X; put together, they are what the method returns.
+            `set_output` makes no difference to them.
+
+        Raises
+        ------
+        ValueError
+            If `method` is another or `batch_size` less than 1; and as by the method.
+        TypeError
+            If `batch_size` is no integer.
+
+        Examples
+        --------
+        >>> from skmixmate import MixMateClustering
+        >>> from skmixmate.datasets import make_sparse_mixture
+        >>> X = make_sparse_mixture(2000, random_state=0).data
+        >>> mixmate = MixMateClustering(3, n_atoms=8, random_state=0).fit(X)
+        >>> for probabilities in mixmate.predict_batches(
+        ...     X, "predict_proba", batch_size=800
+        ... ):
+        ...     print(probabilities.shape)
+        (800, 3)
+        (800, 3)
+        (400, 3)
+        """
+        self._check_is_fitted()
+        if method not in self._answers:
+            raise ValueError(
+                f"method={method!r} should be one of {list(self._answers)}."
+            )
+        if batch_size is not None:
+            check_scalar(batch_size, "batch_size", Integral, min_val=1)
+        if is_stream(X) or is_dask(X):
+            parts = (
+                computed_blocks(X) if is_dask(X) else stream_parts(X, self.image_shape)
+            )
+            parts = (validate_rows(self, part, reset=False) for part in parts)
+        else:
+            parts = [validate_rows(self, X, reset=False)]
+        return (like(X, batch) for batch in self._batches(parts, method, batch_size))
+
+    def _check_is_fitted(self):
+        check_is_fitted(self)
+
+    def _features(self, X):
+        """Rows as they are modelled."""
+        return X
+
+    def _infer(self, X, *summaries):
+        """Apply functions of what is inferred to all rows, a block at a time.
+
+        Yields
+        ------
+        block : slice
+        answers : list of ndarray
+            For each function, what it gave for these rows.
+        """
+        device = resolve_device(self.device, X)
+        mixture, rows = self._fitted_model(X, device)
+        curvature = mixture.curvature()
+
+        @torch.no_grad()
+        def answers_in(block):
+            arrays = []
+            for index, *part in split_by_completeness(*rows.take(block)):
+                batch = self._explained(mixture, rows, part, curvature)
+                answers = [as_numpy(summary(batch)) for summary in summaries]
+                if isinstance(index, slice):  # nothing is missing
+                    return answers
+                if not arrays:
+                    shape = (block.stop - block.start,)
+                    arrays = [
+                        np.empty(shape + answer.shape[1:], answer.dtype)
+                        for answer in answers
+                    ]
+                for array, answer in zip(arrays, answers, strict=True):
+                    array[as_numpy(index)] = answer
+            return arrays
+
+        for block in rows.blocks(self._block_size()):
+            yield block, answers_in(block)
+
+    def _evaluate(self, X, *summaries):
+        """Apply functions of what is inferred to all rows.
+
+        Returns
+        -------
+        arrays : list of ndarray
+            For each function, what it gave for the rows of X.
+        """
+        arrays = []
+        for block, answers in self._infer(X, *summaries):
+            if not arrays:
+                arrays = [np.empty((len(X), *a.shape[1:]), a.dtype) for a in answers]
+            for array, answer in zip(arrays, answers, strict=True):
+                array[block] = answer
+        return arrays
+
+    def _answer(self, X, method, out):
+        """Answer as a method does, in an array of its own or in one that is given."""
+        self._check_is_fitted()
+        if is_dask(X):
+            if out is not None:
+                raise ValueError(
+                    "out should be None where X is a dask array, whose answers come "
+                    "when they are wanted; dask.array.store writes them somewhere."
+                )
+            answer = partial(self._without_results()._answer, method=method, out=None)
+            return map_rows(answer, X)
+        if is_stream(X):
+            if out is not None:
+                raise ValueError(
+                    f"out should be None where X is a {type(X).__name__} without "
+                    "length; predict_batches gives answers as they come."
+                )
+            return np.concatenate(list(self.predict_batches(X, method)))
+        rows = validate_rows(self, X, reset=False)
+        if out is None:
+            (array,) = self._evaluate(self._features(rows), self._answers[method])
+            return like(X, array)
+        # One row tells the shape and dtype of all answers.
+        one = np.zeros((1, self.n_features_in_), as_numpy(rows[:0]).dtype)
+        (answer,) = self._evaluate(self._features(one), self._answers[method])
+        check_out(out, (len(rows), *answer.shape[1:]), answer.dtype)
+        n_written = 0
+        for batch in self._batches([rows], method):
+            out[n_written : n_written + len(batch)] = like(out, batch)
+            n_written += len(batch)
+        return out
+
+    def _batches(self, parts, method, batch_size=None):
+        """Answers to parts of X, which were checked, one batch after the other."""
+        blocks = (
+            answer
+            for rows in parts
+            for _, (answer,) in self._infer(self._features(rows), self._answers[method])
+        )
+        return reblocked(blocks, batch_size or _BATCH_BLOCKS * self._block_size())
+
+    def _without_results(self):
+        """Return the estimator as it is now, small enough to go to many workers."""
+        estimator = copy.copy(self)
+        for name in ("labels_", "_waiting", "_state"):
+            estimator.__dict__.pop(name, None)
+        return estimator
+
+
+class MixtureInference(Inference):
+    """What an estimator answers, once it has dictionaries and what goes with them."""
+
+    alpha: float | str
+    prior: Any
+    n_layers: int
+    step_size: float | str
+
+    dictionaries_: np.ndarray
+    intercepts_: np.ndarray
+    weights_: np.ndarray
+    scale_: float
+    representation_: ScatteringFeatures | None
+
+    _answers = Inference._answers | {
+        "transform": lambda batch: batch.placed_codes,
+        "encode": lambda batch: batch.codes.permute(2, 0, 1),
+        "reconstruct": lambda batch: batch.reconstructions,
+    }
+
     def encode(self, X: Data, *, out: Any = None) -> Answer:
         """Sparse codes of each sample in all dictionaries (Eq. 4).
 
@@ -237,67 +446,6 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         """
         return self._answer(X, "reconstruct", out)
 
-    def predict_batches(
-        self, X: Data, method: str = "predict", *, batch_size: int | None = None
-    ) -> Iterator[Answer]:
-        """Give what a method answers, some samples at a time.
-
-        Neither X nor the answers need fit into memory.
-
-        Parameters
-        ----------
-        X : array-like, tensor, or data that are not in memory
-            Of shape (n_samples, n_features), as any method takes them, or a stream;
-            NaN is missing.
-        method : {"predict", "predict_proba", "transform", "encode", "energies", \
-                "reconstruct", "score_samples"}, default="predict"
-            Whose answers are wanted, by name as in
-            :func:`sklearn.model_selection.cross_val_predict`.
-        batch_size : int, default=None
-            Samples in each batch of answers, but for the last; by default such that
-            there are about four million entries. It makes no difference to the answers.
-
-        Yields
-        ------
-        answers : ndarray or tensor of shape (at most batch_size, ...)
-            In the order of X; put together, they are what the method returns.
-            `set_output` makes no difference to them.
-
-        Raises
-        ------
-        ValueError
-            If `method` is another or `batch_size` less than 1; and as by the method.
-        TypeError
-            If `batch_size` is no integer.
-
-        Examples
-        --------
-        >>> from skmixmate import MixMateClustering
-        >>> from skmixmate.datasets import make_sparse_mixture
-        >>> X = make_sparse_mixture(2000, random_state=0).data
-        >>> mixmate = MixMateClustering(3, n_atoms=8, random_state=0).fit(X)
-        >>> for probabilities in mixmate.predict_batches(
-        ...     X, "predict_proba", batch_size=800
-        ... ):
-        ...     print(probabilities.shape)
-        (800, 3)
-        (800, 3)
-        (400, 3)
-        """
-        self._check_is_fitted()
-        if method not in _ANSWERS:
-            raise ValueError(f"method={method!r} should be one of {list(_ANSWERS)}.")
-        if batch_size is not None:
-            check_scalar(batch_size, "batch_size", Integral, min_val=1)
-        if is_stream(X) or is_dask(X):
-            parts = (
-                computed_blocks(X) if is_dask(X) else stream_parts(X, self.image_shape)
-            )
-            parts = (validate_rows(self, part, reset=False) for part in parts)
-        else:
-            parts = [validate_rows(self, X, reset=False)]
-        return (like(X, batch) for batch in self._batches(parts, method, batch_size))
-
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the columns that :meth:`transform` gives.
 
@@ -346,6 +494,14 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
             return features
         return self.representation_.inverse_transform(features)
 
+    def _features(self, X):
+        """Give what :meth:`_represent` gives, but made when it is asked for."""
+        if self.representation_ is None:
+            return X
+        return Transformed(
+            as_numpy(X), self.representation_.transform, IMAGES_AT_A_TIME
+        )
+
     def _model(self, X, device, with_intercepts):
         """Bring the parameters to the scale and device of the computation.
 
@@ -369,117 +525,19 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         rows = Rows(X, device=device, location=location, scale=self.scale_)
         return mixture, rows
 
-    def _features(self, X):
-        """Give what :meth:`_represent` gives, but made when it is asked for."""
-        if self.representation_ is None:
-            return X
-        return Transformed(
-            as_numpy(X), self.representation_.transform, IMAGES_AT_A_TIME
-        )
-
     def _block_size(self):
         """Rows that are worked on at a time."""
         n_clusters, n_atoms, n_features = self.dictionaries_.shape
         return max(64, _BLOCK_ENTRIES // max(n_clusters * n_atoms, n_features))
 
-    def _infer(self, X, *summaries):
-        """Apply functions of an `_Inference` to all rows, a block at a time.
+    def _fitted_model(self, X, device):
+        """Give the model and the rows of X in its units."""
+        return self._model(X, device, with_intercepts=self.intercepts_.any())
 
-        Yields
-        ------
-        block : slice
-        answers : list of ndarray
-            For each function, what it gave for these rows.
-        """
-        device = resolve_device(self.device, X)
-        mixture, rows = self._model(X, device, with_intercepts=self.intercepts_.any())
-        curvature = mixture.curvature()
-
-        @torch.no_grad()
-        def answers_in(block):
-            arrays = []
-            for index, *part in split_by_completeness(*rows.take(block)):
-                inferred = mixture.infer(*part, curvature)
-                batch = _Inference(mixture, rows, self._in_pixels, *inferred)
-                answers = [as_numpy(summary(batch)) for summary in summaries]
-                if isinstance(index, slice):  # nothing is missing
-                    return answers
-                if not arrays:
-                    shape = (block.stop - block.start,)
-                    arrays = [
-                        np.empty(shape + answer.shape[1:], answer.dtype)
-                        for answer in answers
-                    ]
-                for array, answer in zip(arrays, answers, strict=True):
-                    array[as_numpy(index)] = answer
-            return arrays
-
-        for block in rows.blocks(self._block_size()):
-            yield block, answers_in(block)
-
-    def _evaluate(self, X, *summaries):
-        """Apply functions of an `_Inference` to all rows.
-
-        Returns
-        -------
-        arrays : list of ndarray
-            For each function, what it gave for the rows of X.
-        """
-        arrays = []
-        for block, answers in self._infer(X, *summaries):
-            if not arrays:
-                arrays = [np.empty((len(X), *a.shape[1:]), a.dtype) for a in answers]
-            for array, answer in zip(arrays, answers, strict=True):
-                array[block] = answer
-        return arrays
-
-    def _answer(self, X, method, out):
-        """Answer as a method does, in an array of its own or in one that is given."""
-        self._check_is_fitted()
-        if is_dask(X):
-            if out is not None:
-                raise ValueError(
-                    "out should be None where X is a dask array, whose answers come "
-                    "when they are wanted; dask.array.store writes them somewhere."
-                )
-            answer = partial(self._without_results()._answer, method=method, out=None)
-            return map_rows(answer, X)
-        if is_stream(X):
-            if out is not None:
-                raise ValueError(
-                    f"out should be None where X is a {type(X).__name__} without "
-                    "length; predict_batches gives answers as they come."
-                )
-            return np.concatenate(list(self.predict_batches(X, method)))
-        rows = validate_rows(self, X, reset=False)
-        if out is None:
-            (array,) = self._evaluate(self._features(rows), _ANSWERS[method])
-            return like(X, array)
-        # One row tells the shape and dtype of all answers.
-        one = np.zeros((1, self.dictionaries_.shape[2]), as_numpy(rows[:0]).dtype)
-        (answer,) = self._evaluate(one, _ANSWERS[method])
-        check_out(out, (len(rows), *answer.shape[1:]), answer.dtype)
-        n_written = 0
-        for batch in self._batches([rows], method):
-            out[n_written : n_written + len(batch)] = like(out, batch)
-            n_written += len(batch)
-        return out
-
-    def _batches(self, parts, method, batch_size=None):
-        """Answers to parts of X, which were checked, one batch after the other."""
-        blocks = (
-            answer
-            for rows in parts
-            for _, (answer,) in self._infer(self._features(rows), _ANSWERS[method])
-        )
-        return reblocked(blocks, batch_size or _BATCH_BLOCKS * self._block_size())
-
-    def _without_results(self):
-        """Return the estimator as it is now, small enough to go to many workers."""
-        estimator = copy.copy(self)
-        for name in ("labels_", "_waiting", "_state"):
-            estimator.__dict__.pop(name, None)
-        return estimator
+    def _explained(self, mixture, rows, part, curvature):
+        """Give what is inferred about rows that are all complete, or all not."""
+        inferred = mixture.infer(*part, curvature)
+        return _Inference(mixture, rows, self._in_pixels, *inferred)
 
 
 class _Inference:
@@ -526,18 +584,6 @@ class _Inference:
         """Rows as the assigned clusters explain them, (n_rows, n_features) of X."""
         scaled = self._mixture.decode(self.own_codes * self._rows.scale, self.labels)
         return self._in_pixels(as_numpy(self._rows.restore(scaled)))
-
-
-# What the methods of the estimator say of the rows that an `_Inference` is about.
-_ANSWERS = {
-    "predict": lambda batch: batch.labels,
-    "predict_proba": lambda batch: posterior(batch.energies).T,
-    "transform": lambda batch: batch.placed_codes,
-    "encode": lambda batch: batch.codes.permute(2, 0, 1),
-    "energies": lambda batch: batch.energies.T,
-    "reconstruct": lambda batch: batch.reconstructions,
-    "score_samples": lambda batch: (-batch.energies).logsumexp(dim=0),
-}
 
 
 def torch_dtype(X):

@@ -1,11 +1,8 @@
 """The estimator: parameters, validation and the scikit-learn surface."""
 
-import contextlib
 import copy
-import logging
 import math
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,14 +19,24 @@ from sklearn.base import (
     clone,
 )
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from . import _initialization as initialization
 from ._checkpoint import Checkpoint, described, fingerprint
 from ._distributed import Processes, find_processes
-from ._inference import MixtureInference, like, torch_dtype
+from ._fitting import (
+    Monitor,
+    check_image_shape,
+    check_weights,
+    drawn_generator,
+    numpy_dtype,
+    printing,
+    warn_about_empty_codes,
+    warn_about_lost_clusters,
+    warn_about_training,
+)
+from ._inference import MixtureInference, torch_dtype
 from ._random import private_random_state, restore_state, written_state
 from ._rows import (
     Rows,
@@ -43,11 +50,11 @@ from ._rows import (
     validate_rows,
 )
 from ._sources import is_stream, stream_parts
-from ._training import ExpectationMaximization, logger, train
-from ._typing import Answer, Data
+from ._training import ExpectationMaximization, train
+from ._typing import Data
 from .image._features import ScatteringFeatures
-from .image._scattering import is_image_shape
 from .model.mixture import loss
+from .model.penalties import Smoothness
 from .model.priors import PRIORS, Prior, check_prior
 
 # Root-mean-square norm of a row for which the default alpha was chosen: that of
@@ -172,6 +179,12 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         reconstructions are brought back to pixels by a linear decoder. NaN is
         refused. "auto" is "scattering", which clusters better, for images
         without missing pixels, and "pixels" for anything else.
+    dictionary_penalty : float, default=0.0
+        Strength of a penalty on atoms that change from pixel to pixel, for images
+        with noise: this number times the mean, over all atoms, of the squared
+        differences between neighbouring pixels, summed. For an atom the sum lies
+        between 0, flat, and 8, a checkerboard; the loss of a sample is what it is
+        added to. Only with `image_shape` and on pixels.
     scale : float or "auto", default="auto"
         X is multiplied by this number. "auto" takes the root-mean-square norm
         of a row (with `fit_intercept`, of its deviation from the mean) to 9.2,
@@ -232,7 +245,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         Cluster of each sample, equal to ``predict(X)``; after :meth:`partial_fit`
         X is what it was given last.
     loss_ : float
-        Mean loss (Eq. 8) of the fitted model over the same X.
+        Mean loss (Eq. 8) of the fitted model over the same X, with the penalty of
+        the dictionaries if there is one.
     loss_curve_ : list of float
         Mean loss of each epoch, as its mini-batches were met, and of each call of
         :meth:`partial_fit` that filled one.
@@ -318,6 +332,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "image_shape": ["array-like", None],
         "representation": [StrOptions({"auto", "pixels", "scattering"})],
+        "dictionary_penalty": [Interval(Real, 0, None, closed="left")],
         "scale": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -349,6 +364,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         n_init: int = 1,
         image_shape: Sequence[int] | None = None,
         representation: str = "auto",
+        dictionary_penalty: float = 0.0,
         scale: float | str = "auto",
         max_iter: int = 50,
         batch_size: int = 256,
@@ -376,6 +392,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         self.n_init = n_init
         self.image_shape = image_shape
         self.representation = representation
+        self.dictionary_penalty = dictionary_penalty
         self.scale = scale
         self.max_iter = max_iter
         self.batch_size = batch_size
@@ -438,7 +455,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         with find_processes(self.distributed) as processes:
             run = self._prepare(X, y, processes)
             features = self._initialize(run)
-            with _printing(self.verbose and processes.rank == 0):
+            with printing(self.verbose and processes.rank == 0):
                 history = self._train(run, features)
             self._conclude(run, features, history)
         return self
@@ -527,7 +544,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 lambda batch: batch.labels,
                 lambda batch: loss(batch.energies),
             )
-            self.loss_ = float(losses[members].mean()) if len(members) else math.nan
+            self.loss_ = math.nan
+            if len(members):
+                self.loss_ = float(losses[members].mean()) + self._penalty_of_atoms()
         else:
             self._waiting = joined(self._waiting, X, members)
         self.n_samples_seen_ += len(X)
@@ -538,23 +557,6 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             reconstruction_attributes={} if is_fitted else None,
         )
         return self
-
-    def fit_predict(self, X: Data, y: Any = None) -> Answer:
-        """Learn the dictionaries and return the cluster of each sample.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            The data; NaN is missing.
-        y : array-like of shape (n_samples,), default=None
-            Not used in fitting; handed on to callbacks.
-
-        Returns
-        -------
-        labels : ndarray or tensor of shape (n_samples,)
-            Cluster of each sample.
-        """
-        return like(X, self.fit(X, y).labels_)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted estimator to a file, for :func:`skmixmate.load`.
@@ -650,7 +652,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             lambda batch: batch.fullness,
         )
         members, processes = run.members, run.processes
-        self.loss_ = _mean(processes, losses[members])
+        self.loss_ = _mean(processes, losses[members]) + self._penalty_of_atoms()
         counts = np.bincount(self.labels_[members], minlength=self.n_clusters)
         self._warn_about(
             history, processes.sum(counts), _mean(processes, fullness[members])
@@ -663,7 +665,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _check_agreement(self, X, processes):
         """Check that all processes fit the same model."""
-        params = {"n_features": X.shape[1], "dtype": _numpy_dtype(X).name}
+        params = {"n_features": X.shape[1], "dtype": numpy_dtype(X).name}
         params |= {
             name: value
             for name, value in self.get_params(deep=False).items()
@@ -696,7 +698,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if self._init_is_array():
             self._check_init(X)
         if not isinstance(self.weights, str):
-            self._check_weights()
+            check_weights(self.weights, self.n_clusters)
 
     def _check_prior(self):
         if self.alpha != "auto":
@@ -751,7 +753,15 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         return self.representation == "scattering"
 
     def _check_representation(self, is_incomplete, goes_on):
-        if self._models_scattering(is_incomplete, goes_on) and is_incomplete:
+        if not self._models_scattering(is_incomplete, goes_on):
+            return
+        if self.dictionary_penalty > 0:
+            raise ValueError(
+                f"dictionary_penalty={self.dictionary_penalty!r} is for pixels, not "
+                "for scattering coefficients; representation should be 'pixels' from "
+                "the first fit on."
+            )
+        if is_incomplete:
             raise ValueError(
                 "Input X contains NaN, which representation='scattering' does not "
                 "take. Fill missing pixels first, with representation='pixels' and "
@@ -760,38 +770,18 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _check_image_shape(self, X):
         if self.image_shape is None:
+            if self.dictionary_penalty > 0:
+                raise ValueError(
+                    f"dictionary_penalty={self.dictionary_penalty!r} is for images; "
+                    "image_shape=None should be their (height, width)."
+                )
             if self.representation == "scattering":
                 raise ValueError(
                     "representation='scattering' is for images; image_shape=None "
                     "should be their (height, width)."
                 )
             return
-        shape = tuple(self.image_shape)
-        fits = is_image_shape(shape) and math.prod(shape) == X.shape[1]
-        if not fits or min(shape[:2]) < 2:
-            raise ValueError(
-                f"image_shape={self.image_shape!r} should be (height, width) or "
-                "(height, width, n_channels), integers, the first two at least 2, "
-                f"and multiply to n_features={X.shape[1]}."
-            )
-
-    def _check_weights(self):
-        try:
-            weights = check_array(self.weights, ensure_2d=False, input_name="weights")
-        except ValueError as error:
-            raise ValueError(
-                f"weights={self.weights!r} should be numbers, one a cluster: {error}"
-            ) from error
-        if weights.shape != (self.n_clusters,):
-            raise ValueError(
-                f"weights has shape {weights.shape}, but should have shape "
-                f"(n_clusters,) = {(self.n_clusters,)}."
-            )
-        if weights.min() <= 0 or not np.isclose(weights.sum(), 1):
-            raise ValueError(
-                f"weights={self.weights!r} should be positive and sum to 1; they "
-                f"sum to {weights.sum():.6g} and the smallest is {weights.min():.6g}."
-            )
+        check_image_shape(self.image_shape, X.shape[1])
 
     def _continues(self):
         return self.warm_start and hasattr(self, "dictionaries_")
@@ -804,6 +794,18 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _is_on_pixels(self):
         return self.image_shape is not None and self.representation_ is None
+
+    def _penalty(self):
+        if self.dictionary_penalty == 0:
+            return None
+        return Smoothness(self.dictionary_penalty, tuple(self.image_shape))
+
+    def _penalty_of_atoms(self):
+        """Penalty of the dictionaries as they are, 0 if there is none."""
+        penalty = self._penalty()
+        if penalty is None:
+            return 0.0
+        return float(penalty.value(torch.from_numpy(self.dictionaries_)))
 
     def _fits_intercept(self):
         if isinstance(self.fit_intercept, str):
@@ -844,7 +846,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             "initialization", max_subtasks=n_trials, sequential_subtasks=False
         )
         subtask.call_on_fit_task_begin(estimator=self)
-        dtype = _numpy_dtype(run.X)
+        dtype = numpy_dtype(run.X)
         if not isinstance(self.weights, str):
             self.weights_ = np.array(self.weights, dtype=dtype)
         elif self.weights == "uniform" or not self._continues():
@@ -934,7 +936,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         dictionaries, intercepts = self._first_dictionaries(
             X, features, n_missing, random_state
         )
-        dtype = _numpy_dtype(X)
+        dtype = numpy_dtype(X)
         return {
             "dictionaries_": dictionaries.astype(dtype),
             "intercepts_": intercepts.astype(dtype),
@@ -998,7 +1000,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             "center": self.image_shape is not None and not self._fits_intercept(),
         }
         if self._init_is_array():
-            init = check_array(self.init, allow_nd=True, dtype=_numpy_dtype(X))
+            init = check_array(self.init, allow_nd=True, dtype=numpy_dtype(X))
             init = self._represent(init.reshape(-1, X.shape[1]))
             init = init.reshape(*np.shape(self.init)[:2], -1)
             return initialization.dictionaries_from_array(init, **how)
@@ -1091,7 +1093,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             run.members,
             run.device,
             learning_rate=self.learning_rate,
-            generator=_generator(run.random_state),
+            generator=drawn_generator(run.random_state),
             processes=run.processes,
         )
         history = None
@@ -1102,12 +1104,15 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             checkpoint.write(em.state_dict(), history)
         subtask = run.task.subcontext("training", max_subtasks=self.max_iter)
         subtask.call_on_fit_task_begin(estimator=self, X=run.X, y=run.y)
+        monitor = Monitor(
+            self, subtask, run.X, run.y, lambda: _attributes(em), checkpoint
+        )
         history = train(
             em,
             max_iter=self.max_iter,
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
-            monitor=_Monitor(self, subtask, run, em),
+            monitor=monitor,
             history=history,
         )
         if checkpoint is not None:
@@ -1126,6 +1131,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             members if isinstance(members, slice) else torch.from_numpy(members),
             batch_size=self.batch_size,
             learn_weights=isinstance(self.weights, str) and self.weights == "learned",
+            penalty=self._penalty(),
             **settings,
         )
 
@@ -1134,30 +1140,12 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
         Counts are those of the labels, in all processes.
         """
-        if history.interrupted:
-            warnings.warn(
-                f"The fit was interrupted after {self.n_iter_} whole epochs; the "
-                "parameters are those of the last.",
-                UserWarning,
-                stacklevel=3,
-            )
-        elif self.tol > 0 and not self.converged_ and self.n_iter_ == self.max_iter > 0:
-            warnings.warn(
-                f"The loss was still falling after max_iter={self.max_iter} epochs. "
-                "Raise max_iter or tol.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        warn_about_training(self, history)
         has_atoms = self.dictionaries_.shape[1] > 0
         if has_atoms and fullness == 0:
             by_name = isinstance(self.prior, str)
             rate = f"alpha={self._alpha()}" if by_name else f"prior={self.prior!r}"
-            warnings.warn(
-                f"Every code is empty: {rate} is too large for the data "
-                f"(scale_={self.scale_:.3g}).",
-                UserWarning,
-                stacklevel=3,
-            )
+            warn_about_empty_codes(rate, self.scale_)
         elif self.alpha != "auto" and has_atoms and fullness > _NEARLY_FULL:
             warnings.warn(
                 f"The codes are nearly full ({fullness:.0%} of their entries are not "
@@ -1166,14 +1154,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 UserWarning,
                 stacklevel=3,
             )
-        dead = np.flatnonzero(counts == 0)
-        if len(dead):
-            warnings.warn(
-                f"Clusters {dead.tolist()} have no sample left. Try another init or "
-                "random_state, or a smaller n_clusters.",
-                UserWarning,
-                stacklevel=3,
-            )
+        warn_about_lost_clusters(counts)
 
 
 @dataclass
@@ -1199,35 +1180,6 @@ def _mean(processes, values):
     return sum(mean * (count / total) for mean, count in told)
 
 
-class _Monitor:
-    """Runs scikit-learn's callbacks around each epoch, and keeps checkpoints."""
-
-    def __init__(self, estimator, task, run, em):
-        self.estimator = estimator
-        self.task = task
-        self.data = {"X": run.X, "y": run.y}
-        self.em = em
-        self.checkpoint = run.checkpoint
-        if self.checkpoint is not None:
-            for _ in self.checkpoint.history.losses:
-                task.subcontext("epoch")  # run, and seen, before the fit was cut short
-
-    def begin(self):
-        self.epoch = self.task.subcontext("epoch")
-        self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.data)
-
-    def end(self):
-        return self.epoch.call_on_fit_task_end(
-            estimator=self.estimator,
-            reconstruction_attributes=lambda: _attributes(self.em),
-            **self.data,
-        )
-
-    def keep(self, state, history):
-        if self.checkpoint is not None and self.checkpoint.is_due():
-            self.checkpoint.write(state, history)
-
-
 def _try_start(estimator, start, rows, members, device, task):
     """Start, train briefly; return the loss, and the attributes before that."""
     task.call_on_fit_task_begin(estimator=estimator)
@@ -1239,17 +1191,12 @@ def _try_start(estimator, start, rows, members, device, task):
         members,
         device,
         learning_rate=_TRIAL_HASTE * estimator.learning_rate,
-        generator=_generator(random_state),
+        generator=drawn_generator(random_state),
     )
     for _ in range(_TRIAL_EPOCHS):
         em.run_epoch()
     task.call_on_fit_task_end(estimator=estimator)
     return em.mean_loss(), attributes
-
-
-def _generator(random_state):
-    """Draw the generator that shuffles the rows."""
-    return torch.Generator().manual_seed(int(random_state.randint(2**31)))
 
 
 def _attributes(em):
@@ -1265,26 +1212,3 @@ def _attributes(em):
         "intercepts_": intercepts.numpy(force=True),
         "weights_": mixture.weights.numpy(force=True),
     }
-
-
-def _numpy_dtype(X):
-    return as_numpy(X[:0]).dtype
-
-
-@contextlib.contextmanager
-def _printing(verbose):
-    """Let the records of the logger through, and print them if nobody else does."""
-    if not verbose:
-        yield
-        return
-    level, handler = logger.level, None
-    logger.setLevel(logging.INFO)
-    if not logger.hasHandlers():
-        handler = logging.StreamHandler(sys.stdout)
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if handler is not None:
-            logger.removeHandler(handler)

@@ -41,6 +41,8 @@ class ExpectationMaximization:
     n_window : int, default=None
         Rows in the sliding window of the intercepts, and in a stream of learned
         weights; at least `batch_size`. By default as many as there are.
+    penalty : Smoothness or None, default=None
+        Of the dictionaries; added to the loss.
     processes : Processes, default=None
         That train together, each on rows of its own; by default this one alone. A
         mini-batch has of each as many rows as in proportion it has.
@@ -62,6 +64,7 @@ class ExpectationMaximization:
         learn_weights,
         generator,
         n_window=None,
+        penalty=None,
         processes=None,
     ):
         self.mixture = mixture
@@ -69,6 +72,7 @@ class ExpectationMaximization:
         self.members = members
         self.learn_weights = learn_weights
         self.generator = generator
+        self.penalty = penalty
         self.processes = processes or Processes()
         counts = self.processes.gather(rows.count(members))
         self.batch_size = min(batch_size, sum(counts))
@@ -108,7 +112,8 @@ class ExpectationMaximization:
         Returns
         -------
         loss : float
-            Mean of Eq. 8 over the rows, each as its mini-batch was met.
+            Mean of Eq. 8 over the rows, each as its mini-batch was met; with the
+            penalty, if there is one.
         """
         total, counts = 0.0, torch.zeros_like(self.mixture.weights)
         shuffler = self.processes.shuffler(self.generator)
@@ -180,7 +185,8 @@ class ExpectationMaximization:
         Returns
         -------
         total : tensor, a number
-            Sum of the loss over the rows of all processes.
+            Sum of the loss over the rows of all processes, each with the penalty if
+            there is one.
         counts : tensor of shape (n_clusters,)
             Sum of the posterior over these.
         """
@@ -189,12 +195,7 @@ class ExpectationMaximization:
         gradient, gram_gradient = 0.0, 0.0
         for _, rows, observed in split_by_completeness(batch, mask):
             correlated, codes, energies = mixture.e_step(rows, observed, curvature)
-            responsibilities = posterior(energies)
-            # What a float cannot hold beside 1 needs no gradient; besides, the tail
-            # of a softmax is in part denormal numbers, which would slow down all
-            # that follows many times over.
-            is_negligible = responsibilities < torch.finfo(energies.dtype).eps
-            responsibilities.masked_fill_(is_negligible, 0)
+            responsibilities = counting_posterior(energies)
             slopes, gram_slopes = self._differentiate(
                 correlated, energies, responsibilities, curvature
             )
@@ -212,7 +213,11 @@ class ExpectationMaximization:
         gradient, total, counts, *unexplained = self.exchange.add(
             gradient, total, counts, *_summed(unexplained)
         )
-        mixture.dictionaries.grad = gradient.div_(self.batch_size)
+        gradient.div_(self.batch_size)
+        if self.penalty is not None:
+            total = total + self.batch_size * self.penalty.value(mixture.dictionaries)
+            gradient += self.penalty.gradient(mixture.dictionaries)
+        mixture.dictionaries.grad = gradient
         self.optimizer.step()
         normalize_atoms(mixture.dictionaries)
         if mixture.intercepts is not None:
@@ -262,6 +267,8 @@ class ExpectationMaximization:
     def mean_loss(self):
         """Mean of Eq. 8 over the rows of this process, under one set of parameters.
 
+        With the penalty of the dictionaries, if there is one.
+
         Returns
         -------
         loss : float
@@ -273,7 +280,10 @@ class ExpectationMaximization:
             for batch in members.split(self._n_own):
                 for _, *part in split_by_completeness(*self.rows.take(batch)):
                     total = total + loss(self.mixture.infer(*part, curvature)[1]).sum()
-        return float(total) / len(members)
+        mean = float(total) / len(members)
+        if self.penalty is not None:
+            mean += float(self.penalty.value(self.mixture.dictionaries))
+        return mean
 
     def state_dict(self):
         """Copy all that training changes, and what the rows are shifted by.
@@ -333,6 +343,25 @@ def _copied(state, device):
     if isinstance(state, dict):
         return {name: _copied(value, device) for name, value in state.items()}
     return None if state is None else state.to(device, copy=True)
+
+
+def counting_posterior(energies):
+    """Posterior (Eq. 7) without what a float cannot hold beside 1.
+
+    That needs no gradient; besides, the tail of a softmax is in part denormal
+    numbers, which would slow down all that follows many times over.
+
+    Parameters
+    ----------
+    energies : tensor of shape (n_clusters, n_rows)
+
+    Returns
+    -------
+    responsibilities : tensor of shape (n_clusters, n_rows)
+    """
+    responsibilities = posterior(energies)
+    is_negligible = responsibilities < torch.finfo(energies.dtype).eps
+    return responsibilities.masked_fill_(is_negligible, 0)
 
 
 def counting_rows(responsibilities):

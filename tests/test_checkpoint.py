@@ -202,6 +202,17 @@ def test_between_checkpoints_there_is_a_minute(path, monkeypatch):
     assert n_written == 1 + 3 + 1
 
 
+def test_a_fit_with_a_penalty_of_atoms_goes_on(path, cut_short):
+    X = data()
+    params = {"image_shape": (4, 4), "representation": "pixels"}
+    smooth = small(dictionary_penalty=2.0, **params)
+    mixmate = small(dictionary_penalty=2.0, checkpoint=path, **params)
+    cut_short(mixmate, X)
+    with pytest.raises(ValueError, match=r"fit with dictionary_penalty=2.0, not 0.0"):
+        small(checkpoint=path, **params).fit(X)
+    assert_same_fit(mixmate.fit(X), smooth.fit(X))
+
+
 def test_a_drawn_seed_is_kept(path, cut_short):
     X = data()
     mixmate = small(random_state=None, checkpoint=path)

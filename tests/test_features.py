@@ -8,6 +8,7 @@ from skmixmate.image._features import (
     default_scale,
     graph_features,
     principal_axes,
+    principal_scores,
 )
 
 
@@ -90,3 +91,19 @@ def test_features_taken_over_are_the_same(digits):
     np.testing.assert_array_equal(other.transform(digits), features)
     images = found.inverse_transform(features)
     np.testing.assert_array_equal(other.inverse_transform(features), images)
+
+
+@pytest.mark.parametrize("n_components", [5, 30])
+def test_scores_are_coordinates_along_the_axes(n_components):
+    X = np.random.default_rng(0).normal(size=(12, 20))
+    scores = principal_scores(X, n_components)
+    expected = X @ principal_axes(X, n_components)
+    assert scores.shape[1] == min(n_components, 12)
+    np.testing.assert_allclose(scores @ scores.T, expected @ expected.T)
+
+
+def test_few_large_images_take_little_time():
+    images = np.random.default_rng(0).normal(size=(6, 64 * 64)).astype(np.float32)
+    features = graph_features(images, (64, 64))
+    assert features.shape == (6, 6)
+    assert features.dtype == np.float32

@@ -912,6 +912,91 @@ def test_images_on_pixels():
     assert mixmate.reconstruct(X).shape == X.shape
 
 
+def blobs_with_noise(n_samples, random_state):
+    """Sums of two of six round blobs, with noise; and without."""
+    places = np.random.default_rng(0).uniform(2, 10, size=(6, 2))
+    rows, columns = np.mgrid[:12, :12]
+    atoms = [
+        np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 8)
+        for row, column in places
+    ]
+    atoms = np.stack(atoms).reshape(6, 144)
+    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    rng = np.random.default_rng(random_state)
+    codes = 3 * rng.laplace(size=(n_samples, 6))
+    codes[rng.uniform(size=codes.shape).argsort(axis=1) >= 2] = 0
+    clean = codes @ atoms
+    return clean + 0.5 * rng.standard_normal(clean.shape), clean, atoms
+
+
+def fit_blobs(X, dictionary_penalty):
+    return MixMateClustering(
+        1,
+        n_atoms=6,
+        image_shape=(12, 12),
+        representation="pixels",
+        dictionary_penalty=dictionary_penalty,
+        learning_rate=1e-2,
+        batch_size=64,
+        tol=0,
+        random_state=0,
+    ).fit(X)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_smooth_atoms_of_noisy_images(missing):
+    X, _, atoms = blobs_with_noise(200, random_state=1)
+    noisy, clean, _ = blobs_with_noise(400, random_state=2)
+    for images, seed in ((X, 3), (noisy, 4)):
+        rng = np.random.default_rng(seed)
+        images[rng.uniform(size=images.shape) < missing] = np.nan
+    rough, smooth = fit_blobs(X, 0.0), fit_blobs(X, 3.0)
+
+    def roughness(mixmate):
+        images = mixmate.dictionaries_.reshape(6, 12, 12)
+        return sum((np.diff(images, axis=axis) ** 2).sum() for axis in (1, 2)) / 6
+
+    def error(mixmate):
+        return np.mean((mixmate.reconstruct(noisy) - clean) ** 2)
+
+    def recovered(mixmate):
+        cosines = abs(mixmate.dictionaries_[0] @ atoms.T)
+        return cosines[linear_sum_assignment(-cosines)]
+
+    assert roughness(smooth) < 0.8 * roughness(rough)
+    assert error(smooth) < 0.8 * error(rough)
+    assert recovered(smooth).min() > 0.9 > recovered(rough).min()
+    losses = np.mean(-smooth.score_samples(X))  # of one cluster
+    assert smooth.loss_ == pytest.approx(losses + 3 * roughness(smooth))
+
+
+def test_penalty_of_atoms_in_a_stream_and_a_clone():
+    X, _, _ = blobs_with_noise(200, random_state=1)
+    params = {
+        "image_shape": (12, 12),
+        "representation": "pixels",
+        "dictionary_penalty": 5.0,
+        "init": "random",
+    }
+    whole = streamed(X, [200], **params)
+    assert_same_model(streamed(X, [70, 130], **params), whole)
+    without = streamed(X, [200], **{**params, "dictionary_penalty": 0.0})
+    assert abs(whole.dictionaries_ - without.dictionaries_).max() > 1e-4
+    assert whole.loss_ > without.loss_
+    assert clone(whole).dictionary_penalty == 5.0
+
+
+def test_penalty_of_atoms_is_not_for_scattering_coefficients():
+    X = load_digits().data[:100]
+    mixmate = small(image_shape=(8, 8), dictionary_penalty=1.0)
+    with pytest.raises(ValueError, match=r"dictionary_penalty=1.0.*should be 'pixels'"):
+        mixmate.fit(X)
+    mixmate = small(image_shape=(8, 8), warm_start=True, init="kmeans").fit(X)
+    mixmate.set_params(dictionary_penalty=1.0, representation="pixels")
+    with pytest.raises(ValueError, match="should be 'pixels' from the first"):
+        mixmate.fit(X)
+
+
 @pytest.mark.parametrize(
     ("params", "n_atoms"),
     [
@@ -1124,6 +1209,8 @@ def test_verbose_prints_where_no_handler_is(monkeypatch, capsys):
         ({"image_shape": 16}, r"'image_shape'.*Got 16"),
         ({"representation": "waves"}, r"'representation'.*Got 'waves'"),
         ({"representation": "scattering"}, r"image_shape=None should be their"),
+        ({"dictionary_penalty": -1.0}, r"'dictionary_penalty'.*Got -1.0"),
+        ({"dictionary_penalty": 1.0}, r"dictionary_penalty=1.0.*image_shape=None"),
         ({"init_size": 0}, r"'init_size'.*Got 0"),
         ({"init_size": 2}, r"init_size=2 should be >= n_clusters=3"),
         ({"scale": 0}, r"'scale'.*Got 0"),

@@ -58,6 +58,14 @@ def saved_and_loaded(mixmate, folder):
         ({"prior": "group"}, X),
         ({"prior": ElasticNet(0.5, ridge=0.2)}, X),
         ({"image_shape": (4, 4), "representation": "pixels"}, X),
+        (
+            {
+                "image_shape": (4, 4),
+                "representation": "pixels",
+                "dictionary_penalty": 2.0,
+            },
+            X,
+        ),
         ({"image_shape": (8, 8)}, IMAGES),
         ({"image_shape": [8, 4, 2]}, IMAGES),
     ],

@@ -4,11 +4,23 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skmixmate import (
+    ConvolutionalMixMate,
     MixMateClustering,
     SparseSubspaceClustering,
     SpectralGraphClustering,
 )
 from skmixmate.model.priors import PRIORS
+
+
+class OfColumns(ConvolutionalMixMate):
+    """Takes rows of any length, as the checks bring them, as images of one column."""
+
+    def _check_settings(self):
+        pass
+
+    def _shape(self):
+        return self.n_features_in_, 1
+
 
 ESTIMATORS = [
     MixMateClustering(),
@@ -17,6 +29,7 @@ ESTIMATORS = [
     MixMateClustering(fit_intercept=True),
     MixMateClustering(scale=2.0),
     *(MixMateClustering(prior=name) for name in PRIORS if name != "laplace"),
+    OfColumns(filter_size=1, init="random", center=False),
     SparseSubspaceClustering(),
     SpectralGraphClustering(),
 ]
@@ -27,6 +40,11 @@ def expected_failures(estimator):
         return {
             "check_clustering": "its data are blobs in the plane, where any sample "
             "is a combination of any two others: there are no subspaces to find"
+        }
+    if isinstance(estimator, OfColumns):
+        return {
+            "check_clustering": "its data are blobs in the plane, which are no images "
+            "of two pixels and no textures"
         }
     return {}
 

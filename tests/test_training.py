@@ -7,6 +7,7 @@ from sklearn.datasets import make_blobs
 from skmixmate._rows import Rows
 from skmixmate._training import ExpectationMaximization, History, train
 from skmixmate.model.mixture import Mixture
+from skmixmate.model.penalties import Smoothness
 from skmixmate.model.priors import Laplace
 
 from . import reference
@@ -98,6 +99,20 @@ def test_step_has_the_gradient_of_the_published_formulation(dtype, tolerance):
     actual = em.mixture.dictionaries.grad
     assert (actual - expected).norm() < tolerance * expected.norm()
     assert loss == pytest.approx(expected_loss, rel=10 * tolerance)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_a_penalty_is_added_to_loss_and_gradient(missing):
+    X = random_data(missing=missing)
+    without, penalty = make_em(X, batch_size=50), Smoothness(0.5, (2, 3))
+    em = make_em(X, batch_size=50, penalty=penalty)
+    value = penalty.value(em.mixture.dictionaries).item()
+    gradient = penalty.gradient(em.mixture.dictionaries)
+    assert em.mean_loss() == pytest.approx(without.mean_loss() + value)
+    assert em.run_epoch() == pytest.approx(without.run_epoch() + value)
+    torch.testing.assert_close(
+        em.mixture.dictionaries.grad, without.mixture.dictionaries.grad + gradient
+    )
 
 
 def test_step_with_missing_entries_goes_nearly_where_the_published_one_goes():

@@ -11,6 +11,10 @@ from ._scattering import ScatteringTransform
 # Images read at a time when all of their coefficients are not needed at once.
 IMAGES_AT_A_TIME = 2048
 
+# Columns of features, of larger images than 28 x 28, that are too many to find their
+# axes where rows are fewer.
+_MANY_COLUMNS = 4096
+
 # Attributes that fit finds in the images, and parameters of the scattering before.
 _FOUND, _SETTINGS = ("mean_", "components_", "decoder_"), ("J", "L", "order")
 
@@ -56,6 +60,27 @@ def principal_axes(X, n_components):
     return eigh(X.T @ X, subset_by_index=[first, n_features - 1])[1]
 
 
+def principal_scores(X, n_components):
+    """Coordinates of rows along their principal axes, without these.
+
+    The matrix that is taken apart has the size of the rows, which are few.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    n_components : int
+        At most n_samples are given.
+
+    Returns
+    -------
+    scores : ndarray of shape (n_samples, n_components)
+        As ``X @ principal_axes(X, n_components)``, up to the signs of columns.
+    """
+    first = max(0, len(X) - n_components)
+    squares, directions = eigh(X @ X.T, subset_by_index=[first, len(X) - 1])
+    return directions * np.sqrt(squares.clip(min=0))
+
+
 def graph_features(images, image_shape, n_components=500):
     """Features in whose graph images of a kind are neighbours.
 
@@ -95,6 +120,8 @@ def graph_features(images, image_shape, n_components=500):
     where[:] = coefficients
     for view in (where, how_much):
         view /= np.linalg.norm(view) / np.sqrt(n_samples) or 1.0
+    if features.shape[1] > max(n_samples, _MANY_COLUMNS):
+        return principal_scores(features, n_components)
     return features @ principal_axes(features, n_components)
 
 
