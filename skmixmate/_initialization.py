@@ -7,6 +7,7 @@ listed in `INITIALIZERS`.
 import numpy as np
 from sklearn.base import clone
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 
 from ._rows import as_numpy
 from .cluster import SparseSubspaceClustering, SpectralGraphClustering
@@ -15,7 +16,7 @@ from .image._features import graph_features
 
 def _auto(n_clusters, image_shape):
     if image_shape is None:
-        return SpectralGraphClustering(n_clusters)
+        return SpectralGraphClustering(n_clusters, refine=True)
     # Each of these does better on scattering features, and none on plain ones: see
     # benchmarks/NOTES.rst.
     return SpectralGraphClustering(
@@ -167,7 +168,14 @@ def _seed(clusterer, random_state):
 
 
 def dictionaries_from_labels(
-    sample, labels, n_clusters, n_atoms, fit_intercept, random_state, center=False
+    sample,
+    labels,
+    n_clusters,
+    n_atoms,
+    fit_intercept,
+    random_state,
+    center=False,
+    principal=False,
 ):
     """Make the atoms of each cluster of some of its samples.
 
@@ -183,6 +191,9 @@ def dictionaries_from_labels(
     random_state : RandomState
     center : bool, default=False
         Whether the mean of its own entries is taken off each atom.
+    principal : bool, default=False
+        Whether atoms are the principal directions of each cluster, longest first,
+        in place of samples.
 
     Returns
     -------
@@ -198,7 +209,40 @@ def dictionaries_from_labels(
         group if len(group) else sample[random_state.randint(len(sample), size=1)]
         for group in groups
     ]
-    return _stack(groups, n_atoms, fit_intercept, random_state, center, shuffle=True)
+
+    def arranged(deviations):
+        n_directions = min(n_atoms, *deviations.shape)
+        if principal and len(deviations) > 1 and n_directions:
+            pca = PCA(n_directions, random_state=random_state)
+            with np.errstate(invalid="ignore"):  # shares of a variance of 0
+                return pca.fit(deviations).components_
+        return deviations[random_state.permutation(len(deviations))]
+
+    return _stack(groups, n_atoms, fit_intercept, random_state, center, arranged)
+
+
+def reaches_of_atoms(sample, labels, dictionaries, intercepts):
+    """Find how far the samples of each cluster reach along its atoms.
+
+    Parameters
+    ----------
+    sample : ndarray of shape (n_samples, n_features)
+    labels : ndarray of shape (n_samples,)
+        Negative for samples of no cluster.
+    dictionaries : ndarray of shape (n_clusters, n_atoms, n_features)
+    intercepts : ndarray of shape (n_clusters, n_features)
+
+    Returns
+    -------
+    reaches : ndarray of shape (n_clusters, n_atoms)
+        Mean magnitude of the deviations from the intercept: the inverse of the
+        likeliest rate of a Laplace distribution. 0 for a cluster without samples.
+    """
+    reaches = np.zeros(dictionaries.shape[:2])
+    for label in np.unique(labels[labels >= 0]):
+        deviations = sample[labels == label] - intercepts[label]
+        reaches[label] = np.abs(deviations @ dictionaries[label].T).mean(axis=0)
+    return reaches
 
 
 def dictionaries_from_array(init, fit_intercept, random_state, center=False):
@@ -217,29 +261,29 @@ def dictionaries_from_array(init, fit_intercept, random_state, center=False):
     """
     n_atoms = init.shape[1]
     return _stack(
-        list(init), n_atoms, fit_intercept, random_state, center, shuffle=False
+        list(init), n_atoms, fit_intercept, random_state, center, arranged=np.asarray
     )
 
 
-def _stack(groups, n_atoms, fit_intercept, random_state, center, shuffle):
+def _stack(groups, n_atoms, fit_intercept, random_state, center, arranged):
     intercepts = np.stack(
         [group.mean(axis=0) * bool(fit_intercept) for group in groups]
     )
     dictionaries = np.stack(
         [
-            _atoms(group - intercept, n_atoms, random_state, center, shuffle)
+            _atoms(group - intercept, n_atoms, random_state, center, arranged)
             for group, intercept in zip(groups, intercepts, strict=True)
         ]
     )
     return dictionaries, intercepts
 
 
-def _atoms(deviations, n_atoms, random_state, center, shuffle):
+def _atoms(deviations, n_atoms, random_state, center, arranged):
     if center:
         deviations = deviations - deviations.mean(axis=1, keepdims=True)
+    deviations = arranged(deviations)
     n_members, n_features = deviations.shape
-    order = random_state.permutation(n_members) if shuffle else np.arange(n_members)
-    atoms = deviations[order[:n_atoms]]
+    atoms = deviations[:n_atoms]
     n_left = n_atoms - len(atoms)
     mixing = random_state.standard_normal((n_left, n_members))
     atoms = np.concatenate([atoms, (mixing @ deviations).astype(atoms.dtype)])

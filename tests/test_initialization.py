@@ -11,6 +11,7 @@ from skmixmate._initialization import (
     dictionaries_from_labels,
     draw_subsample,
     fill_with_means,
+    reaches_of_atoms,
     without_units,
 )
 
@@ -176,3 +177,26 @@ def test_array_is_made_into_atoms_in_its_order():
         )
     _, intercepts = dictionaries_from_array(init, True, random_state())
     np.testing.assert_allclose(intercepts, init.mean(axis=1))
+
+
+def test_principal_directions_and_how_far_samples_reach():
+    rng = np.random.default_rng(0)
+    X = rng.laplace(size=(9000, 3)) * [1, 5, 3] + 7
+    labels = np.zeros(9000, dtype=int)
+    dictionaries, intercepts = dictionaries_from_labels(
+        X, labels, 1, 2, True, random_state(), principal=True
+    )
+    np.testing.assert_allclose(abs(dictionaries[0]), np.eye(3)[[1, 2]], atol=0.05)
+    reaches = reaches_of_atoms(X, labels, dictionaries, intercepts)
+    np.testing.assert_allclose(reaches, [[5, 3]], rtol=0.05)
+
+
+@pytest.mark.parametrize("n_members", [0, 1, 2, 4])
+def test_clusters_without_directions_get_some(n_members):
+    X = np.ones((5, 6))
+    labels = (np.arange(5) >= n_members).astype(int)
+    dictionaries, intercepts = dictionaries_from_labels(
+        X, labels, 2, 4, True, random_state(), principal=True
+    )
+    np.testing.assert_allclose(np.linalg.norm(dictionaries, axis=2), 1)
+    assert not reaches_of_atoms(X, labels, dictionaries, intercepts).any()
