@@ -84,7 +84,9 @@ def fill_with_means(sample):
     return sample
 
 
-def cluster_subsample(sample, init, n_clusters, random_state, image_shape=None):
+def cluster_subsample(
+    sample, init, n_clusters, random_state, image_shape=None, is_filled=False
+):
     """Cluster the subsample.
 
     Parameters
@@ -98,6 +100,9 @@ def cluster_subsample(sample, init, n_clusters, random_state, image_shape=None):
     image_shape : tuple of int, default=None
         Of the images that the rows are; clusterers that go by a name then see
         their scattering features.
+    is_filled : bool, default=False
+        Whether entries are not data but means. They give clusters shapes that are
+        none, so that "auto" is "spectral" for plain features.
 
     Returns
     -------
@@ -115,6 +120,8 @@ def cluster_subsample(sample, init, n_clusters, random_state, image_shape=None):
         return random_state.permutation(len(sample)) % n_clusters
     is_named = isinstance(init, str)
     if is_named:
+        if init == "auto" and is_filled and image_shape is None:
+            init = "spectral"
         sample = without_units(sample)
         clusterer = INITIALIZERS[init](n_clusters, image_shape)
         if image_shape is not None:

@@ -140,8 +140,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         Where the first dictionaries come from.
 
         - "auto": :class:`SpectralGraphClustering`, refined by normal distributions
-          of any shape; for images, not refined, with neighbours by cosine,
-          self-representation and a walk of four steps;
+          of any shape if no entry had to be filled; for images, not refined, with
+          neighbours by cosine, self-representation and a walk of four steps;
         - "spectral": :class:`SpectralGraphClustering`;
         - "ssc": :class:`SparseSubspaceClustering`;
         - "kmeans": :class:`sklearn.cluster.KMeans`;
@@ -910,15 +910,18 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 "rates_": None,
             }
         n_atoms = self._first_n_atoms(X.shape[1])
+        # With fewer atoms no fewer rows are needed to find clusters of plain features.
+        n_each = max(n_atoms, 1 if self.image_shape is not None else _N_ATOMS)
         drawn, sample = initialization.draw_subsample(
-            X,
-            n_missing,
-            self.init_size,
-            self.n_clusters * max(n_atoms, 1),
-            random_state,
+            X, n_missing, self.init_size, self.n_clusters * n_each, random_state
         )
         labels = initialization.cluster_subsample(
-            sample, self.init, self.n_clusters, random_state, self.image_shape
+            sample,
+            self.init,
+            self.n_clusters,
+            random_state,
+            self.image_shape,
+            is_filled=n_missing[drawn].any(),
         )
         if self.representation_ is not None:
             sample = features[drawn]

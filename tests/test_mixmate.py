@@ -397,6 +397,13 @@ def test_missing_entries_are_filled():
     assert error < 0.25
 
 
+def test_means_of_features_are_not_taken_for_the_shape_of_clusters():
+    X, y = standardized(load_breast_cancer)
+    X[np.random.default_rng(0).random(X.shape) < 0.1] = np.nan  # hardly a row is whole
+    labels = MixMateClustering(2, random_state=0).fit_predict(X)
+    assert clustering_accuracy_score(y, labels) > 0.9
+
+
 def test_feature_never_observed():
     X = data()
     X[:, 3] = np.nan
