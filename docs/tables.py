@@ -23,6 +23,13 @@ ROWS = {
     "KMeans": ("TRAIN", "kmeans", None),
 }
 WITHOUT_SKIPPING = "milliseconds_without_skipping"
+# Columns of the table of plain features, beside MixMate and GaussianMixture.
+PLAIN_COLUMNS = {
+    "KMeans": "KMeans",
+    "MixMate, not refined": "MixMate, not refined",
+    "MixMate, without rates": "without rates",
+    "MixMate, neither": "neither",
+}
 HEADER = ["", "ACC", "NMI", "ARI", "worst ACC", "seeds", "seconds", "parameters"]
 
 
@@ -82,6 +89,25 @@ def table1():
         lines += [title, "~" * len(title), "", *list_table(HEADER, rows)]
     machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
     return [*lines, f"Measured on: {machine}.", ""]
+
+
+def plain():
+    """Accuracy on plain features, and what each part of the default adds to it."""
+    results = json.loads((BENCHMARKS / "results" / "plain.json").read_text())
+    rows = []
+    for name, models in results["sets"].items():
+        means = {model: of["ACC"]["mean"] for model, of in models.items()}
+        gaussian = max(
+            (model for model in means if model.startswith("Gaussian")), key=means.get
+        )
+        ours = models["MixMate"]
+        cells = [f"{means['MixMate']:.3f}", f"{ours['ACC']['worst']:.3f}"]
+        cells += [f"{means[gaussian]:.3f}, {gaussian.split(', ')[1]}"]
+        cells += [f"{means[model]:.3f}" for model in PLAIN_COLUMNS]
+        rows.append([name, *cells])
+    header = ["", "MixMate", "worst", "GaussianMixture", *PLAIN_COLUMNS.values()]
+    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+    return [*list_table(header, rows), f"Measured on: {machine}.", ""]
 
 
 def speed():
@@ -242,5 +268,6 @@ def write(folder):
     (folder / "table1.rst").write_text("\n".join(table1()))
     (folder / "distributed.rst").write_text("\n".join(distributed()))
     (folder / "rows.rst").write_text("\n".join(rows()))
+    (folder / "plain.rst").write_text("\n".join(plain()))
     (folder / "speed.rst").write_text("\n".join(speed()))
     draw_growth(folder / "growth.png")

@@ -26,7 +26,7 @@ from ._sources import Transformed, is_stream, stream_parts
 from ._typing import Answer, Data
 from .image._features import IMAGES_AT_A_TIME, ScatteringFeatures
 from .model.mixture import Mixture, posterior
-from .model.priors import as_prior
+from .model.priors import AtomwiseLaplace, as_prior
 
 # Default alpha: the paper's, and what was found best on scattering coefficients.
 _ALPHAS = {"pixels": 0.75, "scattering": 0.2}
@@ -127,7 +127,8 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         -------
         energies : ndarray or tensor of shape (n_samples, n_clusters)
             Of the scaled data, without units: ``softmax(-energies)`` is
-            :meth:`predict_proba`.
+            :meth:`predict_proba`. Where atoms have `rates_`, with the logarithm of
+            the volume of each cluster.
         """
         return self._answer(X, "energies", out)
 
@@ -346,6 +347,7 @@ class MixtureInference(Inference):
     dictionaries_: np.ndarray
     intercepts_: np.ndarray
     weights_: np.ndarray
+    rates_: np.ndarray | None
     scale_: float
     representation_: ScatteringFeatures | None
 
@@ -483,6 +485,20 @@ class MixtureInference(Inference):
             return _ALPHAS["pixels" if self.representation_ is None else "scattering"]
         return float(self.alpha)
 
+    def _leaves_rates_open(self):
+        by_name = isinstance(self.prior, str) and self.prior == "laplace"
+        return by_name and self.alpha == "auto"
+
+    def _has_rates(self):
+        return self._leaves_rates_open() and self.rates_ is not None
+
+    def _as_prior(self, like):
+        """Give what codes are drawn from, in the dtype and on the device given."""
+        if not self._has_rates():
+            return as_prior(self.prior, self._alpha())
+        rates = torch.as_tensor(self.rates_, **like)
+        return AtomwiseLaplace(rates, self.dictionaries_.shape[2])
+
     def _represent(self, X):
         """Images as they are modelled; anything else as it is."""
         if self.representation_ is None:
@@ -518,7 +534,7 @@ class MixtureInference(Inference):
             dictionaries=torch.tensor(self.dictionaries_, **like),
             intercepts=intercepts,
             weights=torch.tensor(self.weights_, **like),
-            prior=as_prior(self.prior, self._alpha()),
+            prior=self._as_prior(like),
             n_layers=self.n_layers,
             step_size=None if self.step_size == "auto" else float(self.step_size),
         )

@@ -7,6 +7,7 @@ listed in `INITIALIZERS`.
 import numpy as np
 from sklearn.base import clone
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 
 from ._distributed import apportion
 from ._rows import as_numpy
@@ -16,7 +17,7 @@ from .image._features import graph_features
 
 def _auto(n_clusters, image_shape):
     if image_shape is None:
-        return SpectralGraphClustering(n_clusters)
+        return SpectralGraphClustering(n_clusters, refine=True)
     # Each of these does better on scattering features, and none on plain ones: see
     # benchmarks/NOTES.rst.
     return SpectralGraphClustering(
@@ -113,7 +114,9 @@ def fill_with_means(sample):
     return sample
 
 
-def cluster_subsample(sample, init, n_clusters, random_state, image_shape=None):
+def cluster_subsample(
+    sample, init, n_clusters, random_state, image_shape=None, is_filled=False
+):
     """Cluster the subsample.
 
     Parameters
@@ -127,6 +130,9 @@ def cluster_subsample(sample, init, n_clusters, random_state, image_shape=None):
     image_shape : tuple of int, default=None
         Of the images that the rows are; clusterers that go by a name then see
         their scattering features.
+    is_filled : bool, default=False
+        Whether entries are not data but means. They give clusters shapes that are
+        none, so that "auto" is "spectral" for plain features.
 
     Returns
     -------
@@ -144,6 +150,8 @@ def cluster_subsample(sample, init, n_clusters, random_state, image_shape=None):
         return random_state.permutation(len(sample)) % n_clusters
     is_named = isinstance(init, str)
     if is_named:
+        if init == "auto" and is_filled and image_shape is None:
+            init = "spectral"
         sample = without_units(sample)
         clusterer = INITIALIZERS[init](n_clusters, image_shape)
         if image_shape is not None:
@@ -197,7 +205,14 @@ def _seed(clusterer, random_state):
 
 
 def dictionaries_from_labels(
-    sample, labels, n_clusters, n_atoms, fit_intercept, random_state, center=False
+    sample,
+    labels,
+    n_clusters,
+    n_atoms,
+    fit_intercept,
+    random_state,
+    center=False,
+    principal=False,
 ):
     """Make the atoms of each cluster of some of its samples.
 
@@ -213,6 +228,9 @@ def dictionaries_from_labels(
     random_state : RandomState
     center : bool, default=False
         Whether the mean of its own entries is taken off each atom.
+    principal : bool, default=False
+        Whether atoms are the principal directions of each cluster, longest first,
+        in place of samples.
 
     Returns
     -------
@@ -223,7 +241,40 @@ def dictionaries_from_labels(
         Means of the clusters; zeros without `fit_intercept`.
     """
     groups = _groups(sample, labels, n_clusters, random_state)
-    return _stack(groups, n_atoms, fit_intercept, random_state, center, shuffle=True)
+
+    def arranged(deviations):
+        n_directions = min(n_atoms, *deviations.shape)
+        if principal and len(deviations) > 1 and n_directions:
+            pca = PCA(n_directions, random_state=random_state)
+            with np.errstate(invalid="ignore"):  # shares of a variance of 0
+                return pca.fit(deviations).components_
+        return deviations[random_state.permutation(len(deviations))]
+
+    return _stack(groups, n_atoms, fit_intercept, random_state, center, arranged)
+
+
+def reaches_of_atoms(sample, labels, dictionaries, intercepts):
+    """Find how far the samples of each cluster reach along its atoms.
+
+    Parameters
+    ----------
+    sample : ndarray of shape (n_samples, n_features)
+    labels : ndarray of shape (n_samples,)
+        Negative for samples of no cluster.
+    dictionaries : ndarray of shape (n_clusters, n_atoms, n_features)
+    intercepts : ndarray of shape (n_clusters, n_features)
+
+    Returns
+    -------
+    reaches : ndarray of shape (n_clusters, n_atoms)
+        Mean magnitude of the deviations from the intercept: the inverse of the
+        likeliest rate of a Laplace distribution. 0 for a cluster without samples.
+    """
+    reaches = np.zeros(dictionaries.shape[:2])
+    for label in np.unique(labels[labels >= 0]):
+        deviations = sample[labels == label] - intercepts[label]
+        reaches[label] = np.abs(deviations @ dictionaries[label].T).mean(axis=0)
+    return reaches
 
 
 def filters_from_labels(
@@ -269,7 +320,7 @@ def filters_from_labels(
         with np.errstate(divide="ignore"):
             drawn = np.argsort(times / norms**2)[:n_filters]
         filters.append(
-            _atoms(patches[drawn], n_filters, random_state, center=False, shuffle=False)
+            _atoms(patches[drawn], n_filters, random_state, False, arranged=np.asarray)
         )
     return np.stack(filters)
 
@@ -290,7 +341,7 @@ def dictionaries_from_array(init, fit_intercept, random_state, center=False):
     """
     n_atoms = init.shape[1]
     return _stack(
-        list(init), n_atoms, fit_intercept, random_state, center, shuffle=False
+        list(init), n_atoms, fit_intercept, random_state, center, arranged=np.asarray
     )
 
 
@@ -303,25 +354,25 @@ def _groups(sample, labels, n_clusters, random_state):
     ]
 
 
-def _stack(groups, n_atoms, fit_intercept, random_state, center, shuffle):
+def _stack(groups, n_atoms, fit_intercept, random_state, center, arranged):
     intercepts = np.stack(
         [group.mean(axis=0) * bool(fit_intercept) for group in groups]
     )
     dictionaries = np.stack(
         [
-            _atoms(group - intercept, n_atoms, random_state, center, shuffle)
+            _atoms(group - intercept, n_atoms, random_state, center, arranged)
             for group, intercept in zip(groups, intercepts, strict=True)
         ]
     )
     return dictionaries, intercepts
 
 
-def _atoms(deviations, n_atoms, random_state, center, shuffle):
+def _atoms(deviations, n_atoms, random_state, center, arranged):
     if center:
         deviations = deviations - deviations.mean(axis=1, keepdims=True)
+    deviations = arranged(deviations)
     n_members, n_features = deviations.shape
-    order = random_state.permutation(n_members) if shuffle else np.arange(n_members)
-    atoms = deviations[order[:n_atoms]]
+    atoms = deviations[:n_atoms]
     n_left = n_atoms - len(atoms)
     mixing = random_state.standard_normal((n_left, n_members))
     atoms = np.concatenate([atoms, (mixing @ deviations).astype(atoms.dtype)])

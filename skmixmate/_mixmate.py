@@ -61,9 +61,14 @@ from .model.priors import PRIORS, Prior, check_prior
 # MNIST with pixels in [0, 1], the paper's data.
 _REFERENCE_NORM = 9.2
 
-# Default n_atoms. A dictionary that spans much of the space tells less of what it
-# cannot write; pixels of small images have fewer.
+# Default n_atoms. Pixels of small images have fewer, as a dictionary that spans much of
+# the space tells less of what it cannot write; plain features have at most as many as
+# there are directions, in which samples of a cluster may reach less or more far.
 _N_ATOMS, _PIXELS_PER_ATOM = 50, 9
+
+# An atom along which samples reach less far than this is not used: the standard
+# deviation of the noise, in the same units, is the root of one half.
+_SHORTEST_REACH = 0.1
 
 # Principal components of scattering coefficients that are modelled, and how many
 # images, at most, they are found with.
@@ -104,15 +109,17 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
     n_clusters : int, default=8
         Number of clusters, K in the paper.
     n_atoms : int or "auto", default="auto"
-        Atoms in each dictionary, D in the paper. "auto" is 50, and on the pixels
-        of small images a ninth of their number if that is less; or what `init`
+        Atoms in each dictionary, D in the paper. "auto" is 50, or less: as many as
+        there are plain features, a ninth of the pixels of small images, what `init`
         has, if that is an array. With 0 atoms and an intercept the model is k-means.
     alpha : float or "auto", default="auto"
         Rate of the prior on the codes, lambda in the paper: the larger, the
         sparser. In the units of the scaled data, see `scale`. "auto" is the
-        paper's 0.75, and 0.2 on scattering coefficients, which lie much closer
-        to the subspaces of their clusters. A `prior` given as an instance has a
-        rate of its own, and "auto" is all that can stand here.
+        paper's 0.75 on pixels, and 0.2 on scattering coefficients, which lie much
+        closer to the subspaces of their clusters. On plain features, with the
+        prior "laplace", intercepts and no array as `init`, each atom has a rate of
+        its own, see `rates_`; otherwise "auto" is 0.75. A `prior` given as an
+        instance has a rate of its own, and "auto" is all that can stand here.
     prior : {"laplace", "nonnegative", "group", "elastic_net"} or object, \
             default="laplace"
         What the codes are drawn from, and with it what a code costs.
@@ -146,8 +153,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             array-like of shape (n_clusters, n_atoms, n_features), default="auto"
         Where the first dictionaries come from.
 
-        - "auto": :class:`SpectralGraphClustering` with its defaults; for images,
-          with neighbours by cosine, self-representation and a walk of four steps;
+        - "auto": :class:`SpectralGraphClustering`, refined by normal distributions
+          of any shape if no entry had to be filled; for images, not refined, with
+          neighbours by cosine, self-representation and a walk of four steps;
         - "spectral": :class:`SpectralGraphClustering`;
         - "ssc": :class:`SparseSubspaceClustering`;
         - "kmeans": :class:`sklearn.cluster.KMeans`;
@@ -241,6 +249,11 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         `representation` is "scattering".
     weights_ : ndarray of shape (n_clusters,)
         Prior probabilities of the clusters.
+    rates_ : ndarray of shape (n_clusters, n_atoms) or None
+        Rate of the prior of each atom, in the units of the scaled data: the inverse
+        of how far the samples of the cluster reach along it, on average, as the fit
+        starts. So clusters have sizes and shapes of their own, and `energies` the
+        volumes that go with them. None where all atoms have the rate `alpha`.
     labels_ : ndarray of shape (n_samples,)
         Cluster of each sample, equal to ``predict(X)``; after :meth:`partial_fit`
         X is what it was given last.
@@ -812,12 +825,18 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             return self.n_atoms == 0 or not self._is_on_pixels()
         return bool(self.fit_intercept)
 
+    def _has_shapes(self):
+        """Tell whether each atom gets a rate of its own from where a fit starts."""
+        is_plain = self.image_shape is None and self._fits_intercept()
+        return is_plain and self._leaves_rates_open()
+
     def _first_n_atoms(self, n_features):
         if self.n_atoms != "auto":
             return self.n_atoms
         if self._is_on_pixels():
             return min(_N_ATOMS, max(1, n_features // _PIXELS_PER_ATOM))
-        return _N_ATOMS
+        # Scattering has more components than that, whatever the size of the images.
+        return min(_N_ATOMS, n_features) if self.image_shape is None else _N_ATOMS
 
     def _init_is_array(self):
         return not isinstance(self.init, str) and not hasattr(self.init, "fit_predict")
@@ -828,7 +847,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if hasattr(self.init, "fit_predict"):
             values["init"] = clone(self.init)  # what was fitted makes no difference
         if self._continues():
-            names = ("dictionaries_", "intercepts_", "weights_", "scale_")
+            names = ("dictionaries_", "intercepts_", "weights_", "rates_", "scale_")
             values |= {name: getattr(self, name) for name in names}
         return {"X": "; ".join(fingerprints)} | {
             name: described(name, value)
@@ -912,7 +931,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _as_start(self, random_state):
         """Return what `_take_over` takes over."""
-        names = ["dictionaries_", "intercepts_", "weights_", "scale_"]
+        names = ["dictionaries_", "intercepts_", "weights_", "rates_", "scale_"]
         representation = self.representation_
         return {
             "attributes": {name: getattr(self, name) for name in names},
@@ -933,13 +952,11 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _start(self, X, features, n_missing, random_state):
         """Attributes that training may start from."""
-        dictionaries, intercepts = self._first_dictionaries(
-            X, features, n_missing, random_state
-        )
+        start = self._first_dictionaries(X, features, n_missing, random_state)
         dtype = numpy_dtype(X)
         return {
-            "dictionaries_": dictionaries.astype(dtype),
-            "intercepts_": intercepts.astype(dtype),
+            name: None if value is None else value.astype(dtype)
+            for name, value in start.items()
         }
 
     def _set_best_start(self, start, device, task):
@@ -1003,23 +1020,48 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             init = check_array(self.init, allow_nd=True, dtype=numpy_dtype(X))
             init = self._represent(init.reshape(-1, X.shape[1]))
             init = init.reshape(*np.shape(self.init)[:2], -1)
-            return initialization.dictionaries_from_array(init, **how)
+            dictionaries, intercepts = initialization.dictionaries_from_array(
+                init, **how
+            )
+            return {
+                "dictionaries_": dictionaries,
+                "intercepts_": intercepts,
+                "rates_": None,
+            }
         n_atoms = self._first_n_atoms(X.shape[1])
+        # With fewer atoms no fewer rows are needed to find clusters of plain features.
+        n_each = max(n_atoms, 1 if self.image_shape is not None else _N_ATOMS)
         drawn, sample = initialization.draw_subsample(
-            X,
-            n_missing,
-            self.init_size,
-            self.n_clusters * max(n_atoms, 1),
-            random_state,
+            X, n_missing, self.init_size, self.n_clusters * n_each, random_state
         )
         labels = initialization.cluster_subsample(
-            sample, self.init, self.n_clusters, random_state, self.image_shape
+            sample,
+            self.init,
+            self.n_clusters,
+            random_state,
+            self.image_shape,
+            is_filled=n_missing[drawn].any(),
         )
         if self.representation_ is not None:
             sample = features[drawn]
-        return initialization.dictionaries_from_labels(
-            sample, labels, self.n_clusters, n_atoms, **how
+        dictionaries, intercepts = initialization.dictionaries_from_labels(
+            sample,
+            labels,
+            self.n_clusters,
+            n_atoms,
+            **how,
+            principal=self._has_shapes(),
         )
+        rates = None
+        if self._has_shapes():
+            found = (sample, labels, dictionaries, intercepts)
+            reaches = self.scale_ * initialization.reaches_of_atoms(*found)
+            rates = 1 / np.maximum(reaches, _SHORTEST_REACH)
+        return {
+            "dictionaries_": dictionaries,
+            "intercepts_": intercepts,
+            "rates_": rates,
+        }
 
     def _begin_stream(self, dtype):
         self.n_samples_seen_ = self.n_steps_ = 0
@@ -1142,7 +1184,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         """
         warn_about_training(self, history)
         has_atoms = self.dictionaries_.shape[1] > 0
-        if has_atoms and fullness == 0:
+        # Clusters that are points beside the noise are no fault of their rates.
+        if has_atoms and fullness == 0 and not self._has_rates():
             by_name = isinstance(self.prior, str)
             rate = f"alpha={self._alpha()}" if by_name else f"prior={self.prior!r}"
             warn_about_empty_codes(rate, self.scale_)

@@ -32,6 +32,7 @@ _ATTRIBUTES = (
     "dictionaries_",
     "intercepts_",
     "weights_",
+    "rates_",
     "labels_",
     "loss_",
     "loss_curve_",
@@ -309,6 +310,8 @@ def _check_shapes(estimator):
         (estimator, "labels_", (len(estimator.labels_),)),
         (estimator, "loss_curve_", (estimator.n_iter_,)),
     ]
+    if estimator.rates_ is not None:
+        expected.append((estimator, "rates_", (n_clusters, n_atoms)))
     if hasattr(estimator, "feature_names_in_"):
         expected.append((estimator, "feature_names_in_", (n_features,)))
     if representation is None:

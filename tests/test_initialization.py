@@ -12,6 +12,7 @@ from skmixmate._initialization import (
     draw_subsample,
     fill_with_means,
     filters_from_labels,
+    reaches_of_atoms,
     without_units,
 )
 
@@ -226,3 +227,26 @@ def test_blank_patches_are_not_drawn_where_there_are_others():
     norms = np.linalg.norm(patches, axis=1)
     patches = patches[norms > 0] / norms[norms > 0, None]
     np.testing.assert_allclose((filters[0] @ patches.T).max(axis=1), 1)
+
+
+def test_principal_directions_and_how_far_samples_reach():
+    rng = np.random.default_rng(0)
+    X = rng.laplace(size=(9000, 3)) * [1, 5, 3] + 7
+    labels = np.zeros(9000, dtype=int)
+    dictionaries, intercepts = dictionaries_from_labels(
+        X, labels, 1, 2, True, random_state(), principal=True
+    )
+    np.testing.assert_allclose(abs(dictionaries[0]), np.eye(3)[[1, 2]], atol=0.05)
+    reaches = reaches_of_atoms(X, labels, dictionaries, intercepts)
+    np.testing.assert_allclose(reaches, [[5, 3]], rtol=0.05)
+
+
+@pytest.mark.parametrize("n_members", [0, 1, 2, 4])
+def test_clusters_without_directions_get_some(n_members):
+    X = np.ones((5, 6))
+    labels = (np.arange(5) >= n_members).astype(int)
+    dictionaries, intercepts = dictionaries_from_labels(
+        X, labels, 2, 4, True, random_state(), principal=True
+    )
+    np.testing.assert_allclose(np.linalg.norm(dictionaries, axis=2), 1)
+    assert not reaches_of_atoms(X, labels, dictionaries, intercepts).any()

@@ -16,11 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
-from scipy.special import softmax
+from scipy.special import erf, softmax
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.cluster import KMeans
-from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_digits,
+    load_iris,
+    load_wine,
+    make_blobs,
+)
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import adjusted_rand_score
 from sklearn.metrics import normalized_mutual_info_score as nmi
@@ -36,6 +42,7 @@ from skmixmate import (
     _mixmate,
     _rows,
     _sources,
+    clustering_accuracy_score,
 )
 from skmixmate.datasets import make_sparse_mixture
 from skmixmate.model.encoder import encode_incomplete
@@ -114,6 +121,56 @@ def test_energies_are_those_of_eq_5(missing):
         - np.log(mixmate.weights_)
     )
     np.testing.assert_allclose(mixmate.energies(X), expected)
+
+
+def test_energies_of_atoms_with_rates_have_the_volume():
+    X = data()
+    mixmate = small().fit(X)
+    rates = mixmate.rates_
+    assert rates.shape == (3, 6)
+    codes = mixmate.encode(X)
+    decoded = np.einsum("nkd,kdm->nkm", codes, mixmate.dictionaries_)
+    squares = ((X[:, None] - decoded - mixmate.intercepts_) ** 2).sum(axis=2)
+    penalties = (rates * abs(codes)).sum(axis=2)
+    integrals = 2 / rates * np.exp(-(rates**2)) + np.sqrt(np.pi) * erf(rates)
+    expected = mixmate.scale_**2 * squares + mixmate.scale_ * penalties
+    expected += np.log(integrals).sum(axis=1) - np.log(1 / 3)
+    np.testing.assert_allclose(mixmate.energies(X), expected)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"alpha": 0.75},
+        {"prior": "group"},
+        {"fit_intercept": False},
+        {"init": np.random.default_rng(0).normal(size=(3, 6, 16))},
+        {"image_shape": (4, 4)},
+        {"image_shape": (4, 4), "representation": "pixels"},
+    ],
+)
+def test_one_rate_for_all_atoms(params):
+    assert small(**params).fit(data()).rates_ is None
+
+
+def test_rates_are_those_of_the_start():
+    X = np.random.default_rng(0).laplace(size=(4000, 2)) * [3, 0.5]
+    mixmate = MixMateClustering(1, max_iter=0, random_state=0).fit(X)
+    np.testing.assert_allclose(abs(mixmate.dictionaries_[0]), np.eye(2), atol=0.05)
+    np.testing.assert_allclose(
+        mixmate.rates_, [[1 / 3 / mixmate.scale_, 2 / mixmate.scale_]], rtol=0.1
+    )
+    # Of a row that needs no code: a volume, and nothing once there is one rate.
+    assert mixmate.energies(mixmate.intercepts_) > 0
+    mixmate.set_params(alpha=0.75)
+    np.testing.assert_allclose(mixmate.energies(mixmate.intercepts_), 0, atol=1e-10)
+
+
+def test_clusters_that_are_points_are_no_fault_of_the_rates():
+    X = np.repeat(10 * np.eye(3), 20, axis=0)
+    X += np.random.default_rng(0).normal(scale=0.01, size=X.shape)
+    mixmate = MixMateClustering(3, random_state=0).fit(X)
+    assert adjusted_rand_score(np.repeat(range(3), 20), mixmate.labels_) == 1
 
 
 def test_attributes(fitted):
@@ -347,6 +404,13 @@ def test_missing_entries_are_filled():
     missing = np.isnan(bunch.data)
     error = np.std((filled - complete)[missing]) / np.std(complete[missing])
     assert error < 0.25
+
+
+def test_means_of_features_are_not_taken_for_the_shape_of_clusters():
+    X, y = standardized(load_breast_cancer)
+    X[np.random.default_rng(0).random(X.shape) < 0.1] = np.nan  # hardly a row is whole
+    labels = MixMateClustering(2, random_state=0).fit_predict(X)
+    assert clustering_accuracy_score(y, labels) > 0.9
 
 
 def test_feature_never_observed():
@@ -636,6 +700,35 @@ def test_training_keeps_what_the_initial_clustering_found(load, n_clusters):
     assert trained > initial - 0.03
     if load is load_digits:
         assert trained > kmeans + 0.1
+
+
+def stretched(seed):
+    """Draw blobs, all stretched and turned in the same way."""
+    X, y = make_blobs(600, 2, centers=3, random_state=seed)
+    return X @ np.array([[0.6, -0.6], [-0.4, 0.8]]), y
+
+
+def standardized(load):
+    X, y = load(return_X_y=True)
+    return StandardScaler().fit_transform(X), y
+
+
+@pytest.mark.parametrize(
+    ("drawn", "n_clusters", "floor"),
+    [
+        (standardized(load_iris), 3, 0.95),  # with one rate for all atoms .82
+        (standardized(load_wine), 3, 0.96),  # .95
+        (stretched(170), 3, 0.99),  # .93
+        (make_blobs(600, cluster_std=[1, 2.5, 0.5], random_state=170), 3, 0.97),  # .94
+    ],
+    ids=["iris", "wine", "stretched", "sizes"],
+)
+def test_clusters_of_any_shape_and_size(drawn, n_clusters, floor):
+    X, y = drawn
+    mixmate = MixMateClustering(n_clusters, random_state=0).fit(X)
+    assert clustering_accuracy_score(y, mixmate.labels_) > floor
+    with_holes = np.where(np.random.default_rng(0).random(X.shape) < 0.1, np.nan, X)
+    assert clustering_accuracy_score(y, mixmate.predict(with_holes)) > floor - 0.1
 
 
 # --- starts --------------------------------------------------------------------------
@@ -1010,6 +1103,11 @@ def test_default_number_of_atoms(params, n_atoms):
     assert mixmate.fit(load_digits().data[:400]).dictionaries_.shape[1] == n_atoms
 
 
+def test_no_more_atoms_than_plain_features():
+    mixmate = small(n_atoms="auto", max_iter=0).fit(data())
+    assert mixmate.dictionaries_.shape == (3, 16, 16)
+
+
 def test_number_of_atoms_follows_what_is_given():
     X = load_digits().data[:400]
     mixmate = small(n_atoms="auto", init=X[:12].reshape(3, 4, 64), warm_start=True)
@@ -1295,8 +1393,8 @@ def test_warm_start_of_another_shape():
 
 
 def test_warning_when_max_iter_is_spent():
-    with pytest.warns(ConvergenceWarning, match="still falling after max_iter=2"):
-        small(tol=1e-9, max_iter=2).fit(data())
+    with pytest.warns(ConvergenceWarning, match="still falling after max_iter=1"):
+        small(tol=1e-9, max_iter=1).fit(data())
 
 
 def test_warning_when_alpha_is_too_large():

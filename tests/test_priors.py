@@ -16,6 +16,7 @@ from skmixmate.datasets import make_sparse_mixture
 from skmixmate.model.encoder import encode, encode_incomplete, largest_eigenvalue
 from skmixmate.model.priors import (
     PRIORS,
+    AtomwiseLaplace,
     ElasticNet,
     Exponential,
     GroupLaplace,
@@ -116,6 +117,15 @@ def test_gradcheck_through_the_encoder(prior, n_layers):
     dictionaries.requires_grad_()
     assert torch.autograd.gradcheck(
         lambda a: encode_rows(rows, a, step, prior, n_layers), dictionaries
+    )
+
+
+def test_gradcheck_through_the_encoder_with_a_rate_for_each_atom():
+    rows, dictionaries, step = random_problem()
+    dictionaries.requires_grad_()
+    prior = AtomwiseLaplace(rates(*dictionaries.shape[:2]), n_features=8)
+    assert torch.autograd.gradcheck(
+        lambda a: encode_rows(rows, a, step, prior, 6), dictionaries
     )
 
 
@@ -234,6 +244,62 @@ def test_groups_of_one_are_laplace():
     torch.testing.assert_close(codes, prox(Laplace(0.5), points, step))
 
 
+def rates(n_clusters=3, n_atoms=5):
+    values = np.random.default_rng(0).uniform(0.2, 2, size=(n_clusters, n_atoms))
+    return torch.from_numpy(values)
+
+
+def test_atoms_of_the_same_rate_are_laplace():
+    points = torch.randn(3, 5, 7, dtype=torch.float64)
+    step, one = torch.ones(3, 1, 1), Laplace(0.3)
+    many = AtomwiseLaplace(torch.full((3, 5), 0.3, dtype=torch.float64), n_features=8)
+    shrunk = [prior.shrink(points, step, points.clone()) for prior in (one, many)]
+    torch.testing.assert_close(*shrunk)
+    torch.testing.assert_close(one.value(shrunk[0]), many.value(shrunk[0]))
+    assert many.volume().unique().numel() == 1
+
+
+def test_volume_of_an_atom_is_the_integral_of_its_density():
+    prior = AtomwiseLaplace(torch.tensor([[0.2], [1.0], [5.0]]).double(), n_features=1)
+    reach = torch.linspace(-200, 200, 400_001, dtype=torch.float64)
+    points = reach.expand(3, 1, -1)
+    codes = prior.shrink(
+        points, torch.ones(3, 1, 1), torch.empty(points.shape).double()
+    )
+    energies = (points - codes).square().sum(dim=1) + prior.value(codes)
+    integrals = torch.trapezoid(torch.exp(-energies), reach, dim=1)
+    torch.testing.assert_close(prior.volume()[:, 0], integrals.log(), rtol=1e-5, atol=0)
+
+
+def test_an_atom_has_the_volume_of_its_observed_part():
+    prior = AtomwiseLaplace(rates(3, 2), n_features=2)
+    atoms = torch.eye(2, dtype=torch.float64).expand(3, 2, 2)
+    observed = torch.tensor([[0.0, 1, 0, 1], [0, 0, 1, 1]]).double()  # features first
+    volume = prior.volume(atoms, observed)  # (n_clusters, n_rows)
+    assert not volume[:, 0].any()
+    torch.testing.assert_close(volume[:, 1] + volume[:, 2], volume[:, 3])
+    torch.testing.assert_close(volume[:, 3:], prior.volume())
+
+
+@pytest.mark.parametrize("n_atoms", [4, 40])
+def test_more_atoms_than_features_fill_no_more_of_the_space(n_atoms):
+    small, large = (
+        AtomwiseLaplace(torch.full((1, n_atoms), rate), n_features=4).volume().item()
+        for rate in (0.02, 0.01)
+    )
+    assert large - small == pytest.approx(4 * np.log(2), rel=1e-2)
+
+
+def test_rates_of_some_clusters_are_those_of_all():
+    prior = AtomwiseLaplace(rates(), n_features=8)
+    codes = torch.randn(3, 5, 7, dtype=torch.float64)
+    part = slice(1, 3)
+    torch.testing.assert_close(
+        prior.of(part).value(codes[part]), prior.value(codes)[part]
+    )
+    torch.testing.assert_close(prior.of(part).volume(), prior.volume()[part])
+
+
 def test_prior_from_outside_is_the_same_as_one_inside():
     rows, dictionaries, step = random_problem()
     dictionaries.requires_grad_()
@@ -267,6 +333,8 @@ def test_bad_parameters_of_a_prior_are_named(prior, params, message):
 
 def small(**params):
     defaults = {"n_atoms": 6, "max_iter": 3, "tol": 0, "batch_size": 32}
+    if isinstance(params.get("prior"), str):
+        defaults["alpha"] = 0.75  # one rate for all atoms, of "laplace" too
     return MixMateClustering(3, random_state=0, **{**defaults, **params})
 
 
@@ -327,6 +395,7 @@ def test_clusters_and_atoms_drawn_from_the_prior_are_recovered(name):
         3,
         n_atoms=8,
         prior=name,
+        init="spectral",
         learning_rate=1e-2,
         fit_intercept=False,
         max_iter=30,

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits, make_moons
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.datasets import load_digits, make_blobs, make_moons
+from sklearn.metrics import (
+    adjusted_rand_score,
+    homogeneity_score,
+    normalized_mutual_info_score,
+)
 
 from skmixmate import SpectralGraphClustering
 from skmixmate.cluster._graph import (
@@ -34,6 +38,21 @@ def test_normalized_affinity_has_largest_eigenvalue_one():
     X = np.random.default_rng(0).normal(size=(30, 2))
     normalized = degree_normalize(self_tuning_affinity(X, 5)).toarray()
     assert np.linalg.eigvalsh(normalized)[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("n_clusters", [5, 7])
+def test_clusters_far_apart_are_pieces_of_the_graph(n_clusters):
+    X, y = make_blobs(1000, 10, centers=5, random_state=2)
+    spectral = SpectralGraphClustering(n_clusters, random_state=2).fit(X)
+    values, vectors = leading_eigenvectors(
+        spectral.affinity_matrix_, n_clusters, np.random.RandomState(0)
+    )
+    np.testing.assert_allclose(values[-5:], 1)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(n_clusters), atol=1e-8)
+    normalized = degree_normalize(spectral.affinity_matrix_)
+    np.testing.assert_allclose(normalized @ vectors, vectors * values, atol=1e-8)
+    # No cluster has samples of two pieces.
+    assert homogeneity_score(y, spectral.labels_) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("n_samples", [200, 1000])  # dense and Lanczos

@@ -102,7 +102,30 @@ def leading_eigenvectors(affinity, n_vectors, random_state, deflate=False):
         dense = normalized @ np.eye(n_samples, dtype=normalized.dtype)
         values, vectors = np.linalg.eigh(dense)
         return values[-n_vectors:], vectors[:, -n_vectors:]
-    return sparse.linalg.eigsh(normalized, k=n_vectors, which="LA", v0=start)
+    if deflate:
+        return sparse.linalg.eigsh(normalized, k=n_vectors, which="LA", v0=start)
+    # One start finds one vector of an eigenvalue, and of 1 there is one for each piece
+    # of the graph.
+    known = _vectors_of_pieces(affinity)[:, :n_vectors]
+    values, vectors = np.ones(known.shape[1]), known
+    if known.shape[1] < n_vectors:
+        pieces = sparse.linalg.aslinearoperator(known)
+        rest = sparse.linalg.aslinearoperator(normalized) - pieces @ pieces.T
+        n_left = n_vectors - known.shape[1]
+        found = sparse.linalg.eigsh(rest, k=n_left, which="LA", v0=start)
+        values = np.concatenate([found[0], values])
+        vectors = np.concatenate([found[1], vectors], axis=1)
+    return values, vectors
+
+
+def _vectors_of_pieces(affinity):
+    """Eigenvectors of a graph's pieces, one each, the largest piece first."""
+    n_pieces, pieces = sparse.csgraph.connected_components(affinity, directed=False)
+    roots = np.sqrt(affinity.sum(axis=1))
+    vectors = roots[:, None] * (pieces[:, None] == np.arange(n_pieces))
+    vectors = vectors[:, np.argsort(-np.bincount(pieces), kind="stable")]
+    norms = np.linalg.norm(vectors, axis=0)
+    return vectors[:, norms > 0] / norms[norms > 0]  # nothing of lone samples
 
 
 def spectral_labels(affinity, n_clusters, random_state, n_steps=None):

@@ -121,7 +121,8 @@ class Mixture:
         # Filled rows are A^T x + r, with r the residual.
         correlations = torch.baddbmm(pulls, curvature[0], codes)
         norms = squares + (codes * pulls.add_(correlations)).sum(dim=1)
-        energies = squares + self.prior.value(codes) - self.weights.log()[:, None]
+        energies = squares + self.prior.value(codes)
+        energies -= self._log_heights(self.dictionaries, observed)
         return (correlations, norms), codes, energies
 
     def correlate(self, rows):
@@ -165,23 +166,28 @@ class Mixture:
             Both differentiable in the correlations and Gram matrices.
         """
         if torch.is_grad_enabled():  # one tape for all clusters
-            codes, costs = self._cost(correlations, norms, *curvature)
+            codes, costs = self._cost(correlations, norms, *curvature, self.prior)
         else:
             codes, costs = torch.empty_like(correlations), torch.empty_like(norms)
             for part in parts(codes, codes[:1].numel()):
                 codes[part], costs[part] = self._cost(
-                    *(whole[part] for whole in (correlations, norms, *curvature))
+                    *(whole[part] for whole in (correlations, norms, *curvature)),
+                    prior=self.prior.of(part),
                 )
-        return codes, costs - self.weights.log()[:, None]
+        return codes, costs - self._log_heights()
 
-    def _cost(self, correlations, norms, gram, step):
-        """Codes, and their energies but for the weights of the clusters."""
-        codes = encode(correlations, gram, step, self.prior, self.n_layers)
+    def _log_heights(self, *observed):
+        """Logarithm of the density of each cluster where nothing has to be paid."""
+        return self.weights.log()[:, None] - self.prior.volume(*observed)
+
+    def _cost(self, correlations, norms, gram, step, prior):
+        """Codes, and their energies but for the heights of the clusters."""
+        codes = encode(correlations, gram, step, prior, self.n_layers)
         # ||y - A^T x||^2 = ||y||^2 + x.(G x - 2 C)
         slopes = torch.baddbmm(correlations, gram, codes, beta=-2)
         squares = norms + (codes * slopes).sum(dim=1)
         # Rounding may take it below zero.
-        return codes, squares.clamp_min(0) + self.prior.value(codes)
+        return codes, squares.clamp_min(0) + prior.value(codes)
 
     def _targets(self, rows, observed):
         """Rows less the intercepts, and the mask, both with rows last."""

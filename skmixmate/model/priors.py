@@ -60,6 +60,37 @@ class Prior(ABC):
             `out`.
         """
 
+    def of(self, part):
+        """Give the prior of some of the clusters.
+
+        Parameters
+        ----------
+        part : slice
+
+        Returns
+        -------
+        prior : Prior
+        """
+        return self
+
+    def volume(self, dictionaries=None, observed=None):
+        """Logarithm of the room that the rows of each cluster fill.
+
+        The normaliser of the density whose negative logarithm is the energy, up to a
+        constant that all clusters share: it is 0 where they have the same rates.
+
+        Parameters
+        ----------
+        dictionaries : tensor of shape (n_clusters, n_atoms, n_features), default=None
+        observed : tensor of shape (n_features, n_rows), default=None
+            0 where an entry is missing, else 1; None if nothing is.
+
+        Returns
+        -------
+        volume : float or tensor of shape (n_clusters, 1) or (n_clusters, n_rows)
+        """
+        return 0.0
+
     @abstractmethod
     def shrink_backward_(self, grad, codes, points, step):
         """Gradient with respect to the points of `shrink`, in place.
@@ -126,6 +157,58 @@ class Laplace(Prior):
         # One pass without a boolean tensor, which costs several times as much on a
         # CPU.
         torch.ops.aten.softshrink_backward.grad_input(grad, codes, 0.0, grad_input=grad)
+
+
+class AtomwiseLaplace(Prior):
+    """Laplace prior with a rate for each atom, and the volume that comes with it.
+
+    Where the rates differ, clusters have a size and a shape. Then the penalty alone
+    would call the largest cluster the best for all rows; the volume stands against it.
+
+    Parameters
+    ----------
+    rates : tensor of shape (n_clusters, n_atoms)
+        Positive.
+    n_features : int
+        A dictionary of more atoms than this fills no more than so many dimensions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmixmate.model.priors import AtomwiseLaplace
+    >>> prior = AtomwiseLaplace(torch.tensor([[2.0, 0.5]]), n_features=2)
+    >>> prior.value(torch.tensor([[[3.0], [4.0]]]))
+    tensor([[8.]])
+    """
+
+    def __init__(self, rates, n_features):
+        self.rates = rates[:, :, None]  # (n_clusters, n_atoms, 1)
+        self.n_features = n_features
+
+    def of(self, part):
+        """Give the rates of some of the clusters."""
+        return AtomwiseLaplace(self.rates[part, :, 0], self.n_features)
+
+    def value(self, codes):
+        """Rates times magnitudes, summed."""
+        return (self.rates * codes.abs()).sum(dim=1)
+
+    def volume(self, dictionaries=None, observed=None):
+        """Sum what each atom adds; of one that is observed in part, that part of it."""
+        # The integral of exp(-energy) along one atom.
+        integrals = 2 / self.rates * torch.exp(-self.rates.square())
+        integrals = integrals + math.sqrt(math.pi) * torch.erf(self.rates)
+        n_atoms = max(1, integrals.shape[1])
+        logs = integrals.log() * min(1, self.n_features / n_atoms)
+        if observed is not None:
+            logs = logs * (dictionaries.square() @ observed)
+        return logs.sum(dim=1)
+
+    def shrink(self, points, step, out):
+        """Soft-threshold each entry at the rate of its atom."""
+        return torch.sub(points, points.clamp(-self.rates, self.rates), out=out)
+
+    shrink_backward_ = Laplace.shrink_backward_
 
 
 @dataclass(frozen=True)
