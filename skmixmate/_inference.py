@@ -1,5 +1,6 @@
 """Inference: what a fitted model says of rows."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
     intercepts_: np.ndarray
     weights_: np.ndarray
     scale_: float
+    noise_variance_: float
     representation_: ScatteringFeatures | None
 
     def predict(self, X: Data) -> Answer:
@@ -85,12 +87,21 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         -------
         energies : ndarray or tensor of shape (n_samples, n_clusters)
             Of the scaled data, without units: ``softmax(-energies)`` is
-            :meth:`predict_proba`.
+            :meth:`predict_proba`. The squared error is divided by twice
+            `noise_variance_`, and half the logarithm of that is added for every
+            observed entry: 1 and 0 for the paper's noise.
         """
         return self._answer(X, lambda batch: batch.energies.T)
 
     def score_samples(self, X: Data) -> Answer:
-        """Logarithm of the evidence of each sample, up to a constant (Eq. 6).
+        """Logarithm of the density of each sample: a lower bound.
+
+        The code is integrated out, cluster by cluster, under a normal distribution
+        that is close to its posterior (a variational bound); what is left out of the
+        logarithm is usually less than a tenth for each atom that is near 0. All
+        constants are counted, so that models of different `alpha`, `n_atoms`,
+        `noise_variance` and `n_clusters` can be compared on samples that they were
+        not fitted to.
 
         Parameters
         ----------
@@ -99,11 +110,15 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        log_evidence : ndarray or tensor of shape (n_samples,)
-            ``logsumexp(-energies)``. The constant depends on `alpha` and
-            `n_atoms`: models that differ in these are not to be compared by it.
+        log_density : ndarray or tensor of shape (n_samples,)
+            Natural logarithm, in the units of X, over the observed entries; of
+            the components that are modelled where `representation` is
+            "scattering". Minus infinity if `alpha` is 0, which is no density of
+            codes. With the prior "nonnegative", and with priors from outside, it is
+            ``logsumexp(-energies)`` (Eq. 6), and leaves out a constant: models of
+            different codes or noise are then not to be compared.
         """
-        return self._answer(X, lambda batch: (-batch.energies).logsumexp(dim=0))
+        return self._answer(X, lambda batch: batch.log_evidence)
 
     def score(self, X: Data, y: Any = None) -> float:
         """Mean of :meth:`score_samples`; higher is better.
@@ -118,7 +133,7 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         score : float
-            Of the scaled data, without units.
+            Mean logarithm of the density of a sample.
         """
         return float(self.score_samples(X).mean())
 
@@ -283,6 +298,7 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
             prior=as_prior(self.prior, self._alpha()),
             n_layers=self.n_layers,
             step_size=None if self.step_size == "auto" else float(self.step_size),
+            noise_variance=self.noise_variance_,
         )
         rows = Rows(X, device=device, location=location, scale=self.scale_)
         return mixture, rows
@@ -304,7 +320,8 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
         with torch.no_grad():
             for block in rows.blocks(size):
                 for index, *part in split_by_completeness(*rows.take(block)):
-                    batch = _Inference(mixture, rows, *mixture.infer(*part, curvature))
+                    inferred = mixture.infer(*part, curvature)
+                    batch = _Inference(mixture, rows, *part, *inferred)
                     answers = [as_numpy(summary(batch)) for summary in summaries]
                     if not arrays:
                         arrays = [
@@ -328,18 +345,29 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
 class _Inference:
     """What the model infers about a block of rows; answers in units of X."""
 
-    def __init__(self, mixture, rows, codes, energies):
+    def __init__(self, mixture, rows, values, observed, codes, energies):
         self.energies = energies  # (n_clusters, n_rows)
         self.labels = energies.argmin(dim=0)
         # (n_clusters, n_atoms, n_rows); adding 0 takes the sign off zeros
         self.codes = codes / rows.scale + 0.0
         self._mixture = mixture
         self._rows = rows
+        self._values, self._observed = values, observed
 
     @property
     def own_codes(self):
         """Codes in the assigned clusters, of shape (n_rows, n_atoms)."""
         return self.codes[self.labels, :, torch.arange(len(self.labels))]
+
+    @property
+    def log_evidence(self):
+        """Bound of the log density of the rows in the units of X, (n_rows,)."""
+        values, observed, scale = self._values, self._observed, self._rows.scale
+        bounds = self._mixture.log_evidence(
+            values, observed, self.codes * scale, self.energies
+        )
+        n_observed = values.shape[1] if observed is None else observed.sum(dim=1)
+        return bounds + math.log(scale) * n_observed
 
     @property
     def fullness(self):

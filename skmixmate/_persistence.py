@@ -32,6 +32,7 @@ _ATTRIBUTES = (
     "dictionaries_",
     "intercepts_",
     "weights_",
+    "noise_variance_",
     "labels_",
     "loss_",
     "loss_curve_",

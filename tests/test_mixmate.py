@@ -68,9 +68,7 @@ def test_methods_agree_with_one_another(missing, fit_intercept):
     np.testing.assert_array_equal(labels, energies.argmin(axis=1))
     np.testing.assert_allclose(mixmate.predict_proba(X).sum(axis=1), 1)
     np.testing.assert_allclose(mixmate.predict_proba(X), softmax(-energies, axis=1))
-    evidence = np.log(np.exp(-energies).sum(axis=1))
-    np.testing.assert_allclose(mixmate.score_samples(X), evidence)
-    assert mixmate.score(X) == pytest.approx(evidence.mean())
+    assert mixmate.score(X) == pytest.approx(mixmate.score_samples(X).mean())
     expected_loss = (energies * softmax(-energies, axis=1)).sum(axis=1).mean()
     assert mixmate.loss_ == pytest.approx(expected_loss)
 
@@ -471,6 +469,134 @@ def test_training_keeps_what_the_initial_clustering_found(load, n_clusters):
         assert trained > kmeans + 0.1
 
 
+# --- noise and density ---------------------------------------------------------------
+
+
+def drawn(n_samples, n_features=16, **params):
+    """Samples of the model, in its own units."""
+    settings = {"n_clusters": 4, "n_atoms": 3, "alpha": 0.4, "noise": 0.3}
+    settings |= {"random_state": 0, **params}
+    return make_sparse_mixture(n_samples, n_features, **settings)
+
+
+def fit_in_own_units(X, **params):
+    settings = {"n_clusters": 4, "n_atoms": 3, "alpha": 0.4, "scale": 1.0}
+    settings |= {"fit_intercept": False, "noise_variance": "auto", "max_iter": 15}
+    settings |= {"learning_rate": 1e-2, "batch_size": 64, **params}
+    return small(**settings).fit(X)
+
+
+def calibration_error(probabilities, y, n_bins=10):
+    """Expected difference between how likely a cluster is said to be, and how often
+    it is the right one."""
+    n_clusters = probabilities.shape[1]
+    found = probabilities.argmax(axis=1)
+    table = np.zeros((n_clusters, n_clusters))
+    np.add.at(table, (found, y), 1)
+    _, classes = linear_sum_assignment(-table)
+    is_right = classes[found] == y
+    confidence = probabilities.max(axis=1)
+    bins = (confidence * n_bins).astype(int).clip(max=n_bins - 1)
+    return sum(
+        np.mean(bins == b)
+        * abs(confidence[bins == b].mean() - is_right[bins == b].mean())
+        for b in np.unique(bins)
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The codes are nearly full")
+def test_noise_that_is_learned_makes_probabilities_calibrated():
+    bunch = drawn(3000, n_features=8, n_atoms=2, n_clusters=3)
+    X, new, y = bunch.data[:1500], bunch.data[1500:], bunch.target[1500:]
+
+    def error(noise_variance):
+        mixmate = fit_in_own_units(
+            X, n_atoms=2, n_clusters=3, noise_variance=noise_variance
+        )
+        return calibration_error(mixmate.predict_proba(new), y)
+
+    assert error("auto") < 0.02  # 0.09 is right
+    assert error(0.5) > 0.03  # too soft
+    assert error(0.01) > 0.03  # too hard
+
+
+def test_noise_of_the_data_is_learned():
+    mixmate = fit_in_own_units(drawn(1000).data)
+    assert mixmate.noise_variance_ == pytest.approx(0.3**2, rel=0.1)
+    assert mixmate.scale_ == 1
+
+
+def test_density_of_new_samples_prefers_the_number_of_clusters_they_were_drawn_from():
+    scores = np.empty((2, 4))
+    for seed, row in enumerate(scores):
+        X = drawn(1200, random_state=seed).data
+        for i, n_clusters in enumerate((2, 3, 4, 5)):
+            row[i] = fit_in_own_units(X[:600], n_clusters=n_clusters).score(X[600:])
+    assert scores.mean(axis=0).argmax() == 2
+
+
+def test_density_of_new_samples_prefers_the_number_of_atoms_they_were_drawn_from():
+    X = drawn(1200).data
+    scores = [
+        fit_in_own_units(X[:600], n_atoms=n_atoms).score(X[600:])
+        for n_atoms in (1, 3, 6)
+    ]
+    assert np.argmax(scores) == 1
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize("noise_variance", [0.5, "auto"])
+def test_density_has_the_units_of_the_data(noise_variance, missing):
+    X = data(n_nonzero=2, missing=missing)
+    params = {"noise_variance": noise_variance}
+    densities = small(**params).fit(X).score_samples(X)
+    in_other_units = small(**params).fit(100 * X).score_samples(100 * X)
+    n_observed = np.isfinite(X).sum(axis=1)
+    expected = densities - n_observed * np.log(100)
+    np.testing.assert_allclose(in_other_units, expected, rtol=1e-6)
+
+
+def test_density_integrates_to_nearly_one():
+    X = data()[:, :2]
+    mixmate = small(n_atoms=2, noise_variance="auto").fit(X)
+    axis = np.linspace(-30, 30, 301)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    total = np.exp(mixmate.score_samples(grid)).sum() * (axis[1] - axis[0]) ** 2
+    assert 0.85 < total < 1
+
+
+def test_default_noise_is_that_of_the_paper():
+    X = data(missing=0.1)
+    default, given = small().fit(X), small(noise_variance=0.5).fit(X)
+    assert_fitted_like(given, default)
+    assert default.noise_variance_ == 0.5
+
+
+def test_noise_is_a_matter_of_scale_and_rate():
+    # y / s with the noise 1 / 2 is y with s^2 / 2, where codes are s times as long.
+    X = data(missing=0.1)
+    init = X[:18].reshape(3, 6, 16).copy()
+    init[np.isnan(init)] = 0
+    params = {"init": init, "batch_size": 120}
+    mixmate = small(scale=1.0, noise_variance=2.0, alpha=0.5, **params).fit(X)
+    expected = small(scale=0.5, noise_variance=0.5, alpha=1.0, **params).fit(X)
+    np.testing.assert_allclose(mixmate.dictionaries_, expected.dictionaries_, atol=1e-8)
+    np.testing.assert_allclose(mixmate.predict_proba(X), expected.predict_proba(X))
+    np.testing.assert_allclose(mixmate.score_samples(X), expected.score_samples(X))
+
+
+def test_noise_that_was_learned_is_where_a_further_fit_starts():
+    X = data()
+    params = {"noise_variance": "auto", "alpha": 0.2, "learning_rate": 1e-2}
+    mixmate = small(warm_start=True, max_iter=20, **params).fit(X)
+    before = mixmate.noise_variance_
+    assert before < 0.3
+    assert mixmate.set_params(max_iter=1).fit(X).noise_variance_ < 1.2 * before
+    mixmate.partial_fit(X)
+    assert mixmate.noise_variance_ < 1.2 * before
+    assert mixmate.set_params(noise_variance=0.7).fit(X).noise_variance_ == 0.7
+
+
 # --- starts --------------------------------------------------------------------------
 
 
@@ -548,7 +674,8 @@ def streamed(X, sizes, **params):
 
 
 def assert_same_model(mixmate, expected):
-    for name in ("dictionaries_", "intercepts_", "weights_", "scale_", "n_steps_"):
+    parts = ("dictionaries_", "intercepts_", "weights_", "noise_variance_")
+    for name in (*parts, "scale_", "n_steps_"):
         np.testing.assert_array_equal(getattr(mixmate, name), getattr(expected, name))
 
 
@@ -560,13 +687,15 @@ def assert_same_model(mixmate, expected):
     init_size=st.integers(20, 60),
     missing=st.sampled_from([0.0, 0.1]),
     weights=st.sampled_from(["uniform", "learned"]),
+    noise_variance=st.sampled_from([0.5, "auto"]),
     dtype=st.sampled_from([np.float32, np.float64]),
 )
 def test_it_does_not_matter_how_a_stream_is_parted(
-    sizes, init_size, missing, weights, dtype
+    sizes, init_size, missing, weights, noise_variance, dtype
 ):
     X = data(sum(sizes), missing=missing).astype(dtype)
     params = {"init": "random", "init_size": init_size, "weights": weights}
+    params["noise_variance"] = noise_variance
     whole = streamed(X, [len(X)], **params)
     parted = streamed(X, sizes, **params)
     assert_same_model(parted, whole)
@@ -959,6 +1088,8 @@ def test_verbose_prints_where_no_handler_is(monkeypatch, capsys):
         ({"representation": "scattering"}, r"image_shape=None should be their"),
         ({"init_size": 0}, r"'init_size'.*Got 0"),
         ({"init_size": 2}, r"init_size=2 should be >= n_clusters=3"),
+        ({"noise_variance": 0}, r"'noise_variance'.*Got 0"),
+        ({"noise_variance": "less"}, r"'noise_variance'.*'auto'.*Got 'less'"),
         ({"scale": 0}, r"'scale'.*Got 0"),
         ({"scale": "large"}, r"'scale'.*Got 'large'"),
         ({"max_iter": -1}, r"'max_iter'.*Got -1"),

@@ -424,6 +424,16 @@ def test_grid_search_over_priors():
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
+@pytest.mark.parametrize("prior", [*PRIORS, GroupLaplace(0.5, 3), Outside()], ids=str)
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_noise_scales_the_penalty_of_the_encoder(prior, missing):
+    # Scaled rows, and a rate that undoes it: see the test of the same for Laplace.
+    X = data(missing=missing)
+    mixmate = small(prior=prior, noise_variance=0.01, scale=1.0, max_iter=1).fit(X)
+    exact = small(prior=prior, noise_variance=0.5, scale=1.0, max_iter=1).fit(X)
+    assert (mixmate.encode(X) != 0).mean() > (exact.encode(X) != 0).mean()
+
+
 class WrongShape(Outside):
     def prox(self, codes, step):
         return codes[:, :1]
@@ -474,6 +484,12 @@ def test_bad_priors_are_named_before_any_work(params, error, message, monkeypatc
     monkeypatch.setattr("skmixmate._mixmate.missing_counts", None)
     with pytest.raises(error, match=message):
         small(**params).fit(data())
+
+
+@pytest.mark.parametrize("prior", ["nonnegative", Outside()])
+def test_noise_is_not_learned_without_a_density_of_codes(prior):
+    with pytest.raises(ValueError, match="noise_variance='auto' should be a number"):
+        small(noise_variance="auto", prior=prior).fit(data())
 
 
 def test_warning_when_a_prior_leaves_nothing():

@@ -16,6 +16,7 @@ ESTIMATORS = [
     MixMateClustering(weights="learned"),
     MixMateClustering(fit_intercept=True),
     MixMateClustering(scale=2.0),
+    MixMateClustering(noise_variance="auto"),
     *(MixMateClustering(prior=name) for name in PRIORS if name != "laplace"),
     SparseSubspaceClustering(),
     SpectralGraphClustering(),

@@ -7,11 +7,12 @@ and bring their own way back.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
+from scipy.special import erfcx
 
 
 class Prior(ABC):
@@ -27,6 +28,9 @@ class Prior(ABC):
     # Whether `shrink_backward_` is to be given what `shrink` was given; to keep that
     # doubles the memory of a training step.
     needs_points: ClassVar[bool] = False
+
+    # Parameters that the penalty is proportional to, all at a time.
+    rates: ClassVar[tuple[str, ...]] = ("alpha",)
 
     @abstractmethod
     def value(self, codes):
@@ -75,6 +79,52 @@ class Prior(ABC):
         step : tensor of shape (n_clusters, 1, 1)
             Step sizes.
         """
+
+    def times(self, factor):
+        """Give the prior whose penalty is so many times that of this one.
+
+        Parameters
+        ----------
+        factor : float
+
+        Returns
+        -------
+        prior : Prior
+        """
+        if factor == 1:
+            return self
+        return replace(
+            self, **{name: factor * getattr(self, name) for name in self.rates}
+        )
+
+    def log_normalizer(self, n_atoms):  # noqa: B027
+        """Logarithm of the integral of ``exp(-value)``, which makes it a density.
+
+        Parameters
+        ----------
+        n_atoms : int
+
+        Returns
+        -------
+        log_normalizer : float or None
+            Infinite if there is no such density. None if it is not known, or the
+            penalty is not even, or not concave in the squares of the entries: the
+            evidence then has no bound.
+        """
+
+    def mean_value(self, means, variances):
+        """Bound the expected value under normal distributions from above.
+
+        Parameters
+        ----------
+        means, variances : tensors of shape (n_clusters, n_atoms, n_rows)
+
+        Returns
+        -------
+        mean_value : tensor of shape (n_clusters, n_rows)
+            Here the value at the root mean squares, by Jensen's inequality.
+        """
+        return self.value((means.square() + variances).sqrt())
 
 
 @dataclass(frozen=True)
@@ -126,6 +176,21 @@ class Laplace(Prior):
         # One pass without a boolean tensor, which costs several times as much on a
         # CPU.
         torch.ops.aten.softshrink_backward.grad_input(grad, codes, 0.0, grad_input=grad)
+
+    def log_normalizer(self, n_atoms):
+        """Logarithm of ``2 / alpha`` for every entry."""
+        if n_atoms == 0:
+            return 0.0
+        return n_atoms * math.log(2 / self.alpha) if self.alpha > 0 else math.inf
+
+    def mean_value(self, means, variances):
+        """Rate times the sum of mean magnitudes."""
+        deviations = variances.sqrt()
+        ratios = means / deviations
+        magnitudes = means * torch.erf(ratios / math.sqrt(2))
+        spreads = deviations * torch.exp(-ratios.square() / 2)
+        magnitudes = magnitudes + math.sqrt(2 / math.pi) * spreads
+        return self.alpha * magnitudes.sum(dim=1)
 
 
 @dataclass(frozen=True)
@@ -218,6 +283,8 @@ class ElasticNet(Laplace):
 
     ridge: float = 0.1
 
+    rates = ("alpha", "ridge")
+
     def __post_init__(self):
         super().__post_init__()
         _check_rate("ridge", self.ridge)
@@ -234,6 +301,20 @@ class ElasticNet(Laplace):
         """Keep the gradient where codes are not zero, scaled as they are."""
         super().shrink_backward_(grad, codes, points, step)
         grad.div_(1 + step * self.ridge)
+
+    def log_normalizer(self, n_atoms):
+        """Logarithm of the integral of both factors, for every entry."""
+        if self.ridge == 0:
+            return super().log_normalizer(n_atoms)
+        root = math.sqrt(2 * self.ridge)
+        return n_atoms * math.log(
+            2 * math.sqrt(math.pi) / root * erfcx(self.alpha / root)
+        )
+
+    def mean_value(self, means, variances):
+        """Both penalties, in the mean, summed over the entries."""
+        squares = (means.square() + variances).sum(dim=1)
+        return super().mean_value(means, variances) + self.ridge / 2 * squares
 
 
 @dataclass(frozen=True)
@@ -313,6 +394,19 @@ class GroupLaplace(Prior):
             directions = _ratio(groups, norms)
             along = (slopes * directions).sum(dim=2, keepdim=True)
             slopes.mul_(across).addcmul_(directions, along.mul_(1 - across))
+
+    def log_normalizer(self, n_atoms):
+        """Logarithm of an integral over spheres, for every group."""
+        if self.alpha == 0 and n_atoms > 0:
+            return math.inf
+        n_groups, n_left = divmod(n_atoms, self.group_size)
+        total = 0.0
+        for size in [self.group_size] * n_groups + [n_left] * (n_left > 0):
+            log_sphere = math.log(2) + size / 2 * math.log(math.pi)
+            log_sphere -= math.lgamma(size / 2)
+            log_rate = math.log(self.alpha * math.sqrt(size))
+            total += log_sphere + math.lgamma(size) - size * log_rate
+        return total
 
     def _groups(self, *tensors):
         """View whole groups, then the rest, as (n_clusters, n_groups, size, n_rows)."""
@@ -403,18 +497,23 @@ class _Adapted(Prior):
 
     needs_points = True
 
-    def __init__(self, prior: Any) -> None:
+    def __init__(self, prior: Any, factor: float = 1.0) -> None:
         self._prior = prior
+        self._factor = factor
+
+    def times(self, factor):
+        return _Adapted(self._prior, factor * self._factor)
 
     def value(self, codes):
-        return self._prior.value(codes).to(codes.dtype)
+        return self._factor * self._prior.value(codes).to(codes.dtype)
 
     def shrink(self, points, step, out):
-        return torch.div(self._prior.prox(points * step, step), step, out=out)
+        codes = self._prior.prox(points * step, self._factor * step)
+        return torch.div(codes, step, out=out)
 
     def shrink_backward_(self, grad, codes, points, step):
         # A gradient of codes in points is the same in all units.
-        points = points * step
+        points, step = points * step, self._factor * step
         if hasattr(self._prior, "prox_backward"):
             grad.copy_(self._prior.prox_backward(grad, points, step))
             return
