@@ -1,6 +1,7 @@
 """Inference: what a fitted model says of rows."""
 
 import math
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from ._random import private_random_state
 from ._rows import (
     Rows,
     as_numpy,
@@ -36,6 +38,9 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
     prior: Any
     n_layers: int
     step_size: float | str
+    noise_variance: float | str
+    weights: Any
+    representation: str
     device: str | torch.device
 
     dictionaries_: np.ndarray
@@ -136,6 +141,110 @@ class MixtureInference(ClusterMixin, TransformerMixin, BaseEstimator):
             Mean logarithm of the density of a sample.
         """
         return float(self.score_samples(X).mean())
+
+    def bic(self, X: Data) -> float:
+        """Bayesian information criterion of the model for its data; lower is better.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            What the model was fitted to.
+
+        Returns
+        -------
+        bic : float
+            With the bound of :meth:`score_samples` in place of the likelihood. Free
+            parameters are the directions of the atoms, the intercepts, weights and a
+            noise variance that were learned. With atoms by the dozen these are so many
+            that only a great number of samples makes up for them: new samples
+            (:meth:`score`) then tell more.
+        """
+        n_samples = len(as_numpy(X))
+        return -2 * n_samples * self.score(X) + self._n_free() * math.log(n_samples)
+
+    def aic(self, X: Data) -> float:
+        """Akaike information criterion of the model for its data; lower is better.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            What the model was fitted to.
+
+        Returns
+        -------
+        aic : float
+            See :meth:`bic`.
+        """
+        return -2 * len(as_numpy(X)) * self.score(X) + 2 * self._n_free()
+
+    def _n_free(self):
+        """Count the free parameters."""
+        n_clusters, n_atoms, n_features = self.dictionaries_.shape
+        count = n_clusters * n_atoms * (n_features - 1)  # atoms have norm 1
+        if self.intercepts_.any():
+            count += n_clusters * n_features
+        if isinstance(self.weights, str) and self.weights == "learned":
+            count += n_clusters - 1
+        return count + (self.noise_variance == "auto")
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw samples from the model (Eq. 1).
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of samples.
+        random_state : int, RandomState instance or None, default=None
+            An int makes the draw reproducible.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            In the units of the data.
+        y : ndarray of shape (n_samples,)
+            Cluster of each.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is less than 1; if scattering coefficients are modelled, as
+            no image has those that are drawn; if the prior is not one that codes can be
+            drawn from: one from outside, or one of rate 0.
+
+        Examples
+        --------
+        >>> from skmixmate import MixMateClustering
+        >>> from skmixmate.datasets import make_sparse_mixture
+        >>> X = make_sparse_mixture(random_state=0).data
+        >>> mixmate = MixMateClustering(3, n_atoms=8, random_state=0).fit(X)
+        >>> drawn, labels = mixmate.sample(5, random_state=0)
+        >>> drawn.shape, labels.shape
+        ((5, 64), (5,))
+        """
+        self._check_is_fitted()
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples={n_samples!r} should be an int, at least 1.")
+        if self.representation_ is not None:
+            raise ValueError(
+                f"representation={self.representation!r} models scattering "
+                "coefficients, and no image has those that are drawn; should be "
+                "'pixels'."
+            )
+        rng = private_random_state(random_state)
+        n_clusters, n_atoms, n_features = self.dictionaries_.shape
+        weights = self.weights_.astype(np.float64)
+        labels = rng.choice(n_clusters, size=n_samples, p=weights / weights.sum())
+        codes = as_prior(self.prior, self._alpha()).draw(n_samples, n_atoms, rng)
+        deviation = math.sqrt(self.noise_variance_)
+        drawn = deviation * rng.standard_normal((n_samples, n_features))
+        for label in np.unique(labels):
+            drawn[labels == label] += codes[labels == label] @ self.dictionaries_[label]
+        drawn = drawn / self.scale_ + self.intercepts_[labels]
+        return drawn.astype(self.dictionaries_.dtype), labels
 
     def encode(self, X: Data) -> Answer:
         """Sparse codes of each sample in all dictionaries (Eq. 4).

@@ -597,6 +597,62 @@ def test_noise_that_was_learned_is_where_a_further_fit_starts():
     assert mixmate.set_params(noise_variance=0.7).fit(X).noise_variance_ == 0.7
 
 
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_samples_of_the_model_are_clustered_as_they_were_drawn(fit_intercept):
+    X = drawn(2000).data + 5 * fit_intercept
+    params = {"fit_intercept": fit_intercept, "weights": [0.4, 0.3, 0.2, 0.1]}
+    mixmate = fit_in_own_units(X, **params)
+    again, labels = mixmate.sample(2000, random_state=0)
+    assert again.shape == X.shape
+    assert adjusted_rand_score(labels, mixmate.predict(again)) > 0.95
+    np.testing.assert_allclose(
+        np.bincount(labels) / len(labels), mixmate.weights_, atol=0.03
+    )
+    # As likely as what it was fitted to.
+    assert mixmate.score(again) == pytest.approx(mixmate.score(X), abs=0.5)
+    same, _ = mixmate.sample(2000, random_state=0)
+    np.testing.assert_array_equal(same, again)
+    assert not np.array_equal(mixmate.sample(2000)[0], again)
+
+
+def test_samples_have_the_units_of_the_data():
+    X = data()
+    first, _ = small().fit(X).sample(3, random_state=0)
+    second, _ = small().fit(1000 * X).sample(3, random_state=0)
+    np.testing.assert_allclose(second, 1000 * first)
+    assert small().fit(X.astype(np.float32)).sample()[0].dtype == np.float32
+
+
+def test_images_are_drawn_where_pixels_are_modelled():
+    X = load_digits().data
+    params = {"n_clusters": 10, "image_shape": (8, 8), "init": "kmeans", "max_iter": 1}
+    on_pixels = small(representation="pixels", **params).fit(X)
+    images, labels = on_pixels.sample(500, random_state=0)
+    assert images.shape == (500, 64)
+    assert nmi(labels, on_pixels.predict(images)) > 0.5
+    with pytest.raises(ValueError, match=r"representation='auto'.*should be 'pixels'"):
+        small(**params).fit(X).sample(3)
+
+
+@pytest.mark.parametrize("n_samples", [0, 2.5])
+def test_bad_number_of_samples(n_samples, fitted):
+    with pytest.raises(ValueError, match=rf"n_samples={n_samples} should be an int"):
+        fitted.sample(n_samples)
+
+
+def test_information_criteria_find_the_number_of_clusters():
+    X = drawn(1200).data
+    fits = [fit_in_own_units(X, n_clusters=n) for n in (3, 4, 5)]
+    assert np.argmin([fit.bic(X) for fit in fits]) == 1
+    assert np.argmin([fit.aic(X) for fit in fits]) == 1
+    n_free = (fits[1].bic(X) - fits[1].aic(X)) / (np.log(1200) - 2)
+    assert n_free == pytest.approx(4 * 3 * 15 + 1)  # angles of atoms, and the noise
+    params = {"fit_intercept": True, "weights": "learned", "noise_variance": 0.5}
+    other = fit_in_own_units(X, max_iter=1, **params)
+    n_free = (other.bic(X) - other.aic(X)) / (np.log(1200) - 2)
+    assert n_free == pytest.approx(4 * 3 * 15 + 4 * 16 + 3)
+
+
 # --- starts --------------------------------------------------------------------------
 
 

@@ -492,6 +492,49 @@ def test_noise_is_not_learned_without_a_density_of_codes(prior):
         small(noise_variance="auto", prior=prior).fit(data())
 
 
+@pytest.mark.parametrize(
+    "prior",
+    [
+        Laplace(0.5),
+        Exponential(0.5),
+        ElasticNet(0.5, 0.3),
+        ElasticNet(0.5, 0.0),
+        GroupLaplace(0.5, group_size=3),
+    ],
+    ids=str,
+)
+def test_codes_are_drawn_from_the_prior(prior):
+    codes = prior.draw(40_000, 5, np.random.RandomState(0))
+    assert codes.shape == (40_000, 5)
+    assert np.all(codes >= 0) == isinstance(prior, Exponential)
+    # With a penalty that grows as the code does, codes c times as long have the density
+    # whose logarithm has the slope n_atoms - E[x . g'(x)] at c = 1: it is 0.
+    longer = torch.from_numpy(codes.T[None]).requires_grad_()
+    (slopes,) = torch.autograd.grad(prior.value(longer).sum(), longer)
+    mean = (longer * slopes).sum(dim=1).mean().item()
+    assert mean == pytest.approx(5, rel=0.02)
+    magnitudes = np.abs(codes).mean(axis=0)
+    np.testing.assert_allclose(magnitudes[:3], magnitudes[0], rtol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("prior", "message"),
+    [
+        (Outside(), "prior=.*Outside object.* is not one that codes can be drawn from"),
+        (
+            Laplace(0.0),
+            r"prior=Laplace.*is no density.*alpha should be positive",
+        ),
+        (ElasticNet(0.0, 0.0), r"prior=ElasticNet.*is no density"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The codes are nearly full")
+def test_codes_that_cannot_be_drawn(prior, message):
+    mixmate = small(prior=prior, max_iter=0).fit(data())
+    with pytest.raises(ValueError, match=message):
+        mixmate.sample(3)
+
+
 def test_warning_when_a_prior_leaves_nothing():
     message = r"Every code is empty: prior=GroupLaplace\(alpha=1000, .* too large"
     with pytest.warns(UserWarning, match=message):

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from scipy.special import erfcx
+from scipy.stats import truncnorm
 
 
 class Prior(ABC):
@@ -112,6 +114,25 @@ class Prior(ABC):
             evidence then has no bound.
         """
 
+    def draw(self, n_rows, n_atoms, rng):
+        """Draw codes.
+
+        Parameters
+        ----------
+        n_rows, n_atoms : int
+        rng : RandomState
+
+        Returns
+        -------
+        codes : float64 ndarray of shape (n_rows, n_atoms)
+
+        Raises
+        ------
+        ValueError
+            If it is not known how, or the rate is 0, which is no density.
+        """
+        raise ValueError(f"prior={self!r} is not one that codes can be drawn from.")
+
     def mean_value(self, means, variances):
         """Bound the expected value under normal distributions from above.
 
@@ -183,6 +204,11 @@ class Laplace(Prior):
             return 0.0
         return n_atoms * math.log(2 / self.alpha) if self.alpha > 0 else math.inf
 
+    def draw(self, n_rows, n_atoms, rng):
+        """Draw every entry by itself."""
+        _check_density(self)
+        return rng.laplace(scale=1 / self.alpha, size=(n_rows, n_atoms))
+
     def mean_value(self, means, variances):
         """Rate times the sum of mean magnitudes."""
         deviations = variances.sqrt()
@@ -242,6 +268,11 @@ class Exponential(Prior):
     def shrink_backward_(self, grad, codes, points, step):
         """Keep the gradient where codes are not zero."""
         torch.ops.aten.threshold_backward.grad_input(grad, codes, 0, grad_input=grad)
+
+    def draw(self, n_rows, n_atoms, rng):
+        """Draw every entry by itself."""
+        _check_density(self)
+        return rng.exponential(scale=1 / self.alpha, size=(n_rows, n_atoms))
 
 
 @dataclass(frozen=True)
@@ -310,6 +341,17 @@ class ElasticNet(Laplace):
         return n_atoms * math.log(
             2 * math.sqrt(math.pi) / root * erfcx(self.alpha / root)
         )
+
+    def draw(self, n_rows, n_atoms, rng):
+        """Draw every entry by itself: half a normal distribution to either side."""
+        if self.ridge == 0:
+            return super().draw(n_rows, n_atoms, rng)
+        shift = self.alpha / math.sqrt(self.ridge)
+        magnitudes = truncnorm.rvs(
+            shift, math.inf, size=(n_rows, n_atoms), random_state=rng
+        )
+        signs = rng.choice([-1, 1], size=(n_rows, n_atoms))
+        return signs * (magnitudes - shift) / math.sqrt(self.ridge)
 
     def mean_value(self, means, variances):
         """Both penalties, in the mean, summed over the entries."""
@@ -408,6 +450,18 @@ class GroupLaplace(Prior):
             total += log_sphere + math.lgamma(size) - size * log_rate
         return total
 
+    def draw(self, n_rows, n_atoms, rng):
+        """Draw the direction of each group, and its norm."""
+        _check_density(self)
+        codes = rng.standard_normal((n_rows, n_atoms))
+        for start in range(0, n_atoms, self.group_size):
+            group = codes[:, start : start + self.group_size]  # a view
+            size = group.shape[1]
+            group /= np.linalg.norm(group, axis=1, keepdims=True)
+            rate = self.alpha * math.sqrt(size)
+            group *= rng.gamma(size, 1 / rate, size=(n_rows, 1))
+        return codes
+
     def _groups(self, *tensors):
         """View whole groups, then the rest, as (n_clusters, n_groups, size, n_rows)."""
         n_groups, n_left = divmod(tensors[0].shape[1], self.group_size)
@@ -501,6 +555,9 @@ class _Adapted(Prior):
         self._prior = prior
         self._factor = factor
 
+    def __repr__(self):
+        return repr(self._prior)
+
     def times(self, factor):
         return _Adapted(self._prior, factor * self._factor)
 
@@ -536,6 +593,14 @@ def _ratio(part, whole):
 def _check_rate(name, value):
     if not isinstance(value, Real) or not 0 <= value < math.inf:
         raise ValueError(f"{name}={value!r} should be a number, finite and at least 0.")
+
+
+def _check_density(prior):
+    if prior.alpha == 0:
+        raise ValueError(
+            f"prior={prior!r} is no density to draw codes from; alpha should "
+            "be positive."
+        )
 
 
 def _check_answer(prior, method, answer, shape, codes):
