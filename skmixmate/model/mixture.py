@@ -372,7 +372,7 @@ class Mixture:
             targets, _ = self._targets(rows, observed)
             correlations = self.dictionaries @ targets
             norms = targets.square().sum(dim=-2).expand(len(codes), -1)
-            n_entries = dictionaries[0].numel()
+            n_entries = dictionaries[0].numel() + dictionaries[0, :, :1].numel() ** 2
         size = max(1, _COVARIANCE_ENTRIES // max(1, n_entries))
         for k, atoms in enumerate(dictionaries):
             for index in counting[k].nonzero()[:, 0].split(size):
@@ -380,18 +380,15 @@ class Mixture:
                 if observed is not None:
                     # (n_index, n_atoms, n_features)
                     seen = atoms * observed[index, None]
-                parts_of_k = (t[k, ..., index].double() for t in (correlations, codes))
-                yield (
-                    k,
-                    index,
-                    *code_posterior(
-                        *(part.mT for part in parts_of_k),
-                        norms[k, index].double(),
-                        seen @ atoms.mT,
-                        self.prior,
-                        self.noise_variance,
-                    ),
+                found = code_posterior(
+                    correlations[k, :, index].mT.double(),
+                    codes[k, :, index].mT.double(),
+                    norms[k, index].double(),
+                    seen @ atoms.mT,
+                    self.prior,
+                    self.noise_variance,
                 )
+                yield k, index, *found
 
 
 def posterior(energies):
