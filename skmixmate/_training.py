@@ -41,13 +41,14 @@ class ExpectationMaximization:
         Of Adam; atoms have norm 1, so it does not depend on the data.
     learn_weights : bool
         Whether to update the weights of the mixture.
-    learn_noise : bool
-        Whether to update its noise variance.
     generator : torch.Generator
         On the CPU; shuffles the rows.
+    learn_noise : bool, default=False
+        Whether to update the noise variance of the mixture.
     n_window : int, default=None
         Rows in the sliding window of the intercepts and of the noise variance, and in
-        a stream of learned weights; at least `batch_size`. By default as many as there are.
+        a stream of learned weights; at least `batch_size`. By default as many as there
+        are.
     processes : Processes, default=None
         That train together, each on rows of its own; by default this one alone. A
         mini-batch has of each as many rows as in proportion it has.
@@ -67,8 +68,8 @@ class ExpectationMaximization:
         batch_size,
         learning_rate,
         learn_weights,
-        learn_noise,
         generator,
+        learn_noise=False,
         n_window=None,
         processes=None,
     ):

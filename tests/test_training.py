@@ -53,7 +53,6 @@ def make_em(X, n_clusters=3, n_atoms=4, intercepts=None, step_size=None, **setti
         "batch_size": 16,
         "learning_rate": 1e-2,
         "learn_weights": False,
-        "learn_noise": False,
         "generator": generator,
         **settings,
     }
