@@ -475,7 +475,9 @@ class _Inference:
         bounds = self._mixture.log_evidence(
             values, observed, self.codes * scale, self.energies
         )
-        n_observed = values.shape[1] if observed is None else observed.sum(dim=1)
+        n_observed = values.shape[1]
+        if observed is not None:
+            n_observed = observed.sum(dim=1, dtype=bounds.dtype)
         return bounds + math.log(scale) * n_observed
 
     @property

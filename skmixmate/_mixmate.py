@@ -132,10 +132,10 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         Variance of an entry about what its code says, the same in all clusters, in
         the units of the scaled data. The default is the paper's, and a setting more
         than a fact of the data: it says how soft the posterior is. "auto" learns it,
-        so that the probabilities are as often right as they say on data that
-        the model holds for, and :meth:`score` is as high as it gets. The penalty in
-        the encoder follows it: the less noise, the fuller the codes. It takes
-        several times as long, and, as far as the loss can fall, more epochs.
+        so that :meth:`score` is as high as it gets, and probabilities are right as
+        often as they say: on data of the model, where errors do not go together as
+        those of pixels do. The penalty in the encoder follows the noise: the less of
+        it, the fuller the codes. A fit then takes several times as long.
         Not for the prior "nonnegative" and priors from outside.
     weights : {"uniform", "learned"} or array-like of shape (n_clusters,), \
             default="uniform"

@@ -322,7 +322,9 @@ class Mixture:
             rows, observed, codes, counting
         ):
             bounds[k, index] = -squares / (2 * self.noise_variance) - divergences
-        n_observed = rows.shape[1] if observed is None else observed.sum(dim=1)
+        n_observed = rows.shape[1]
+        if observed is not None:
+            n_observed = observed.sum(dim=1, dtype=bounds.dtype)
         log_widths = math.log(2 * math.pi * self.noise_variance) / 2 * n_observed
         bounds += self.weights.log()[:, None]
         return (bounds.logsumexp(dim=0) - log_widths).to(rows.dtype)
