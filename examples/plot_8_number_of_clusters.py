@@ -22,27 +22,25 @@ X = make_sparse_mixture(
 settings = {"n_atoms": 4, "noise_variance": "auto", "init": "ssc", "random_state": 0}
 settings |= {"max_iter": 8, "tol": 0, "batch_size": 64, "learning_rate": 5e-3}
 numbers = range(3, 8)
-rng = np.random.default_rng(0)
-likelihood, agreement = np.empty((2, 2, len(numbers)))
-for once in range(2):
-    first, second = np.split(rng.permutation(len(X)), 2)
-    for i, n_clusters in enumerate(numbers):
-        model = MixMateClustering(n_clusters, **settings)
-        labels = model.fit(X[first]).predict(X)
-        likelihood[once, i] = model.score(X[second])
-        agreement[once, i] = adjusted_rand_score(
-            labels, model.fit(X[second]).predict(X)
-        )
+halves = np.split(np.random.default_rng(0).permutation(len(X)), 2)
+likelihood, agreement = [], []
+for n_clusters in numbers:
+    models = [MixMateClustering(n_clusters, **settings).fit(X[h]) for h in halves]
+    others = reversed(halves)
+    likelihood.append([m.score(X[h]) for m, h in zip(models, others, strict=True)])
+    agreement.append(adjusted_rand_score(*(model.predict(X) for model in models)))
 
 # %%
 # The data were drawn from five dictionaries.
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-names = ["log-likelihood of new samples", "adjusted Rand index of two halves"]
-for ax, name, values in zip(axes, names, [likelihood, agreement], strict=True):
-    ax.plot(numbers, values.T, color="tab:blue", alpha=0.3)
-    ax.plot(numbers, values.mean(axis=0), color="tab:blue", marker="o")
+axes[0].plot(numbers, likelihood, marker="o", label=["second half", "first half"])
+axes[0].set(ylabel="log-likelihood of new samples")
+axes[0].legend()
+axes[1].plot(numbers, agreement, marker="o")
+axes[1].set(ylabel="adjusted Rand index of two models")
+for ax in axes:
     ax.axvline(5, linestyle=":", color="tab:gray")
-    ax.set(xlabel="n_clusters", ylabel=name)
+    ax.set(xlabel="n_clusters", xticks=numbers)
 figure.suptitle(
     "New samples are likely, and two halves agree, where the number is right"
 )
