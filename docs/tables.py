@@ -173,6 +173,27 @@ def distributed():
     ]
 
 
+def noise():
+    """Models with the paper's noise beside those that learn it."""
+    results = json.loads((BENCHMARKS / "results" / "noise.json").read_text())
+    formats = {
+        "NMI": ".3f",
+        "calibration_error": ".3f",
+        "log_density": ".1f",
+        "noise_variance": ".2g",
+        "seconds": ".1f",
+    }
+    rows = [
+        [f"{data}, noise {noise}", *(format(of[key], formats[key]) for key in formats)]
+        for data, runs in results.items()
+        if data not in ("command", "machine")
+        for noise, of in runs.items()
+    ]
+    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+    header = ["", *(key.replace("_", " ") for key in formats)]
+    return [*list_table(header, rows), f"Measured on: {machine}.", ""]
+
+
 def on_paper(n_bytes):
     """Estimate an epoch of a billion images of MNIST's size on 64 GPUs."""
     rate = json.loads((BENCHMARKS / "results" / "speed_rate.json").read_text())
@@ -269,5 +290,6 @@ def write(folder):
     (folder / "distributed.rst").write_text("\n".join(distributed()))
     (folder / "rows.rst").write_text("\n".join(rows()))
     (folder / "plain.rst").write_text("\n".join(plain()))
+    (folder / "noise.rst").write_text("\n".join(noise()))
     (folder / "speed.rst").write_text("\n".join(speed()))
     draw_growth(folder / "growth.png")

@@ -65,6 +65,7 @@ _PARAMETERS = {
     "n_init": (int, "starts that are tried"),
     "image_shape": (_image_shape, "rows are images: 28x28, or 28x28x3 with channels"),
     "representation": (str, "what images are modelled in: pixels or scattering"),
+    "noise_variance": (_float_or_word, "of an entry of the scaled data, or auto"),
     "weights": (str, "prior probabilities of the clusters: uniform or learned"),
     "max_iter": (int, "largest number of epochs"),
     "tol": (float, "part of the loss that an epoch has to gain to go on"),

@@ -1,6 +1,7 @@
 """Inference: what a fitted model says of rows."""
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from numbers import Integral
@@ -15,6 +16,7 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from ._dask import computed_blocks, is_dask, map_rows
+from ._random import private_random_state
 from ._rows import (
     Rows,
     as_numpy,
@@ -163,7 +165,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         score : float
-            Of the scaled data, without units.
+            As :meth:`score_samples` gives it.
         """
         return float(self.score_samples(X).mean())
 
@@ -343,19 +345,162 @@ class MixtureInference(Inference):
     prior: Any
     n_layers: int
     step_size: float | str
+    noise_variance: float | str
+    weights: Any
+    representation: str
 
     dictionaries_: np.ndarray
     intercepts_: np.ndarray
     weights_: np.ndarray
     rates_: np.ndarray | None
     scale_: float
+    noise_variance_: float
     representation_: ScatteringFeatures | None
 
     _answers = Inference._answers | {
         "transform": lambda batch: batch.placed_codes,
         "encode": lambda batch: batch.codes.permute(2, 0, 1),
         "reconstruct": lambda batch: batch.reconstructions,
+        "score_samples": lambda batch: batch.log_evidence,
     }
+
+    def score_samples(self, X: Data, *, out: Any = None) -> Answer:
+        """Logarithm of the density of each sample: a lower bound.
+
+        The code is integrated out, cluster by cluster, under a normal distribution
+        that is close to its posterior (a variational bound); what is left out of the
+        logarithm is usually less than a tenth for each atom that is near 0. All
+        constants are counted, so that models of different `alpha`, `n_atoms`,
+        `noise_variance` and `n_clusters` can be compared on samples that they were
+        not fitted to.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+        out : array of shape (n_samples,), default=None
+            What to write the answer to, and return: see :doc:`/large_data`.
+
+        Returns
+        -------
+        log_density : ndarray or tensor of shape (n_samples,)
+            Natural logarithm, in the units of X, over the observed entries; of
+            the components that are modelled where `representation` is
+            "scattering". Minus infinity if `alpha` is 0, which is no density of
+            codes. With the prior "nonnegative", and with priors from outside, it is
+            ``logsumexp(-energies)`` (Eq. 6), and leaves out a constant: models of
+            different codes or noise are then not to be compared.
+        """
+        return self._answer(X, "score_samples", out)
+
+    def bic(self, X: Data) -> float:
+        """Bayesian information criterion of the model for its data; lower is better.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            What the model was fitted to.
+
+        Returns
+        -------
+        bic : float
+            With the bound of :meth:`score_samples` in place of the likelihood. Free
+            parameters are the directions of the atoms, the intercepts, weights and a
+            noise variance that were learned. With atoms by the dozen these are so many
+            that only a great number of samples makes up for them: new samples
+            (:meth:`score`) then tell more.
+        """
+        n_samples = len(as_numpy(X))
+        return -2 * n_samples * self.score(X) + self._n_free() * math.log(n_samples)
+
+    def aic(self, X: Data) -> float:
+        """Akaike information criterion of the model for its data; lower is better.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            What the model was fitted to.
+
+        Returns
+        -------
+        aic : float
+            See :meth:`bic`.
+        """
+        return -2 * len(as_numpy(X)) * self.score(X) + 2 * self._n_free()
+
+    def _n_free(self):
+        """Count the free parameters."""
+        n_clusters, n_atoms, n_features = self.dictionaries_.shape
+        count = n_clusters * n_atoms * (n_features - 1)  # atoms have norm 1
+        if self.intercepts_.any():
+            count += n_clusters * n_features
+        if isinstance(self.weights, str) and self.weights == "learned":
+            count += n_clusters - 1
+        if self._has_rates():
+            count += self.rates_.size
+        return count + (self.noise_variance == "auto")
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw samples from the model (Eq. 1).
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of samples.
+        random_state : int, RandomState instance or None, default=None
+            An int makes the draw reproducible.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            In the units of the data.
+        y : ndarray of shape (n_samples,)
+            Cluster of each.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is less than 1; if scattering coefficients are modelled, as
+            no image has those that are drawn; if the prior is not one that codes can be
+            drawn from: one from outside, or one of rate 0.
+
+        Examples
+        --------
+        >>> from skmixmate import MixMateClustering
+        >>> from skmixmate.datasets import make_sparse_mixture
+        >>> X = make_sparse_mixture(random_state=0).data
+        >>> mixmate = MixMateClustering(3, n_atoms=8, random_state=0).fit(X)
+        >>> drawn, labels = mixmate.sample(5, random_state=0)
+        >>> drawn.shape, labels.shape
+        ((5, 64), (5,))
+        """
+        self._check_is_fitted()
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples={n_samples!r} should be an int, at least 1.")
+        if self.representation_ is not None:
+            raise ValueError(
+                f"representation={self.representation!r} models scattering "
+                "coefficients, and no image has those that are drawn; should be "
+                "'pixels'."
+            )
+        rng = private_random_state(random_state)
+        n_clusters, n_atoms, n_features = self.dictionaries_.shape
+        weights = self.weights_.astype(np.float64)
+        labels = rng.choice(n_clusters, size=n_samples, p=weights / weights.sum())
+        prior = self._as_prior({"dtype": torch.float64})
+        deviation = math.sqrt(self.noise_variance_)
+        drawn = deviation * rng.standard_normal((n_samples, n_features))
+        for label in np.unique(labels):
+            members = np.flatnonzero(labels == label)
+            own = prior.of(slice(label, label + 1))
+            codes = own.draw(len(members), n_atoms, rng)
+            drawn[members] += codes @ self.dictionaries_[label]
+        drawn = drawn / self.scale_ + self.intercepts_[labels]
+        return drawn.astype(self.dictionaries_.dtype), labels
 
     def encode(self, X: Data, *, out: Any = None) -> Answer:
         """Sparse codes of each sample in all dictionaries (Eq. 4).
@@ -537,6 +682,7 @@ class MixtureInference(Inference):
             prior=self._as_prior(like),
             n_layers=self.n_layers,
             step_size=None if self.step_size == "auto" else float(self.step_size),
+            noise_variance=self.noise_variance_,
         )
         rows = Rows(X, device=device, location=location, scale=self.scale_)
         return mixture, rows
@@ -553,13 +699,13 @@ class MixtureInference(Inference):
     def _explained(self, mixture, rows, part, curvature):
         """Give what is inferred about rows that are all complete, or all not."""
         inferred = mixture.infer(*part, curvature)
-        return _Inference(mixture, rows, self._in_pixels, *inferred)
+        return _Inference(mixture, rows, self._in_pixels, *part, *inferred)
 
 
 class _Inference:
     """What the model infers about a block of rows; answers in units of X."""
 
-    def __init__(self, mixture, rows, in_pixels, codes, energies):
+    def __init__(self, mixture, rows, in_pixels, values, observed, codes, energies):
         self.energies = energies  # (n_clusters, n_rows)
         self.labels = energies.argmin(dim=0)
         # (n_clusters, n_atoms, n_rows); adding 0 takes the sign off zeros
@@ -567,6 +713,7 @@ class _Inference:
         self._mixture = mixture
         self._rows = rows
         self._in_pixels = in_pixels
+        self._values, self._observed = values, observed
 
     @property
     def is_affine(self):
@@ -589,6 +736,18 @@ class _Inference:
         blocks = own.new_zeros(n_rows, n_clusters, n_atoms)
         blocks[torch.arange(n_rows), self.labels] = own
         return blocks.flatten(1)
+
+    @property
+    def log_evidence(self):
+        """Bound of the log density of the rows in the units of X, (n_rows,)."""
+        values, observed, scale = self._values, self._observed, self._rows.scale
+        bounds = self._mixture.log_evidence(
+            values, observed, self.codes * scale, self.energies
+        )
+        n_observed = values.shape[1]
+        if observed is not None:
+            n_observed = observed.sum(dim=1, dtype=bounds.dtype)
+        return bounds + math.log(scale) * n_observed
 
     @property
     def fullness(self):

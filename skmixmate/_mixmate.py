@@ -55,7 +55,7 @@ from ._typing import Data
 from .image._features import ScatteringFeatures
 from .model.mixture import loss
 from .model.penalties import Smoothness
-from .model.priors import PRIORS, Prior, check_prior
+from .model.priors import PRIORS, Prior, as_prior, check_prior
 
 # Root-mean-square norm of a row for which the default alpha was chosen: that of
 # MNIST with pixels in [0, 1], the paper's data.
@@ -78,6 +78,19 @@ _N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
 # depends on which samples became atoms; larger steps get past that sooner, and let
 # it tell good starts from bad ones.
 _TRIAL_ROWS, _TRIAL_EPOCHS, _TRIAL_HASTE = 10_000, 5, 3
+
+# The paper's noise variance, where one that is learned starts.
+_NOISE_VARIANCE = 0.5
+
+# What training starts from.
+_START = (
+    "dictionaries_",
+    "intercepts_",
+    "weights_",
+    "rates_",
+    "noise_variance_",
+    "scale_",
+)
 
 # Entries of the rows of a stream that are copied at a time.
 _STREAM_ENTRIES = 2**22
@@ -141,6 +154,15 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         Step size of FISTA, eta in the paper. "auto" is the inverse of the
         largest eigenvalue of each dictionary's Gram matrix, followed as the
         atoms move, so that FISTA cannot diverge.
+    noise_variance : float or "auto", default=0.5
+        Variance of an entry about what its code says, the same in all clusters, in
+        the units of the scaled data. The default is the paper's, and a setting more
+        than a fact of the data: it says how soft the posterior is. "auto" learns it,
+        so that :meth:`score` is as high as it gets, and probabilities are right as
+        often as they say: on data of the model, where errors do not go together as
+        those of pixels do. The penalty in the encoder follows the noise: the less of
+        it, the fuller the codes. A fit then takes several times as long.
+        Not for the prior "nonnegative" and priors from outside.
     weights : {"uniform", "learned"} or array-like of shape (n_clusters,), \
             default="uniform"
         Prior probabilities of the clusters, pi in the paper: all the same, the
@@ -254,6 +276,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         of how far the samples of the cluster reach along it, on average, as the fit
         starts. So clusters have sizes and shapes of their own, and `energies` the
         volumes that go with them. None where all atoms have the rate `alpha`.
+    noise_variance_ : float
+        Of an entry of the scaled data; divided by ``scale_ ** 2`` it is in the units
+        of X, squared.
     labels_ : ndarray of shape (n_samples,)
         Cluster of each sample, equal to ``predict(X)``; after :meth:`partial_fit`
         X is what it was given last.
@@ -334,6 +359,10 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             StrOptions({"auto"}),
             Interval(Real, 0, None, closed="neither"),
         ],
+        "noise_variance": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, None, closed="neither"),
+        ],
         "weights": [StrOptions({"uniform", "learned"}), "array-like"],
         "fit_intercept": ["boolean", StrOptions({"auto"})],
         "init": [
@@ -370,6 +399,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         prior: Any = "laplace",
         n_layers: int = 15,
         step_size: float | str = "auto",
+        noise_variance: float | str = 0.5,
         weights: str | npt.ArrayLike = "uniform",
         fit_intercept: bool | str = "auto",
         init: str | npt.ArrayLike | ClusterMixin = "auto",
@@ -398,6 +428,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         self.prior = prior
         self.n_layers = n_layers
         self.step_size = step_size
+        self.noise_variance = noise_variance
         self.weights = weights
         self.fit_intercept = fit_intercept
         self.init = init
@@ -461,9 +492,10 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         ConvergenceWarning
             If `max_iter` epochs were not enough.
         UserWarning
-            If all codes are empty; if with an `alpha` of one's own they are nearly
-            full; if a cluster has lost all its samples; if the fit was interrupted,
-            after which the parameters of the last whole epoch stand.
+            If all codes are empty; if with an `alpha` of one's own, and noise that is
+            not learned, they are nearly full; if a cluster has lost all its samples; if
+            the fit was interrupted, after which the parameters of the last whole epoch
+            stand.
         """
         with find_processes(self.distributed) as processes:
             run = self._prepare(X, y, processes)
@@ -707,6 +739,12 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             )
         if not isinstance(self.prior, str):
             self._check_prior()
+        is_density = as_prior(self.prior, 1.0).log_normalizer(1) is not None
+        if self.noise_variance == "auto" and not is_density:
+            raise ValueError(
+                f"noise_variance='auto' should be a number with prior={self.prior!r}; "
+                "it is learned with 'laplace', 'group' and 'elastic_net'."
+            )
         self._check_image_shape(X)
         if self._init_is_array():
             self._check_init(X)
@@ -847,8 +885,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if hasattr(self.init, "fit_predict"):
             values["init"] = clone(self.init)  # what was fitted makes no difference
         if self._continues():
-            names = ("dictionaries_", "intercepts_", "weights_", "rates_", "scale_")
-            values |= {name: getattr(self, name) for name in names}
+            values |= {name: getattr(self, name) for name in _START}
         return {"X": "; ".join(fingerprints)} | {
             name: described(name, value)
             for name, value in values.items()
@@ -870,6 +907,10 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             self.weights_ = np.array(self.weights, dtype=dtype)
         elif self.weights == "uniform" or not self._continues():
             self.weights_ = np.full(self.n_clusters, 1 / self.n_clusters, dtype=dtype)
+        if self.noise_variance != "auto":
+            self.noise_variance_ = float(self.noise_variance)
+        elif not self._continues():
+            self.noise_variance_ = _NOISE_VARIANCE
         if start is not None:
             self._take_over(start, run.random_state)
         if is_new:
@@ -931,10 +972,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _as_start(self, random_state):
         """Return what `_take_over` takes over."""
-        names = ["dictionaries_", "intercepts_", "weights_", "rates_", "scale_"]
         representation = self.representation_
         return {
-            "attributes": {name: getattr(self, name) for name in names},
+            "attributes": {name: getattr(self, name) for name in _START},
             "representation": representation and representation.state_dict(),
             "random_state": written_state(random_state),
         }
@@ -1174,6 +1214,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             batch_size=self.batch_size,
             learn_weights=isinstance(self.weights, str) and self.weights == "learned",
             penalty=self._penalty(),
+            learn_noise=self.noise_variance == "auto",
             **settings,
         )
 
@@ -1184,12 +1225,14 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         """
         warn_about_training(self, history)
         has_atoms = self.dictionaries_.shape[1] > 0
+        # With noise that is learned, full codes are what the data say.
+        is_given = "auto" not in (self.alpha, self.noise_variance)
         # Clusters that are points beside the noise are no fault of their rates.
         if has_atoms and fullness == 0 and not self._has_rates():
             by_name = isinstance(self.prior, str)
             rate = f"alpha={self._alpha()}" if by_name else f"prior={self.prior!r}"
             warn_about_empty_codes(rate, self.scale_)
-        elif self.alpha != "auto" and has_atoms and fullness > _NEARLY_FULL:
+        elif is_given and has_atoms and fullness > _NEARLY_FULL:
             warnings.warn(
                 f"The codes are nearly full ({fullness:.0%} of their entries are not "
                 f"zero): alpha={self._alpha()} is too small for the data "
@@ -1254,4 +1297,5 @@ def _attributes(em):
         "dictionaries_": mixture.dictionaries.numpy(force=True).copy(),
         "intercepts_": intercepts.numpy(force=True),
         "weights_": mixture.weights.numpy(force=True),
+        "noise_variance_": mixture.noise_variance,
     }

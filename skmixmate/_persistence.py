@@ -33,6 +33,7 @@ _ATTRIBUTES = (
     "intercepts_",
     "weights_",
     "rates_",
+    "noise_variance_",
     "labels_",
     "loss_",
     "loss_curve_",

@@ -2,7 +2,8 @@
 
 One mini-batch is one E-step, the forward pass, and one M-step: a step of Adam
 on the dictionaries through all layers of the encoder, after which every atom
-is put back on the unit sphere, and the closed-form update of the intercepts.
+is put back on the unit sphere, and the closed-form updates of the intercepts and of
+a noise variance that is learned.
 Learned weights are updated after every epoch, in a stream after every mini-batch.
 """
 
@@ -17,6 +18,10 @@ from ._rows import split_by_completeness
 from .model.mixture import loss, loss_gradient, posterior
 
 logger = logging.getLogger("skmixmate")
+
+# Smallest noise variance that is learned, in units of the last digit beside 1: what the
+# Gram form can tell of the squared errors of scaled rows.
+_LEAST_NOISE = 1000
 
 
 class ExpectationMaximization:
@@ -38,9 +43,12 @@ class ExpectationMaximization:
         Whether to update the weights of the mixture.
     generator : torch.Generator
         On the CPU; shuffles the rows.
+    learn_noise : bool, default=False
+        Whether to update the noise variance of the mixture.
     n_window : int, default=None
-        Rows in the sliding window of the intercepts, and in a stream of learned
-        weights; at least `batch_size`. By default as many as there are.
+        Rows in the sliding window of the intercepts and of the noise variance, and in
+        a stream of learned weights; at least `batch_size`. By default as many as there
+        are.
     penalty : Smoothness or None, default=None
         Of the dictionaries; added to the loss.
     processes : Processes, default=None
@@ -63,6 +71,7 @@ class ExpectationMaximization:
         learning_rate,
         learn_weights,
         generator,
+        learn_noise=False,
         n_window=None,
         penalty=None,
         processes=None,
@@ -86,9 +95,16 @@ class ExpectationMaximization:
             # As if the window had been seen with the intercepts as they are.
             self._counts = self.n_window * mixture.weights[:, None]
             self._sums = self._counts * mixture.intercepts
+        self._squares = None
+        if learn_noise:
+            n_seen = float(self.n_window * rows.X.shape[1])
+            self._squares = mixture.weights.new_tensor(
+                [n_seen * mixture.noise_variance, n_seen]
+            )
         n_entries = mixture.dictionaries.numel() + len(mixture.weights) + 1
         if mixture.intercepts is not None:
             n_entries += 2 * mixture.intercepts.numel()
+        n_entries += 2 * learn_noise
         self.exchange = self.processes.exchange(n_entries, mixture.dictionaries)
 
     def _share_rows(self, counts):
@@ -191,7 +207,7 @@ class ExpectationMaximization:
             Sum of the posterior over these.
         """
         mixture, curvature = self.mixture, self.mixture.curvature()
-        total, counts, unexplained = 0.0, 0.0, []
+        total, counts, unexplained, squares = 0.0, 0.0, [], 0.0
         gradient, gram_gradient = 0.0, 0.0
         for _, rows, observed in split_by_completeness(batch, mask):
             correlated, codes, energies = mixture.e_step(rows, observed, curvature)
@@ -209,9 +225,17 @@ class ExpectationMaximization:
                 unexplained.append(
                     mixture.unexplained(rows, codes, responsibilities, observed)
                 )
+            if self._squares is not None:
+                squares = squares + mixture.mean_squares(
+                    rows, observed, codes, responsibilities
+                )
         gradient += (gram_gradient + gram_gradient.mT) @ mixture.dictionaries
-        gradient, total, counts, *unexplained = self.exchange.add(
-            gradient, total, counts, *_summed(unexplained)
+        sums = _summed(unexplained)
+        if self._squares is not None:
+            n_observed = batch.numel() if mask is None else int(mask.sum())
+            sums = [*sums, counts.new_tensor([float(squares), n_observed])]
+        gradient, total, counts, *sums = self.exchange.add(
+            gradient, total, counts, *sums
         )
         gradient.div_(self.batch_size)
         if self.penalty is not None:
@@ -220,8 +244,10 @@ class ExpectationMaximization:
         mixture.dictionaries.grad = gradient
         self.optimizer.step()
         normalize_atoms(mixture.dictionaries)
+        if self._squares is not None:
+            self._update_noise(sums.pop())
         if mixture.intercepts is not None:
-            self._update_intercepts(*unexplained)
+            self._update_intercepts(*sums)
         return total, counts
 
     def _differentiate(self, correlated, energies, responsibilities, curvature):
@@ -264,6 +290,17 @@ class ExpectationMaximization:
             self._counts > 0, self._sums / self._counts, self.mixture.intercepts
         )
 
+    def _update_noise(self, squares):
+        """Set the noise variance to the mean expected squared error of an entry.
+
+        The mean is over the sliding window of the intercepts.
+        """
+        keep = 1 - self.batch_size / self.n_window
+        self._squares = keep * self._squares + squares
+        least = _LEAST_NOISE * torch.finfo(self._squares.dtype).eps
+        mean = float(self._squares[0] / self._squares[1])
+        self.mixture.noise_variance = max(mean, least)
+
     def mean_loss(self):
         """Mean of Eq. 8 over the rows of this process, under one set of parameters.
 
@@ -291,7 +328,7 @@ class ExpectationMaximization:
         Returns
         -------
         state : dict
-            Of tensors on the CPU, None, and dictionaries of these.
+            Of tensors on the CPU, numbers, None, and dictionaries of these.
         """
         return _copied(
             {
@@ -301,6 +338,8 @@ class ExpectationMaximization:
                 "location": self.rows.location,
                 "sums": self._sums,
                 "counts": self._counts,
+                "noise_variance": self.mixture.noise_variance,
+                "squares": self._squares,
                 "moments": self.optimizer.state_dict()["state"],
                 "generator": self.generator.get_state(),
             },
@@ -323,6 +362,9 @@ class ExpectationMaximization:
         self.mixture.weights = state["weights"]
         self.rows.location = state["location"]
         self._sums, self._counts = state["sums"], state["counts"]
+        self.mixture.noise_variance = state["noise_variance"]
+        if self._squares is not None and state["squares"] is not None:
+            self._squares = state["squares"]
         settings = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict(
             {"state": state["moments"], "param_groups": settings}
@@ -342,7 +384,7 @@ def _copied(state, device):
     """Copy tensors, in dictionaries or not, to a device."""
     if isinstance(state, dict):
         return {name: _copied(value, device) for name, value in state.items()}
-    return None if state is None else state.to(device, copy=True)
+    return state.to(device, copy=True) if isinstance(state, torch.Tensor) else state
 
 
 def counting_posterior(energies):

@@ -121,7 +121,8 @@ def fit(params, sizes=SIZES, missing=0.0):
 
 
 def learned(mixmate, X, y):
-    names = ("dictionaries_", "intercepts_", "weights_", "scale_", "loss_curve_")
+    names = ("dictionaries_", "intercepts_", "weights_", "noise_variance_")
+    names = (*names, "scale_", "loss_curve_")
     state = {name: getattr(mixmate, name) for name in names}
     own = {
         "agrees": np.array_equal(mixmate.predict(X), mixmate.labels_),
@@ -146,6 +147,7 @@ def assert_same(one, other):
         ({"weights": "learned", "n_init": 2, "init": "kmeans"}, 0.0),
         ({"fit_intercept": False, "random_state": None}, 0.3),
         ({"init": MixMateClustering(3, n_atoms=4, max_iter=1, tol=0)}, 0.0),
+        ({"noise_variance": "auto"}, 0.1),
     ],
 )
 def test_all_learn_the_same_model_and_label_their_own_rows(params, missing, peer):
@@ -169,11 +171,12 @@ def test_the_model_is_as_good_as_that_of_one_process(peer):
 
 def test_a_mini_batch_of_all_rows_is_that_of_one_process(peer):
     params = {"batch_size": 1000, "max_iter": 3, "init": start()}
+    params["noise_variance"] = "auto"
     (state, _), _ = peer.both(fit, params)
     parts, targets = shards()
     X, y = np.concatenate(parts), np.concatenate(targets)
     expected, _ = learned(small(**params, distributed=False).fit(X), X, y)
-    for name in ("dictionaries_", "intercepts_", "loss_curve_"):
+    for name in ("dictionaries_", "intercepts_", "noise_variance_", "loss_curve_"):
         np.testing.assert_allclose(state[name], expected[name], atol=1e-6)
 
 

@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
 from skmixmate.model.encoder import encode, encode_incomplete, largest_eigenvalue
+from skmixmate.model.mixture import Mixture
 from skmixmate.model.priors import (
     PRIORS,
     AtomwiseLaplace,
@@ -259,7 +260,7 @@ def test_atoms_of_the_same_rate_are_laplace():
     assert many.volume().unique().numel() == 1
 
 
-def test_volume_of_an_atom_is_the_integral_of_its_density():
+def test_volume_of_an_atom_is_the_integral_of_its_density_over_that_of_noise():
     prior = AtomwiseLaplace(torch.tensor([[0.2], [1.0], [5.0]]).double(), n_features=1)
     reach = torch.linspace(-200, 200, 400_001, dtype=torch.float64)
     points = reach.expand(3, 1, -1)
@@ -268,7 +269,43 @@ def test_volume_of_an_atom_is_the_integral_of_its_density():
     )
     energies = (points - codes).square().sum(dim=1) + prior.value(codes)
     integrals = torch.trapezoid(torch.exp(-energies), reach, dim=1)
-    torch.testing.assert_close(prior.volume()[:, 0], integrals.log(), rtol=1e-5, atol=0)
+    expected = (integrals / np.sqrt(np.pi)).log()
+    torch.testing.assert_close(prior.volume()[:, 0], expected, rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("noise_variance", [0.05, 0.5, 3.0])
+def test_clusters_of_all_volumes_have_densities_of_one_height(noise_variance):
+    mixture = Mixture(
+        dictionaries=torch.ones(3, 1, 1).double(),
+        intercepts=None,
+        weights=torch.full((3,), 1 / 3).double(),
+        prior=AtomwiseLaplace(torch.tensor([[0.2], [1.0], [5.0]]).double(), 1),
+        n_layers=30,
+        noise_variance=noise_variance,
+    )
+    axis = torch.linspace(-200, 200, 400_001, dtype=torch.float64)
+    _, energies = mixture.infer(axis[:, None])
+    integrals = torch.trapezoid(torch.exp(-energies), axis, dim=1)
+    torch.testing.assert_close(integrals, integrals[:1].expand(3), rtol=1e-5, atol=0)
+
+
+def test_a_prior_of_many_rates_is_a_density_that_can_be_drawn_from():
+    own = rates(2, 3).double()
+    prior = AtomwiseLaplace(own, n_features=8)
+    for k in range(2):
+        cluster = prior.of(slice(k, k + 1))
+        one_by_one = [Laplace(float(rate)) for rate in own[k]]
+        assert cluster.log_normalizer(3) == pytest.approx(
+            sum(laplace.log_normalizer(1) for laplace in one_by_one)
+        )
+        drawn = cluster.draw(20_000, 3, np.random.RandomState(0))
+        np.testing.assert_allclose(np.abs(drawn).mean(axis=0), 1 / own[k], rtol=0.05)
+        means, variances = torch.randn(2, 1, 3, 4, dtype=torch.float64).abs()
+        expected = sum(
+            laplace.mean_value(means[:, [d]], variances[:, [d]])
+            for d, laplace in enumerate(one_by_one)
+        )
+        torch.testing.assert_close(cluster.mean_value(means, variances), expected)
 
 
 def test_an_atom_has_the_volume_of_its_observed_part():
@@ -493,6 +530,17 @@ def test_grid_search_over_priors():
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
+@pytest.mark.filterwarnings("ignore:The codes are nearly full")
+@pytest.mark.parametrize("prior", [*PRIORS, GroupLaplace(0.5, 3), Outside()], ids=str)
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_noise_scales_the_penalty_of_the_encoder(prior, missing):
+    # Scaled rows, and a rate that undoes it: see the test of the same for Laplace.
+    X = data(missing=missing)
+    mixmate = small(prior=prior, noise_variance=0.01, scale=1.0, max_iter=1).fit(X)
+    exact = small(prior=prior, noise_variance=0.5, scale=1.0, max_iter=1).fit(X)
+    assert (mixmate.encode(X) != 0).mean() > (exact.encode(X) != 0).mean()
+
+
 class WrongShape(Outside):
     def prox(self, codes, step):
         return codes[:, :1]
@@ -543,6 +591,55 @@ def test_bad_priors_are_named_before_any_work(params, error, message, monkeypatc
     monkeypatch.setattr("skmixmate._mixmate.missing_counts", None)
     with pytest.raises(error, match=message):
         small(**params).fit(data())
+
+
+@pytest.mark.parametrize("prior", ["nonnegative", Outside()])
+def test_noise_is_not_learned_without_a_density_of_codes(prior):
+    with pytest.raises(ValueError, match="noise_variance='auto' should be a number"):
+        small(noise_variance="auto", prior=prior).fit(data())
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        Laplace(0.5),
+        Exponential(0.5),
+        ElasticNet(0.5, 0.3),
+        ElasticNet(0.5, 0.0),
+        GroupLaplace(0.5, group_size=3),
+    ],
+    ids=str,
+)
+def test_codes_are_drawn_from_the_prior(prior):
+    codes = prior.draw(40_000, 5, np.random.RandomState(0))
+    assert codes.shape == (40_000, 5)
+    assert np.all(codes >= 0) == isinstance(prior, Exponential)
+    # With a penalty that grows as the code does, codes c times as long have the density
+    # whose logarithm has the slope n_atoms - E[x . g'(x)] at c = 1: it is 0.
+    longer = torch.from_numpy(codes.T[None]).requires_grad_()
+    (slopes,) = torch.autograd.grad(prior.value(longer).sum(), longer)
+    mean = (longer * slopes).sum(dim=1).mean().item()
+    assert mean == pytest.approx(5, rel=0.02)
+    magnitudes = np.abs(codes).mean(axis=0)
+    np.testing.assert_allclose(magnitudes[:3], magnitudes[0], rtol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("prior", "message"),
+    [
+        (Outside(), "prior=.*Outside object.* is not one that codes can be drawn from"),
+        (
+            Laplace(0.0),
+            r"prior=Laplace.*is no density.*alpha should be positive",
+        ),
+        (ElasticNet(0.0, 0.0), r"prior=ElasticNet.*is no density"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The codes are nearly full")
+def test_codes_that_cannot_be_drawn(prior, message):
+    mixmate = small(prior=prior, max_iter=0).fit(data())
+    with pytest.raises(ValueError, match=message):
+        mixmate.sample(3)
 
 
 def test_warning_when_a_prior_leaves_nothing():

@@ -28,6 +28,7 @@ ESTIMATORS = [
     MixMateClustering(weights="learned"),
     MixMateClustering(fit_intercept=True),
     MixMateClustering(scale=2.0),
+    MixMateClustering(noise_variance="auto"),
     *(MixMateClustering(prior=name) for name in PRIORS if name != "laplace"),
     OfColumns(filter_size=1, init="random", center=False),
     SparseSubspaceClustering(),

@@ -230,7 +230,7 @@ def test_interrupt_leaves_the_last_whole_epoch():
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_a_run_goes_on_from_a_state(has_intercepts, missing):
     X = random_data(missing=missing)
-    settings = {"learn_weights": True}
+    settings = {"learn_weights": True, "learn_noise": True}
     if has_intercepts:
         settings["intercepts"] = random_data()[:3]
     stopping = {"max_iter": 5, "tol": 0, "n_iter_no_change": 5}
@@ -301,3 +301,41 @@ def test_weights_follow_the_posterior():
         rtol=1e-3,
         atol=1e-3,
     )
+
+
+def noisy_data(n_samples, noise=0.3, missing=0.0):
+    """Draw rows of the three dictionaries of `make_em`, with noise."""
+    rng = np.random.default_rng(0)
+    dictionaries = make_em(np.zeros((1, 12)), batch_size=1).mixture.dictionaries.numpy()
+    codes = rng.laplace(scale=1 / 0.3, size=(n_samples, 4))
+    X = np.einsum("nd,ndm->nm", codes, dictionaries[rng.integers(3, size=n_samples)])
+    X += noise * rng.normal(size=X.shape)
+    X[rng.uniform(size=X.shape) < missing] = np.nan
+    return X
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize("noise", [0.1, 0.5])
+def test_noise_variance_goes_to_that_of_the_data(noise, missing):
+    X = noisy_data(2000, noise, missing)
+    em = make_em(X, learn_noise=True, batch_size=100, learning_rate=1e-5)
+    for _ in range(10):
+        em.run_epoch()
+    assert em.mixture.noise_variance == pytest.approx(noise**2, rel=0.25)
+
+
+def test_noise_variance_does_not_vanish_where_rows_are_explained_exactly():
+    X = np.repeat(random_data(3), 20, axis=0).astype(np.float32)
+    em = make_em(X, n_atoms=0, intercepts=X[::20], learn_noise=True, batch_size=60)
+    for _ in range(3):
+        loss = em.run_epoch()
+    assert em.mixture.noise_variance == pytest.approx(1000 * np.finfo(np.float32).eps)
+    assert np.isfinite(loss)
+
+
+def test_a_stream_learns_the_noise_over_a_window():
+    X = noisy_data(2000)
+    settings = {"batch_size": 100, "n_window": 200, "learning_rate": 1e-5}
+    em = make_em(X, learn_noise=True, **settings)
+    em.run_stream()
+    assert em.mixture.noise_variance == pytest.approx(0.3**2, rel=0.2)

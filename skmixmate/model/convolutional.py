@@ -66,6 +66,9 @@ class ConvolutionalMixture:
     # A cluster has none: the brightness of each image stands in.
     intercepts = None
 
+    # The paper's; it is not learned.
+    noise_variance = 0.5
+
     @property
     def filters(self):
         """Filters of shape (n_clusters, n_filters, n_channels, size, size)."""

@@ -1,5 +1,6 @@
 """The generative model: energies, posterior and loss (Eq. 5-8)."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,11 @@ from .encoder import (
     parts,
     residuals,
 )
+from .evidence import code_posterior
 from .priors import Prior
+
+# Numbers in the covariances of codes that are worked on at a time.
+_COVARIANCE_ENTRIES = 2**20
 
 
 @dataclass
@@ -34,6 +39,9 @@ class Mixture:
     step_size : float or None
         Step size of the encoder; None for the inverse of (an upper bound of)
         the largest eigenvalue of each Gram matrix.
+    noise_variance : float, default=0.5
+        Of every entry, the same in all clusters. One half is the paper's: the squared
+        error is then in the energy as it is.
 
     Examples
     --------
@@ -57,6 +65,7 @@ class Mixture:
     prior: Prior
     n_layers: int
     step_size: float | None = None
+    noise_variance: float = 0.5
 
     def curvature(self):
         """Gram matrices of the dictionaries and the step sizes they allow.
@@ -110,8 +119,10 @@ class Mixture:
         if observed is None:
             correlated = self.correlate(rows)
             return correlated, *self.explain(*correlated, curvature)
+        n_observed = observed.sum(dim=1, dtype=rows.dtype)
         targets, observed = self._targets(rows, observed)
-        encoder = (self.dictionaries, *curvature, self.prior, self.n_layers)
+        penalty = self._penalty(self.prior)
+        encoder = (self.dictionaries, *curvature, penalty, self.n_layers)
         codes = encode_incomplete(targets, observed, *encoder)
         squares = codes.new_empty(len(codes), len(rows))
         pulls = torch.empty_like(codes)
@@ -121,9 +132,20 @@ class Mixture:
         # Filled rows are A^T x + r, with r the residual.
         correlations = torch.baddbmm(pulls, curvature[0], codes)
         norms = squares + (codes * pulls.add_(correlations)).sum(dim=1)
-        energies = squares + self.prior.value(codes)
-        energies -= self._log_heights(self.dictionaries, observed)
-        return (correlations, norms), codes, energies
+        costs = squares / (2 * self.noise_variance) + self.prior.value(codes)
+        costs = costs + self._constants(n_observed, self.dictionaries, observed)
+        return (correlations, norms), codes, costs
+
+    def _penalty(self, prior):
+        """Penalty on the codes beside half the squared error, as in Eq. 4."""
+        return prior.times(2 * self.noise_variance)
+
+    def _constants(self, n_observed, *observed):
+        """Part of the energies that no code changes; see :meth:`explain`."""
+        log_widths = math.log(2 * self.noise_variance) / 2 * n_observed
+        in_noise = self.prior.times(math.sqrt(2 * self.noise_variance))
+        volumes = in_noise.volume(*observed)
+        return log_widths + volumes - self.weights.log()[:, None]
 
     def correlate(self, rows):
         """Give what the encoder needs of complete rows.
@@ -163,7 +185,8 @@ class Mixture:
         -------
         codes : tensor of shape (n_clusters, n_atoms, n_rows)
         energies : tensor of shape (n_clusters, n_rows)
-            Both differentiable in the correlations and Gram matrices.
+            Both differentiable in the correlations and Gram matrices. The normal
+            density has a part that grows with its width; it is 0 for the paper's.
         """
         if torch.is_grad_enabled():  # one tape for all clusters
             codes, costs = self._cost(correlations, norms, *curvature, self.prior)
@@ -174,20 +197,17 @@ class Mixture:
                     *(whole[part] for whole in (correlations, norms, *curvature)),
                     prior=self.prior.of(part),
                 )
-        return codes, costs - self._log_heights()
-
-    def _log_heights(self, *observed):
-        """Logarithm of the density of each cluster where nothing has to be paid."""
-        return self.weights.log()[:, None] - self.prior.volume(*observed)
+        return codes, costs + self._constants(self.dictionaries.shape[2])
 
     def _cost(self, correlations, norms, gram, step, prior):
-        """Codes, and their energies but for the heights of the clusters."""
-        codes = encode(correlations, gram, step, prior, self.n_layers)
+        """Codes, and the part of their energies that depends on them."""
+        codes = encode(correlations, gram, step, self._penalty(prior), self.n_layers)
         # ||y - A^T x||^2 = ||y||^2 + x.(G x - 2 C)
         slopes = torch.baddbmm(correlations, gram, codes, beta=-2)
         squares = norms + (codes * slopes).sum(dim=1)
         # Rounding may take it below zero.
-        return codes, squares.clamp_min(0) + prior.value(codes)
+        squares = squares.clamp_min(0) / (2 * self.noise_variance)
+        return codes, squares + prior.value(codes)
 
     def _targets(self, rows, observed):
         """Rows less the intercepts, and the mask, both with rows last."""
@@ -280,6 +300,102 @@ class Mixture:
         for part, left in residuals(rows.mT, seen.mT, self.dictionaries, codes):
             torch.bmm(left, shares[part], out=sums[part, :, None])
         return sums, responsibilities @ seen
+
+    def log_evidence(self, rows, observed, codes, energies):
+        """Bound the logarithm of the density of rows from below.
+
+        Parameters
+        ----------
+        rows, observed
+            As in :meth:`infer`.
+        codes, energies
+            As :meth:`infer` gives them.
+
+        Returns
+        -------
+        log_evidence : tensor of shape (n_rows,)
+            Of the observed entries. Clusters that a float cannot hold beside the most
+            likely one are left out, which is a bound too. For a prior that is not
+            known as a density, the logarithm of the evidence of Eq. 6, up to a
+            constant.
+        """
+        if self.prior.log_normalizer(1) is None:
+            return (-energies).logsumexp(dim=0)
+        bounds = torch.full_like(energies, -math.inf, dtype=torch.float64)
+        counting = posterior(energies) > torch.finfo(energies.dtype).eps
+        for k, index, squares, divergences in self._code_posteriors(
+            rows, observed, codes, counting
+        ):
+            bounds[k, index] = -squares / (2 * self.noise_variance) - divergences
+        n_observed = rows.shape[1]
+        if observed is not None:
+            n_observed = observed.sum(dim=1, dtype=bounds.dtype)
+        log_widths = math.log(2 * math.pi * self.noise_variance) / 2 * n_observed
+        bounds += self.weights.log()[:, None]
+        return (bounds.logsumexp(dim=0) - log_widths).to(rows.dtype)
+
+    def mean_squares(self, rows, observed, codes, responsibilities):
+        """Sum the expected squared errors of rows, over codes and clusters.
+
+        Divided by the number of entries this is the noise variance of largest bound
+        while the posterior stands: the M-step of Eq. 2 in closed form. A single code
+        in place of its posterior would fit the noise as well, and leave too little.
+
+        Parameters
+        ----------
+        rows, observed, codes
+            As in :meth:`log_evidence`.
+        responsibilities : tensor of shape (n_clusters, n_rows)
+            Posterior probability of the cluster for each row.
+
+        Returns
+        -------
+        total : float64 tensor, a number
+        """
+        total = 0.0
+        for k, index, squares, _ in self._code_posteriors(
+            rows, observed, codes, responsibilities > 0
+        ):
+            total = total + responsibilities[k, index].to(squares.dtype) @ squares
+        return total
+
+    def _code_posteriors(self, rows, observed, codes, counting):
+        """Go through the clusters that count for a row, and integrate the code out.
+
+        Yields
+        ------
+        k : int
+            A cluster.
+        index : int tensor of shape (n_index,)
+            Some of the rows that it counts for.
+        squares, divergences : float64 tensors of shape (n_index,)
+            As :func:`code_posterior` gives them.
+        """
+        dictionaries = self.dictionaries.double()
+        if observed is None:
+            correlations, norms = self.correlate(rows)
+            n_entries = dictionaries[0, :, :1].numel() ** 2
+        else:
+            targets, _ = self._targets(rows, observed)
+            correlations = self.dictionaries @ targets
+            norms = targets.square().sum(dim=-2).expand(len(codes), -1)
+            n_entries = dictionaries[0].numel() + dictionaries[0, :, :1].numel() ** 2
+        size = max(1, _COVARIANCE_ENTRIES // max(1, n_entries))
+        for k, atoms in enumerate(dictionaries):
+            for index in counting[k].nonzero()[:, 0].split(size):
+                seen = atoms
+                if observed is not None:
+                    # (n_index, n_atoms, n_features)
+                    seen = atoms * observed[index, None]
+                found = code_posterior(
+                    correlations[k, :, index].mT.double(),
+                    codes[k, :, index].mT.double(),
+                    norms[k, index].double(),
+                    seen @ atoms.mT,
+                    self.prior.of(slice(k, k + 1)),
+                    self.noise_variance,
+                )
+                yield k, index, *found
 
 
 def posterior(energies):

@@ -7,11 +7,14 @@ and bring their own way back.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from scipy.special import erfcx
+from scipy.stats import truncnorm
 
 
 class Prior(ABC):
@@ -27,6 +30,9 @@ class Prior(ABC):
     # Whether `shrink_backward_` is to be given what `shrink` was given; to keep that
     # doubles the memory of a training step.
     needs_points: ClassVar[bool] = False
+
+    # Parameters that the penalty is proportional to, all at a time.
+    rate_names: ClassVar[tuple[str, ...]] = ("alpha",)
 
     @abstractmethod
     def value(self, codes):
@@ -74,10 +80,11 @@ class Prior(ABC):
         return self
 
     def volume(self, dictionaries=None, observed=None):
-        """Logarithm of the room that the rows of each cluster fill.
+        """Logarithm of the room that the rows of each cluster fill beside the noise.
 
-        The normaliser of the density whose negative logarithm is the energy, up to a
-        constant that all clusters share: it is 0 where they have the same rates.
+        The normaliser of the density whose negative logarithm is the energy, over that
+        of the noise alone, up to what all clusters share. Codes are in units of the
+        noise: their energy is the squared error as it is, and the penalty.
 
         Parameters
         ----------
@@ -88,6 +95,7 @@ class Prior(ABC):
         Returns
         -------
         volume : float or tensor of shape (n_clusters, 1) or (n_clusters, n_rows)
+            Here 0: where all atoms have one rate, the clusters have one volume.
         """
         return 0.0
 
@@ -106,6 +114,71 @@ class Prior(ABC):
         step : tensor of shape (n_clusters, 1, 1)
             Step sizes.
         """
+
+    def times(self, factor):
+        """Give the prior whose penalty is so many times that of this one.
+
+        Parameters
+        ----------
+        factor : float
+
+        Returns
+        -------
+        prior : Prior
+        """
+        if factor == 1:
+            return self
+        return replace(
+            self, **{name: factor * getattr(self, name) for name in self.rate_names}
+        )
+
+    def log_normalizer(self, n_atoms):  # noqa: B027
+        """Logarithm of the integral of ``exp(-value)``, which makes it a density.
+
+        Parameters
+        ----------
+        n_atoms : int
+
+        Returns
+        -------
+        log_normalizer : float or None
+            Infinite if there is no such density. None if it is not known, or the
+            penalty is not even, or not concave in the squares of the entries: the
+            evidence then has no bound.
+        """
+
+    def draw(self, n_rows, n_atoms, rng):
+        """Draw codes.
+
+        Parameters
+        ----------
+        n_rows, n_atoms : int
+        rng : RandomState
+
+        Returns
+        -------
+        codes : float64 ndarray of shape (n_rows, n_atoms)
+
+        Raises
+        ------
+        ValueError
+            If it is not known how, or the rate is 0, which is no density.
+        """
+        raise ValueError(f"prior={self!r} is not one that codes can be drawn from.")
+
+    def mean_value(self, means, variances):
+        """Bound the expected value under normal distributions from above.
+
+        Parameters
+        ----------
+        means, variances : tensors of shape (n_clusters, n_atoms, n_rows)
+
+        Returns
+        -------
+        mean_value : tensor of shape (n_clusters, n_rows)
+            Here the value at the root mean squares, by Jensen's inequality.
+        """
+        return self.value((means.square() + variances).sqrt())
 
 
 @dataclass(frozen=True)
@@ -158,6 +231,21 @@ class Laplace(Prior):
         # CPU.
         torch.ops.aten.softshrink_backward.grad_input(grad, codes, 0.0, grad_input=grad)
 
+    def log_normalizer(self, n_atoms):
+        """Logarithm of ``2 / alpha`` for every entry."""
+        if n_atoms == 0:
+            return 0.0
+        return n_atoms * math.log(2 / self.alpha) if self.alpha > 0 else math.inf
+
+    def draw(self, n_rows, n_atoms, rng):
+        """Draw every entry by itself."""
+        _check_density(self)
+        return rng.laplace(scale=1 / self.alpha, size=(n_rows, n_atoms))
+
+    def mean_value(self, means, variances):
+        """Rate times the sum of mean magnitudes."""
+        return self.alpha * _mean_magnitudes(means, variances).sum(dim=1)
+
 
 class AtomwiseLaplace(Prior):
     """Laplace prior with a rate for each atom, and the volume that comes with it.
@@ -195,9 +283,9 @@ class AtomwiseLaplace(Prior):
 
     def volume(self, dictionaries=None, observed=None):
         """Sum what each atom adds; of one that is observed in part, that part of it."""
-        # The integral of exp(-energy) along one atom.
-        integrals = 2 / self.rates * torch.exp(-self.rates.square())
-        integrals = integrals + math.sqrt(math.pi) * torch.erf(self.rates)
+        # The integral of exp(-energy) along one atom, over that without a code.
+        tails = 2 / math.sqrt(math.pi) / self.rates * torch.exp(-self.rates.square())
+        integrals = tails + torch.erf(self.rates)
         n_atoms = max(1, integrals.shape[1])
         logs = integrals.log() * min(1, self.n_features / n_atoms)
         if observed is not None:
@@ -209,6 +297,26 @@ class AtomwiseLaplace(Prior):
         return torch.sub(points, points.clamp(-self.rates, self.rates), out=out)
 
     shrink_backward_ = Laplace.shrink_backward_
+
+    def times(self, factor):
+        """Multiply all rates."""
+        if factor == 1:
+            return self
+        return AtomwiseLaplace(factor * self.rates[:, :, 0], self.n_features)
+
+    def log_normalizer(self, n_atoms):
+        """Sum the logarithms of ``2 / rate``; of one cluster, see :meth:`of`."""
+        return float((2 / self.rates).log().sum())
+
+    def draw(self, n_rows, n_atoms, rng):
+        """Draw every entry by itself; of one cluster, see :meth:`of`."""
+        return rng.laplace(
+            scale=1 / self.rates[0, :, 0].numpy(), size=(n_rows, n_atoms)
+        )
+
+    def mean_value(self, means, variances):
+        """Rates times mean magnitudes, summed."""
+        return (self.rates * _mean_magnitudes(means, variances)).sum(dim=1)
 
 
 @dataclass(frozen=True)
@@ -261,6 +369,11 @@ class Exponential(Prior):
         """Keep the gradient where codes are not zero."""
         torch.ops.aten.threshold_backward.grad_input(grad, codes, 0, grad_input=grad)
 
+    def draw(self, n_rows, n_atoms, rng):
+        """Draw every entry by itself."""
+        _check_density(self)
+        return rng.exponential(scale=1 / self.alpha, size=(n_rows, n_atoms))
+
 
 @dataclass(frozen=True)
 class ElasticNet(Laplace):
@@ -301,6 +414,8 @@ class ElasticNet(Laplace):
 
     ridge: float = 0.1
 
+    rate_names = ("alpha", "ridge")
+
     def __post_init__(self):
         super().__post_init__()
         _check_rate("ridge", self.ridge)
@@ -317,6 +432,31 @@ class ElasticNet(Laplace):
         """Keep the gradient where codes are not zero, scaled as they are."""
         super().shrink_backward_(grad, codes, points, step)
         grad.div_(1 + step * self.ridge)
+
+    def log_normalizer(self, n_atoms):
+        """Logarithm of the integral of both factors, for every entry."""
+        if self.ridge == 0:
+            return super().log_normalizer(n_atoms)
+        root = math.sqrt(2 * self.ridge)
+        return n_atoms * math.log(
+            2 * math.sqrt(math.pi) / root * erfcx(self.alpha / root)
+        )
+
+    def draw(self, n_rows, n_atoms, rng):
+        """Draw every entry by itself: half a normal distribution to either side."""
+        if self.ridge == 0:
+            return super().draw(n_rows, n_atoms, rng)
+        shift = self.alpha / math.sqrt(self.ridge)
+        magnitudes = truncnorm.rvs(
+            shift, math.inf, size=(n_rows, n_atoms), random_state=rng
+        )
+        signs = rng.choice([-1, 1], size=(n_rows, n_atoms))
+        return signs * (magnitudes - shift) / math.sqrt(self.ridge)
+
+    def mean_value(self, means, variances):
+        """Both penalties, in the mean, summed over the entries."""
+        squares = (means.square() + variances).sum(dim=1)
+        return super().mean_value(means, variances) + self.ridge / 2 * squares
 
 
 @dataclass(frozen=True)
@@ -396,6 +536,31 @@ class GroupLaplace(Prior):
             directions = _ratio(groups, norms)
             along = (slopes * directions).sum(dim=2, keepdim=True)
             slopes.mul_(across).addcmul_(directions, along.mul_(1 - across))
+
+    def log_normalizer(self, n_atoms):
+        """Logarithm of an integral over spheres, for every group."""
+        if self.alpha == 0 and n_atoms > 0:
+            return math.inf
+        n_groups, n_left = divmod(n_atoms, self.group_size)
+        total = 0.0
+        for size in [self.group_size] * n_groups + [n_left] * (n_left > 0):
+            log_sphere = math.log(2) + size / 2 * math.log(math.pi)
+            log_sphere -= math.lgamma(size / 2)
+            log_rate = math.log(self.alpha * math.sqrt(size))
+            total += log_sphere + math.lgamma(size) - size * log_rate
+        return total
+
+    def draw(self, n_rows, n_atoms, rng):
+        """Draw the direction of each group, and its norm."""
+        _check_density(self)
+        codes = rng.standard_normal((n_rows, n_atoms))
+        for start in range(0, n_atoms, self.group_size):
+            group = codes[:, start : start + self.group_size]  # a view
+            size = group.shape[1]
+            group /= np.linalg.norm(group, axis=1, keepdims=True)
+            rate = self.alpha * math.sqrt(size)
+            group *= rng.gamma(size, 1 / rate, size=(n_rows, 1))
+        return codes
 
     def _groups(self, *tensors):
         """View whole groups, then the rest, as (n_clusters, n_groups, size, n_rows)."""
@@ -486,18 +651,26 @@ class _Adapted(Prior):
 
     needs_points = True
 
-    def __init__(self, prior: Any) -> None:
+    def __init__(self, prior: Any, factor: float = 1.0) -> None:
         self._prior = prior
+        self._factor = factor
+
+    def __repr__(self):
+        return repr(self._prior)
+
+    def times(self, factor):
+        return _Adapted(self._prior, factor * self._factor)
 
     def value(self, codes):
-        return self._prior.value(codes).to(codes.dtype)
+        return self._factor * self._prior.value(codes).to(codes.dtype)
 
     def shrink(self, points, step, out):
-        return torch.div(self._prior.prox(points * step, step), step, out=out)
+        codes = self._prior.prox(points * step, self._factor * step)
+        return torch.div(codes, step, out=out)
 
     def shrink_backward_(self, grad, codes, points, step):
         # A gradient of codes in points is the same in all units.
-        points = points * step
+        points, step = points * step, self._factor * step
         if hasattr(self._prior, "prox_backward"):
             grad.copy_(self._prior.prox_backward(grad, points, step))
             return
@@ -520,6 +693,22 @@ def _ratio(part, whole):
 def _check_rate(name, value):
     if not isinstance(value, Real) or not 0 <= value < math.inf:
         raise ValueError(f"{name}={value!r} should be a number, finite and at least 0.")
+
+
+def _mean_magnitudes(means, variances):
+    """Mean magnitudes under normal distributions."""
+    deviations = variances.sqrt()
+    ratios = means / deviations
+    spreads = math.sqrt(2 / math.pi) * deviations * torch.exp(-ratios.square() / 2)
+    return means * torch.erf(ratios / math.sqrt(2)) + spreads
+
+
+def _check_density(prior):
+    if prior.alpha == 0:
+        raise ValueError(
+            f"prior={prior!r} is no density to draw codes from; alpha should "
+            "be positive."
+        )
 
 
 def _check_answer(prior, method, answer, shape, codes):
