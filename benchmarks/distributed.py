@@ -104,7 +104,7 @@ def launch(n_processes, **settings):
         command += [f"--nproc-per-node={n_processes}", "-m", "benchmarks.distributed"]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         command += ["--worker", str(path), json.dumps(settings)]
-        subprocess.run(command, check=True, env=environment, capture_output=True)
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
         return json.loads(path.read_text())
 
 
