@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from sklearn.metrics import normalized_mutual_info_score as nmi
 from torch import distributed as dist
 from torch import multiprocessing
 
+import skmixmate
 from skmixmate import MixMateClustering
 from skmixmate._distributed import Processes, apportion, find_processes
 from skmixmate._training import ExpectationMaximization
@@ -400,10 +402,15 @@ def launch(folder, how):
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
     command += ["--max-restarts=1", "--monitor-interval=0.1"]
     command += [str(script), str(folder), how]
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        command, check=True, timeout=240, env=environment, capture_output=True
+    environment = os.environ | {
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(skmixmate.__file__).parents[1]),
+    }
+    done = subprocess.run(
+        command, timeout=240, env=environment, capture_output=True, text=True
     )
+    assert done.returncode == 0, done.stderr
     return [np.load(folder / f"{how}{rank}.npz") for rank in range(2)]
 
 
