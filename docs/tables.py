@@ -33,6 +33,17 @@ PLAIN_COLUMNS = {
 HEADER = ["", "ACC", "NMI", "ARI", "worst ACC", "seeds", "seconds", "parameters"]
 
 
+def figures(name):
+    """Figures of a benchmark, and the machine that they were made on."""
+    return json.loads((BENCHMARKS / "results" / f"{name}.json").read_text())
+
+
+def measured_on(results):
+    """Lines that name the machine."""
+    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+    return [f"Measured on: {machine}.", ""]
+
+
 def list_table(header, rows):
     """Lines of a reStructuredText table."""
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: auto", ""]
@@ -64,16 +75,16 @@ def ours(summary, fits, stage):
     return [*cells, f"{seconds:.0f}", millions(fits[0]["parameters"])]
 
 
-def published(figures):
+def published(row):
     """Cells of a row of the paper."""
-    cells = [f"{figures[s]:.2f}" if s in figures else "" for s in ("ACC", "NMI", "ARI")]
-    parameters = figures.get("parameters")
+    cells = [f"{row[s]:.2f}" if s in row else "" for s in ("ACC", "NMI", "ARI")]
+    parameters = row.get("parameters")
     return [*cells, "", "", "", millions(parameters) if parameters else ""]
 
 
 def table1():
     """Table 1 of the paper beside what was measured, data set by data set."""
-    results = json.loads((BENCHMARKS / "results" / "table1.json").read_text())
+    results = figures("table1")
     paper = json.loads((BENCHMARKS / "paper_table1.json").read_text())
     lines = []
     for name, title in DATA.items():
@@ -84,16 +95,15 @@ def table1():
             )
             if (cells := ours(summary, fits, stage)) is not None:
                 rows.append([row, *cells])
-            if (figures := paper[name].get(published_key)) is not None:
-                rows.append([f"{row.strip('*')}, *in the paper*", *published(figures)])
+            if (theirs := paper[name].get(published_key)) is not None:
+                rows.append([f"{row.strip('*')}, *in the paper*", *published(theirs)])
         lines += [title, "~" * len(title), "", *list_table(HEADER, rows)]
-    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
-    return [*lines, f"Measured on: {machine}.", ""]
+    return [*lines, *measured_on(results)]
 
 
 def plain():
     """Accuracy on plain features, and what each part of the default adds to it."""
-    results = json.loads((BENCHMARKS / "results" / "plain.json").read_text())
+    results = figures("plain")
     rows = []
     for name, models in results["sets"].items():
         means = {model: of["ACC"]["mean"] for model, of in models.items()}
@@ -106,14 +116,13 @@ def plain():
         cells += [f"{means[model]:.3f}" for model in PLAIN_COLUMNS]
         rows.append([name, *cells])
     header = ["", "MixMate", "worst", "GaussianMixture", *PLAIN_COLUMNS.values()]
-    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
-    return [*list_table(header, rows), f"Measured on: {machine}.", ""]
+    return [*list_table(header, rows), *measured_on(results)]
 
 
 def speed():
     """Ratios of the speed benchmark, and how times grow."""
     results = {
-        part: json.loads((BENCHMARKS / "results" / f"speed_{part}.json").read_text())
+        part: figures(f"speed_{part}")
         for part in ("step", "rate", "predict", "growth", "memory")
     }
     step, alone = results["step"], results["predict"]["time_over_that_of_predict"]
@@ -138,19 +147,17 @@ def speed():
     memory = zip(
         *(results["memory"][key] for key in ("data_mib", "fit_adds_mib")), strict=True
     )
-    machine = ", ".join(f"{key} {value}" for key, value in step["machine"].items())
     return [
         *list_table(["", "ratio"], rows),
         *list_table(["time grows with", "over", "to the power of"], growth),
         *list_table(["MiB of a memory map", "MiB that a fit of it adds"], memory),
-        f"Measured on: {machine}.",
-        "",
+        *measured_on(step),
     ]
 
 
 def distributed():
     """Two processes beside one, and what many would take."""
-    results = json.loads((BENCHMARKS / "results" / "distributed.json").read_text())
+    results = figures("distributed")
     rows = [
         [f"{text}, mini-batches of {batch_size}", of["two_over_one"][1]]
         for key, text in (
@@ -161,21 +168,19 @@ def distributed():
     ]
     rows.append(["loss of a whole fit", results["loss"]["two_over_one"]])
     exchange = results["exchange"]
-    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
     return [
         *list_table(["", "two processes over one"], rows),
         f"A step sums {exchange['bytes'] / 1e6:.2g} MB, which takes "
         f"{exchange['milliseconds'][1]:.2g} ms here.",
         "",
-        f"Measured on: {machine}.",
-        "",
+        *measured_on(results),
         *on_paper(exchange["bytes"]),
     ]
 
 
 def noise():
     """Models with the paper's noise beside those that learn it."""
-    results = json.loads((BENCHMARKS / "results" / "noise.json").read_text())
+    results = figures("noise")
     formats = {
         "NMI": ".3f",
         "calibration_error": ".3f",
@@ -189,14 +194,13 @@ def noise():
         if data not in ("command", "machine")
         for noise, of in runs.items()
     ]
-    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
     header = ["", *(key.replace("_", " ") for key in formats)]
-    return [*list_table(header, rows), f"Measured on: {machine}.", ""]
+    return [*list_table(header, rows), *measured_on(results)]
 
 
 def on_paper(n_bytes):
     """Estimate an epoch of a billion images of MNIST's size on 64 GPUs."""
-    rate = json.loads((BENCHMARKS / "results" / "speed_rate.json").read_text())
+    rate = figures("speed_rate")
     share = rate["without_skipping"]["share_of_matrix_product_rate"][1]
     n_rows, n_processes, n_own = 10**9, 64, 4096
     n_clusters, n_atoms, n_features, n_layers = 10, 50, 784, 15
@@ -232,7 +236,7 @@ def on_paper(n_bytes):
 
 def rows():
     """Rows a second among few rows and among many, and what fits of them take."""
-    results = json.loads((BENCHMARKS / "results" / "rows.json").read_text())
+    results = figures("rows")
     training = results["training"]
     rates = [training[f"rows_per_second_among_{name}"] for name in ("few", "many")]
     ratio = training["among_many_over_among_few"]
@@ -254,13 +258,12 @@ def rows():
     ]
     header = ["rows of a fit", "MiB of data", "MiB that it adds", "of these, labels"]
     lines += list_table([*header, "rows a second of a processor"], fits) if fits else []
-    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
-    return [*lines, f"Measured on: {machine}.", ""]
+    return [*lines, *measured_on(results)]
 
 
 def draw_growth(path):
     """Draw how times grow with each size, as multiples of the time at the smallest."""
-    results = json.loads((BENCHMARKS / "results" / "speed_growth.json").read_text())
+    results = figures("speed_growth")
     grown = {name: of for name, of in results.items() if "exponent" in of}
     figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.subplots(1, len(grown), sharey=True)

@@ -16,8 +16,10 @@ from . import _initialization as initialization
 from ._fitting import (
     Monitor,
     check_image_shape,
+    check_n_observed,
     check_weights,
     drawn_generator,
+    first_weights,
     numpy_dtype,
     printing,
     warn_about_empty_codes,
@@ -307,11 +309,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
         random_state = private_random_state(self.random_state)
         n_missing = missing_counts(Rows(X, device=device))
         members = np.flatnonzero(n_missing < X.shape[1])
-        if len(members) < self.n_clusters:
-            raise ValueError(
-                f"X has n_samples={len(members)} with anything observed; should be "
-                f">= n_clusters={self.n_clusters}."
-            )
+        check_n_observed(len(members), self.n_clusters)
         task = self._init_callback_context(max_subtasks=self.max_iter)
         task.call_on_fit_task_begin(estimator=self, X=X, y=y)
         self._initialize(X, n_missing, device, random_state)
@@ -446,10 +444,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
     def _initialize(self, X, n_missing, device, random_state):
         """Set the parameters that training starts from."""
         dtype = numpy_dtype(X)
-        if isinstance(self.weights, str):
-            self.weights_ = np.full(self.n_clusters, 1 / self.n_clusters, dtype=dtype)
-        else:
-            self.weights_ = np.array(self.weights, dtype=dtype)
+        self.weights_ = first_weights(self.weights, self.n_clusters, dtype)
         _, sample = initialization.draw_subsample(
             X, n_missing, self.init_size, self.n_clusters, random_state
         )
@@ -479,7 +474,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
             torch.from_numpy(members),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            learn_weights=isinstance(self.weights, str) and self.weights == "learned",
+            learn_weights=self._learns_weights(),
             generator=drawn_generator(random_state),
         )
         with printing(self.verbose):

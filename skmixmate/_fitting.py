@@ -70,6 +70,46 @@ def check_weights(weights, n_clusters):
         )
 
 
+def first_weights(weights, n_clusters, dtype):
+    """Give the weights that a training starts from.
+
+    Parameters
+    ----------
+    weights : str or array-like of shape (n_clusters,)
+        Where they are not given one by one, all are the same.
+    n_clusters : int
+    dtype : dtype
+
+    Returns
+    -------
+    weights : ndarray of shape (n_clusters,)
+    """
+    if isinstance(weights, str):
+        return np.full(n_clusters, 1 / n_clusters, dtype=dtype)
+    return np.array(weights, dtype=dtype)
+
+
+def check_n_observed(n_observed, n_clusters):
+    """Check that there are rows enough to cluster.
+
+    Parameters
+    ----------
+    n_observed : int
+        Rows with anything observed.
+    n_clusters : int
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than clusters.
+    """
+    if n_observed < n_clusters:
+        raise ValueError(
+            f"X has n_samples={n_observed} with anything observed; should be "
+            f">= n_clusters={n_clusters}."
+        )
+
+
 def numpy_dtype(X):
     """Give the dtype of an array, or of a tensor as an array."""
     return as_numpy(X[:0]).dtype

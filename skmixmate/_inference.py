@@ -49,6 +49,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
 
     device: str | torch.device
     image_shape: Sequence[int] | None
+    weights: Any
 
     labels_: np.ndarray
 
@@ -235,6 +236,9 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
     def _check_is_fitted(self):
         check_is_fitted(self)
 
+    def _learns_weights(self):
+        return isinstance(self.weights, str) and self.weights == "learned"
+
     def _features(self, X):
         """Rows as they are modelled."""
         return X
@@ -346,7 +350,6 @@ class MixtureInference(Inference):
     n_layers: int
     step_size: float | str
     noise_variance: float | str
-    weights: Any
     representation: str
 
     dictionaries_: np.ndarray
@@ -434,7 +437,7 @@ class MixtureInference(Inference):
         count = n_clusters * n_atoms * (n_features - 1)  # atoms have norm 1
         if self.intercepts_.any():
             count += n_clusters * n_features
-        if isinstance(self.weights, str) and self.weights == "learned":
+        if self._learns_weights():
             count += n_clusters - 1
         if self._has_rates():
             count += self.rates_.size
@@ -714,11 +717,6 @@ class _Inference:
         self._rows = rows
         self._in_pixels = in_pixels
         self._values, self._observed = values, observed
-
-    @property
-    def is_affine(self):
-        """Whether clusters have intercepts."""
-        return self._mixture.intercepts is not None
 
     @property
     def own_codes(self):

@@ -28,8 +28,10 @@ from ._distributed import Processes, find_processes
 from ._fitting import (
     Monitor,
     check_image_shape,
+    check_n_observed,
     check_weights,
     drawn_generator,
+    first_weights,
     numpy_dtype,
     printing,
     warn_about_empty_codes,
@@ -660,12 +662,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         is_observed = n_missing < X.shape[1]
         # Of large data, which are most often whole, rows are not numbered.
         members = slice(None) if is_observed.all() else np.flatnonzero(is_observed)
-        n_members = processes.sum(np.count_nonzero(is_observed))
-        if n_members < self.n_clusters:
-            raise ValueError(
-                f"X has n_samples={n_members} with anything observed; should be "
-                f">= n_clusters={self.n_clusters}."
-            )
+        n_observed = processes.sum(np.count_nonzero(is_observed))
+        check_n_observed(n_observed, self.n_clusters)
         for name in _STREAM:
             self.__dict__.pop(name, None)
         task = self._init_callback_context(max_subtasks=2)
@@ -902,11 +900,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             "initialization", max_subtasks=n_trials, sequential_subtasks=False
         )
         subtask.call_on_fit_task_begin(estimator=self)
-        dtype = numpy_dtype(run.X)
-        if not isinstance(self.weights, str):
-            self.weights_ = np.array(self.weights, dtype=dtype)
-        elif self.weights == "uniform" or not self._continues():
-            self.weights_ = np.full(self.n_clusters, 1 / self.n_clusters, dtype=dtype)
+        if not (self._learns_weights() and self._continues()):
+            dtype = numpy_dtype(run.X)
+            self.weights_ = first_weights(self.weights, self.n_clusters, dtype)
         if self.noise_variance != "auto":
             self.noise_variance_ = float(self.noise_variance)
         elif not self._continues():
@@ -1212,7 +1208,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             rows,
             members if isinstance(members, slice) else torch.from_numpy(members),
             batch_size=self.batch_size,
-            learn_weights=isinstance(self.weights, str) and self.weights == "learned",
+            learn_weights=self._learns_weights(),
             penalty=self._penalty(),
             learn_noise=self.noise_variance == "auto",
             **settings,

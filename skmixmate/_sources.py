@@ -4,6 +4,7 @@ Files behind row slices, and data sets of torch, get one face here, that of an a
 floats, so that nothing else has to know them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,7 +23,7 @@ _READ, _GAP = 2**22, 2**18
 _ITEMS = 256
 
 
-class Source:
+class Source(ABC):
     """Rows of floats, read by slices that follow each other or by index.
 
     Rows are checked when they are read.
@@ -108,6 +109,7 @@ class Source:
                 "should give one for each item, also where it makes batches of them."
             )
 
+    @abstractmethod
     def _read_pieces(self, index):
         """Read rows, some at a time.
 
@@ -120,7 +122,6 @@ class Source:
         ------
         rows : array-like or tensor of shape (n_some, n_features)
         """
-        raise NotImplementedError
 
 
 class Sliced(Source):
