@@ -19,9 +19,8 @@ import math
 
 import torch
 
-from skmixmate._training import counting_rows, take
 from skmixmate.model.encoder import parts
-from skmixmate.model.mixture import Mixture
+from skmixmate.model.mixture import Mixture, counting_rows, take
 
 # Added to Gram matrices of atoms of norm 1: the first for the signs, the best of .1,
 # .3 and 1 on dictionaries trained on MNIST; the second keeps the inverse finite.

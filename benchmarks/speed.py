@@ -52,7 +52,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA, MiniBatchDictionaryLearning
 from sklearn.mixture import GaussianMixture
 
-from skmixmate import MixMateClustering, _training
+from skmixmate import MixMateClustering, model
 from skmixmate._rows import Rows
 from skmixmate._training import ExpectationMaximization
 from skmixmate.datasets import load_mnist, make_sparse_mixture
@@ -125,7 +125,7 @@ def no_skipping():
     def all_rows(responsibilities):
         return torch.arange(responsibilities.shape[1]).expand(responsibilities.shape)
 
-    return mock.patch.object(_training, "counting_rows", all_rows)
+    return mock.patch.object(model.mixture, "counting_rows", all_rows)
 
 
 @functools.cache
@@ -239,14 +239,14 @@ def rate(X, dictionaries):
     }.items():
         n_own = []
         with context:
-            find = _training.counting_rows
+            find = model.mixture.counting_rows
 
             def counted(responsibilities, find=find, n_own=n_own):
                 index = find(responsibilities)
                 n_own.append(index.shape[1])
                 return index
 
-            with mock.patch.object(_training, "counting_rows", counted):
+            with mock.patch.object(model.mixture, "counting_rows", counted):
                 take_step = steps_of(training(X, dictionaries))
                 seconds = in_turn(
                     {"product": lambda: one @ one, "step": take_step},

@@ -29,15 +29,10 @@ from ._fitting import (
 from ._inference import Inference, torch_dtype
 from ._random import private_random_state
 from ._rows import Rows, missing_counts, resolve_device, validate_rows
-from ._training import (
-    ExpectationMaximization,
-    counting_posterior,
-    normalize_atoms,
-    train,
-)
+from ._training import ExpectationMaximization, train
 from ._typing import Answer, Data
 from .model.convolutional import ConvolutionalMixture
-from .model.mixture import loss, loss_gradient
+from .model.mixture import loss
 
 # Root-mean-square norm of what lies under a filter: as that of a row in
 # MixMateClustering, so that alpha means the same.
@@ -469,7 +464,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
 
     def _train(self, X, y, members, device, random_state, task):
         """Train from the parameters as they stand, and set them."""
-        em = _ConvolutionalEM(
+        em = ExpectationMaximization(
             *self._fitted_model(X, device),
             torch.from_numpy(members),
             batch_size=self.batch_size,
@@ -524,27 +519,6 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
 
     def _explained(self, mixture, rows, part, curvature):
         return _Explanation(mixture, rows, part, curvature)
-
-
-class _ConvolutionalEM(ExpectationMaximization):
-    """EM whose way back, through convolutions, is found by autograd."""
-
-    @torch.no_grad()
-    def step(self, batch, mask):
-        mixture = self.mixture
-        _, energies = mixture.infer(batch, mask)
-        responsibilities = counting_posterior(energies)
-        slopes = loss_gradient(energies, responsibilities) / self.batch_size
-        gradient = mixture.dictionary_gradient(batch, mask, slopes)
-        # Longer filters always lower the loss. Adam, which takes each pixel by itself,
-        # would bend them on the way, and few pixels weigh much: only what turns a
-        # filter is left.
-        filters = mixture.dictionaries
-        gradient -= (gradient * filters).sum(dim=2, keepdim=True) * filters
-        filters.grad = gradient
-        self.optimizer.step()
-        normalize_atoms(mixture.dictionaries)
-        return loss(energies).sum(), responsibilities.sum(dim=1)
 
 
 class _Explanation:

@@ -15,7 +15,7 @@ import torch
 
 from ._distributed import Processes, apportion
 from ._rows import split_by_completeness
-from .model.mixture import loss, loss_gradient, posterior
+from .model.mixture import counting_posterior, loss
 
 logger = logging.getLogger("skmixmate")
 
@@ -208,16 +208,13 @@ class ExpectationMaximization:
         """
         mixture, curvature = self.mixture, self.mixture.curvature()
         total, counts, unexplained, squares = 0.0, 0.0, [], 0.0
-        gradient, gram_gradient = 0.0, 0.0
+        gradient = 0.0
         for _, rows, observed in split_by_completeness(batch, mask):
-            correlated, codes, energies = mixture.e_step(rows, observed, curvature)
+            inferred = mixture.e_step(rows, observed, curvature)
+            *_, codes, energies = inferred
             responsibilities = counting_posterior(energies)
-            slopes, gram_slopes = self._differentiate(
-                correlated, energies, responsibilities, curvature
-            )
-            gram_gradient = gram_gradient + gram_slopes
-            gradient = gradient + mixture.dictionary_gradient(
-                rows, observed, codes, slopes
+            gradient = gradient + mixture.gradient(
+                rows, observed, inferred, responsibilities, curvature
             )
             total = total + loss(energies).sum()
             counts = counts + responsibilities.sum(dim=1)
@@ -229,7 +226,6 @@ class ExpectationMaximization:
                 squares = squares + mixture.mean_squares(
                     rows, observed, codes, responsibilities
                 )
-        gradient += (gram_gradient + gram_gradient.mT) @ mixture.dictionaries
         sums = _summed(unexplained)
         if self._squares is not None:
             n_observed = batch.numel() if mask is None else int(mask.sum())
@@ -249,32 +245,6 @@ class ExpectationMaximization:
         if mixture.intercepts is not None:
             self._update_intercepts(*sums)
         return total, counts
-
-    def _differentiate(self, correlated, energies, responsibilities, curvature):
-        """Differentiate the loss in the inner products of atoms with rows and atoms.
-
-        A cluster has no gradient from a row that it takes no responsibility for:
-        each goes forward once more, and backward, with the rows that count for it.
-
-        Returns
-        -------
-        slopes : tensor of shape (n_clusters, n_atoms, n_rows)
-        gram_slopes : tensor of shape (n_clusters, n_atoms, n_atoms)
-            Sums over the rows.
-        """
-        index = counting_rows(responsibilities)
-        weights = take(loss_gradient(energies, responsibilities), index)
-        correlations, norms = (take(part, index) for part in correlated)
-        gram, step = curvature[0].detach().requires_grad_(), curvature[1]
-        with torch.enable_grad():
-            correlations.requires_grad_()
-            _, own_energies = self.mixture.explain(correlations, norms, (gram, step))
-            own_slopes, gram_slopes = torch.autograd.grad(
-                own_energies, (correlations, gram), weights
-            )
-        slopes = torch.zeros_like(correlated[0])
-        index = index[:, None].expand_as(own_slopes)
-        return slopes.scatter_(2, index, own_slopes), gram_slopes
 
     def _update_intercepts(self, sums, counts):
         """Move each intercept to the mean of what its dictionary leaves.
@@ -385,60 +355,6 @@ def _copied(state, device):
     if isinstance(state, dict):
         return {name: _copied(value, device) for name, value in state.items()}
     return state.to(device, copy=True) if isinstance(state, torch.Tensor) else state
-
-
-def counting_posterior(energies):
-    """Posterior (Eq. 7) without what a float cannot hold beside 1.
-
-    That needs no gradient; besides, the tail of a softmax is in part denormal
-    numbers, which would slow down all that follows many times over.
-
-    Parameters
-    ----------
-    energies : tensor of shape (n_clusters, n_rows)
-
-    Returns
-    -------
-    responsibilities : tensor of shape (n_clusters, n_rows)
-    """
-    responsibilities = posterior(energies)
-    is_negligible = responsibilities < torch.finfo(energies.dtype).eps
-    return responsibilities.masked_fill_(is_negligible, 0)
-
-
-def counting_rows(responsibilities):
-    """Find the rows that each cluster has a gradient from.
-
-    Only they have to go forward with a tape, and backward.
-
-    Parameters
-    ----------
-    responsibilities : tensor of shape (n_clusters, n_rows)
-
-    Returns
-    -------
-    index : int tensor of shape (n_clusters, n_counting)
-        All rows of positive responsibility; clusters with fewer than others are
-        topped up with rows whose responsibility, and so whose gradient, is 0.
-    """
-    counting = responsibilities > 0
-    n_counting = int(counting.sum(dim=1).max())
-    return counting.to(torch.uint8).topk(n_counting, dim=1, sorted=False).indices
-
-
-def take(tensor, index):
-    """Take rows of its own for each cluster.
-
-    Parameters
-    ----------
-    tensor : tensor of shape (n_clusters, n_rows) or (n_clusters, n_atoms, n_rows)
-    index : int tensor of shape (n_clusters, n_index)
-
-    Returns
-    -------
-    taken : tensor of shape (n_clusters, n_index) or (n_clusters, n_atoms, n_index)
-    """
-    return tensor.take_along_dim(index if tensor.dim() == 2 else index[:, None], dim=-1)
 
 
 def normalize_atoms(dictionaries):

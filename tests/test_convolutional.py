@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.pipeline import make_pipeline
 
 from skmixmate import ConvolutionalMixMate, clustering_accuracy_score
-from skmixmate._convolutional import _ConvolutionalEM
+from skmixmate._training import ExpectationMaximization
 
 
 def small(n_clusters=2, **params):
@@ -333,7 +333,7 @@ def test_warnings():
 
 
 def test_interrupted_fit_leaves_the_last_whole_epoch(monkeypatch):
-    step, n_steps = _ConvolutionalEM.step, 0
+    step, n_steps = ExpectationMaximization.step, 0
 
     def step_until_interrupted(em, *batch):
         nonlocal n_steps
@@ -343,7 +343,7 @@ def test_interrupted_fit_leaves_the_last_whole_epoch(monkeypatch):
         return step(em, *batch)
 
     expected = small(max_iter=1).fit(stripes())
-    monkeypatch.setattr(_ConvolutionalEM, "step", step_until_interrupted)
+    monkeypatch.setattr(ExpectationMaximization, "step", step_until_interrupted)
     with pytest.warns(UserWarning, match="interrupted after 1 whole epochs"):
         mixmate = small(max_iter=5).fit(stripes())
     np.testing.assert_array_equal(mixmate.filters_, expected.filters_)

@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import conv2d, conv_transpose2d, pad, softshrink
 
 from .encoder import largest_eigenvalue, momenta
+from .mixture import loss_gradient
 
 
 @dataclass
@@ -110,23 +111,34 @@ class ConvolutionalMixture:
         codes, costs = (torch.stack(parts) for parts in zip(*explained, strict=True))
         return codes, costs - self.weights.log()[:, None]
 
-    def dictionary_gradient(self, rows, observed, slopes):
-        """Gradient in the filters, through all layers of the encoder.
+    def e_step(self, rows, observed, curvature):
+        """Infer codes and energies, as :meth:`infer` does."""
+        return self.infer(rows, observed, curvature)
 
-        A cluster goes forward once more, and backward, with the rows alone that have
-        a gradient in it. Autograd does it; the step size is not taken as a constant.
+    def gradient(self, rows, observed, inferred, responsibilities, curvature):
+        """Gradient of the summed loss in the filters, through all layers.
+
+        A cluster goes forward once more, and backward, with the rows alone that count
+        for it. Autograd does it; the step size is not taken as a constant.
 
         Parameters
         ----------
         rows, observed
             As in :meth:`infer`.
-        slopes : tensor of shape (n_clusters, n_rows)
-            Gradient in the energies.
+        inferred : tuple
+            What :meth:`e_step` gave.
+        responsibilities : tensor of shape (n_clusters, n_rows)
+        curvature
+            Not used.
 
         Returns
         -------
         gradient : tensor of shape (n_clusters, n_filters, n_features)
+            Of what turns a filter alone. Longer ones always lower the loss; Adam,
+            which takes each pixel by itself, would bend them on the way, and few
+            pixels weigh much.
         """
+        slopes = loss_gradient(inferred[1], responsibilities)
         images, mask, _ = self.unfold(rows, observed)
         gradient = torch.zeros_like(self.dictionaries)
         for k in range(len(slopes)):
@@ -143,7 +155,8 @@ class ConvolutionalMixture:
                 _, costs = self._explain(images[members], own_mask, filters, step)
                 (slope,) = torch.autograd.grad(costs, filters, slopes[k, members])
             gradient[k] = slope.movedim(1, 3).flatten(1)
-        return gradient
+        along = (gradient * self.dictionaries).sum(dim=2, keepdim=True)
+        return gradient.sub_(along * self.dictionaries)
 
     def _explain(self, images, mask, filters, step):
         """Codes under one cluster, and their energies but for its weight."""

@@ -219,6 +219,44 @@ class Mixture:
         # (n_clusters, n_features, n_rows)
         return targets - self.intercepts[:, :, None] * observed, observed
 
+    def gradient(self, rows, observed, inferred, responsibilities, curvature):
+        """Gradient of the summed loss in the dictionaries, through all layers.
+
+        A cluster has no gradient from a row that it takes no responsibility for:
+        each goes forward once more, and backward, with the rows that count for it.
+
+        Parameters
+        ----------
+        rows, observed
+            As in :meth:`infer`.
+        inferred : tuple
+            What :meth:`e_step` gave.
+        responsibilities : tensor of shape (n_clusters, n_rows)
+            As :func:`counting_posterior` gives them.
+        curvature : tuple of tensors
+            What :meth:`curvature` gave.
+
+        Returns
+        -------
+        gradient : tensor of shape (n_clusters, n_atoms, n_features)
+        """
+        correlated, codes, energies = inferred
+        index = counting_rows(responsibilities)
+        weights = take(loss_gradient(energies, responsibilities), index)
+        correlations, norms = (take(part, index) for part in correlated)
+        gram, step = curvature[0].detach().requires_grad_(), curvature[1]
+        with torch.enable_grad():
+            correlations.requires_grad_()
+            _, own_energies = self.explain(correlations, norms, (gram, step))
+            own_slopes, gram_slopes = torch.autograd.grad(
+                own_energies, (correlations, gram), weights
+            )
+        slopes = torch.zeros_like(correlated[0])
+        index = index[:, None].expand_as(own_slopes)
+        slopes.scatter_(2, index, own_slopes)
+        gradient = self.dictionary_gradient(rows, observed, codes, slopes)
+        return gradient.add_((gram_slopes + gram_slopes.mT) @ self.dictionaries)
+
     def dictionary_gradient(self, rows, observed, codes, slopes):
         """Gradient in the dictionaries of what depends on the correlations.
 
@@ -419,6 +457,60 @@ def posterior(energies):
             [0.5000]])
     """
     return torch.softmax(-energies, dim=0)
+
+
+def counting_posterior(energies):
+    """Posterior (Eq. 7) without what a float cannot hold beside 1.
+
+    That needs no gradient; besides, the tail of a softmax is in part denormal
+    numbers, which would slow down all that follows many times over.
+
+    Parameters
+    ----------
+    energies : tensor of shape (n_clusters, n_rows)
+
+    Returns
+    -------
+    responsibilities : tensor of shape (n_clusters, n_rows)
+    """
+    responsibilities = posterior(energies)
+    is_negligible = responsibilities < torch.finfo(energies.dtype).eps
+    return responsibilities.masked_fill_(is_negligible, 0)
+
+
+def counting_rows(responsibilities):
+    """Find the rows that each cluster has a gradient from.
+
+    Only they have to go forward with a tape, and backward.
+
+    Parameters
+    ----------
+    responsibilities : tensor of shape (n_clusters, n_rows)
+
+    Returns
+    -------
+    index : int tensor of shape (n_clusters, n_counting)
+        All rows of positive responsibility; clusters with fewer than others are
+        topped up with rows whose responsibility, and so whose gradient, is 0.
+    """
+    counting = responsibilities > 0
+    n_counting = int(counting.sum(dim=1).max())
+    return counting.to(torch.uint8).topk(n_counting, dim=1, sorted=False).indices
+
+
+def take(tensor, index):
+    """Take rows of its own for each cluster.
+
+    Parameters
+    ----------
+    tensor : tensor of shape (n_clusters, n_rows) or (n_clusters, n_atoms, n_rows)
+    index : int tensor of shape (n_clusters, n_index)
+
+    Returns
+    -------
+    taken : tensor of shape (n_clusters, n_index) or (n_clusters, n_atoms, n_index)
+    """
+    return tensor.take_along_dim(index if tensor.dim() == 2 else index[:, None], dim=-1)
 
 
 def loss(energies):
