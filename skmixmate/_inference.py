@@ -27,11 +27,13 @@ from ._rows import (
 from ._sources import Transformed, is_stream, stream_parts
 from ._typing import Answer, Data
 from .image._features import IMAGES_AT_A_TIME, ScatteringFeatures
+from .model.exponential import ExponentialMixture
+from .model.likelihoods import LIKELIHOODS
 from .model.mixture import Mixture, posterior
 from .model.priors import AtomwiseLaplace, as_prior
 
 # Default alpha: the paper's, and what was found best on scattering coefficients.
-_ALPHAS = {"pixels": 0.75, "scattering": 0.2}
+_ALPHAS = {"pixels": 0.75, "scattering": 0.2, "poisson": 0.5, "bernoulli": 0.2}
 
 # Entries of rows, and of codes, worked on at a time in prediction.
 _BLOCK_ENTRIES = 2**19
@@ -347,6 +349,7 @@ class MixtureInference(Inference):
 
     alpha: float | str
     prior: Any
+    likelihood: str
     n_layers: int
     step_size: float | str
     noise_variance: float | str
@@ -494,15 +497,20 @@ class MixtureInference(Inference):
         n_clusters, n_atoms, n_features = self.dictionaries_.shape
         weights = self.weights_.astype(np.float64)
         labels = rng.choice(n_clusters, size=n_samples, p=weights / weights.sum())
-        prior = self._as_prior({"dtype": torch.float64})
-        deviation = math.sqrt(self.noise_variance_)
-        drawn = deviation * rng.standard_normal((n_samples, n_features))
+        prior, likelihood = self._as_prior({"dtype": torch.float64}), self._likelihood()
+        if likelihood is None:
+            deviation = math.sqrt(self.noise_variance_)
+            drawn = deviation * rng.standard_normal((n_samples, n_features))
+        else:
+            drawn = np.zeros((n_samples, n_features))
         for label in np.unique(labels):
             members = np.flatnonzero(labels == label)
             own = prior.of(slice(label, label + 1))
             codes = own.draw(len(members), n_atoms, rng)
             drawn[members] += codes @ self.dictionaries_[label]
         drawn = drawn / self.scale_ + self.intercepts_[labels]
+        if likelihood is not None:
+            drawn = likelihood.draw(drawn, rng)
         return drawn.astype(self.dictionaries_.dtype), labels
 
     def encode(self, X: Data, *, out: Any = None) -> Answer:
@@ -577,6 +585,9 @@ class MixtureInference(Inference):
         shares = np.where(used.any(axis=1, keepdims=True), used, self.weights_)
         intercepts = self.intercepts_.astype(codes.dtype)
         features = codes @ atoms + shares.astype(codes.dtype) @ intercepts
+        likelihood = self._likelihood()
+        if likelihood is not None:
+            features = likelihood.mean(torch.from_numpy(features)).numpy()
         return like(X, self._in_pixels(features))
 
     def reconstruct(self, X: Data, *, out: Any = None) -> Answer:
@@ -630,8 +641,14 @@ class MixtureInference(Inference):
 
     def _alpha(self):
         if self.alpha == "auto":
+            if self.likelihood != "gaussian":
+                return _ALPHAS[self.likelihood]
             return _ALPHAS["pixels" if self.representation_ is None else "scattering"]
         return float(self.alpha)
+
+    def _likelihood(self):
+        """Give what entries are drawn from; None if they are normal."""
+        return LIKELIHOODS[self.likelihood]
 
     def _leaves_rates_open(self):
         by_name = isinstance(self.prior, str) and self.prior == "laplace"
@@ -675,20 +692,29 @@ class MixtureInference(Inference):
         like = {"dtype": torch_dtype(X), "device": device}
         intercepts = location = None
         if with_intercepts:
-            intercepts = torch.as_tensor(self.intercepts_, **like)
+            intercepts = torch.tensor(self.intercepts_, **like)
+        shared = {
+            "dictionaries": torch.tensor(self.dictionaries_, **like),
+            "weights": torch.tensor(self.weights_, **like),
+            "prior": self._as_prior(like),
+            "n_layers": self.n_layers,
+        }
+        likelihood = self._likelihood()
+        if likelihood is not None:
+            mixture = ExponentialMixture(
+                **shared, intercepts=intercepts, likelihood=likelihood
+            )
+            return mixture, Rows(X, device=device, check=likelihood.check)
+        if intercepts is not None:
             location = intercepts.mean(dim=0)
             intercepts = (intercepts - location) * self.scale_
         mixture = Mixture(
-            dictionaries=torch.tensor(self.dictionaries_, **like),
+            **shared,
             intercepts=intercepts,
-            weights=torch.tensor(self.weights_, **like),
-            prior=self._as_prior(like),
-            n_layers=self.n_layers,
             step_size=None if self.step_size == "auto" else float(self.step_size),
             noise_variance=self.noise_variance_,
         )
-        rows = Rows(X, device=device, location=location, scale=self.scale_)
-        return mixture, rows
+        return mixture, Rows(X, device=device, location=location, scale=self.scale_)
 
     def _block_size(self):
         """Rows that are worked on at a time."""

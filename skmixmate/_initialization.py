@@ -115,7 +115,13 @@ def fill_with_means(sample):
 
 
 def cluster_subsample(
-    sample, init, n_clusters, random_state, image_shape=None, is_filled=False
+    sample,
+    init,
+    n_clusters,
+    random_state,
+    image_shape=None,
+    is_filled=False,
+    likelihood=None,
 ):
     """Cluster the subsample.
 
@@ -133,6 +139,10 @@ def cluster_subsample(
     is_filled : bool, default=False
         Whether entries are not data but means. They give clusters shapes that are
         none, so that "auto" is "spectral" for plain features.
+    likelihood : Likelihood, default=None
+        Of the entries, if they are not normal; clusterers that go by a name then see
+        plain features with a variance that is much the same for all means, and "auto"
+        is "spectral": the shapes of such clusters are not those of normal ones.
 
     Returns
     -------
@@ -150,8 +160,10 @@ def cluster_subsample(
         return random_state.permutation(len(sample)) % n_clusters
     is_named = isinstance(init, str)
     if is_named:
-        if init == "auto" and is_filled and image_shape is None:
-            init = "spectral"
+        if image_shape is None and likelihood is not None:
+            sample = likelihood.stabilize(sample)
+        if image_shape is None and (is_filled or likelihood is not None):
+            init = "spectral" if init == "auto" else init
         sample = without_units(sample)
         clusterer = INITIALIZERS[init](n_clusters, image_shape)
         if image_shape is not None:
@@ -193,6 +205,22 @@ def without_units(sample):
     return np.round(sample / np.sqrt(np.mean(sample**2)) / grid) * grid
 
 
+def as_natural(rows, likelihood):
+    """Give the natural parameters that entries speak for, one by one.
+
+    Parameters
+    ----------
+    rows : ndarray
+    likelihood : Likelihood or None
+
+    Returns
+    -------
+    natural : ndarray
+        The rows themselves if they are normal.
+    """
+    return rows if likelihood is None else likelihood.link(likelihood.soften(rows))
+
+
 def _seed(clusterer, random_state):
     params = clusterer.get_params(deep=True)
     unset = sorted(
@@ -212,6 +240,7 @@ def dictionaries_from_labels(
     fit_intercept,
     random_state,
     center=False,
+    likelihood=None,
     principal=False,
 ):
     """Make the atoms of each cluster of some of its samples.
@@ -228,6 +257,9 @@ def dictionaries_from_labels(
     random_state : RandomState
     center : bool, default=False
         Whether the mean of its own entries is taken off each atom.
+    likelihood : Likelihood, default=None
+        Of the entries, if they are not normal; atoms and intercepts are then made of
+        natural parameters.
     principal : bool, default=False
         Whether atoms are the principal directions of each cluster, longest first,
         in place of samples.
@@ -250,7 +282,9 @@ def dictionaries_from_labels(
                 return pca.fit(deviations).components_
         return deviations[random_state.permutation(len(deviations))]
 
-    return _stack(groups, n_atoms, fit_intercept, random_state, center, arranged)
+    return _stack(
+        groups, n_atoms, fit_intercept, random_state, center, likelihood, arranged
+    )
 
 
 def reaches_of_atoms(sample, labels, dictionaries, intercepts):
@@ -325,13 +359,15 @@ def filters_from_labels(
     return np.stack(filters)
 
 
-def dictionaries_from_array(init, fit_intercept, random_state, center=False):
+def dictionaries_from_array(
+    init, fit_intercept, random_state, center=False, likelihood=None
+):
     """Make the atoms of each cluster of the rows given for it, in their order.
 
     Parameters
     ----------
     init : ndarray of shape (n_clusters, n_atoms, n_features)
-    fit_intercept, random_state, center
+    fit_intercept, random_state, center, likelihood
         As in :func:`dictionaries_from_labels`.
 
     Returns
@@ -340,9 +376,8 @@ def dictionaries_from_array(init, fit_intercept, random_state, center=False):
     intercepts : ndarray of shape (n_clusters, n_features)
     """
     n_atoms = init.shape[1]
-    return _stack(
-        list(init), n_atoms, fit_intercept, random_state, center, arranged=np.asarray
-    )
+    how = (fit_intercept, random_state, center, likelihood)
+    return _stack(list(init), n_atoms, *how, arranged=np.asarray)
 
 
 def _groups(sample, labels, n_clusters, random_state):
@@ -354,17 +389,21 @@ def _groups(sample, labels, n_clusters, random_state):
     ]
 
 
-def _stack(groups, n_atoms, fit_intercept, random_state, center, arranged):
-    intercepts = np.stack(
-        [group.mean(axis=0) * bool(fit_intercept) for group in groups]
-    )
+def _stack(groups, n_atoms, fit_intercept, random_state, center, likelihood, arranged):
+    natural = [as_natural(group, likelihood) for group in groups]
+    means = np.stack([group.mean(axis=0) * bool(fit_intercept) for group in natural])
     dictionaries = np.stack(
         [
-            _atoms(group - intercept, n_atoms, random_state, center, arranged)
-            for group, intercept in zip(groups, intercepts, strict=True)
+            _atoms(group - mean, n_atoms, random_state, center, arranged)
+            for group, mean in zip(natural, means, strict=True)
         ]
     )
-    return dictionaries, intercepts
+    if likelihood is None or not fit_intercept:
+        return dictionaries, means
+    # The parameter of a mean is not the mean of parameters. As in training, there is
+    # one more row, with one half everywhere.
+    means = [(group.sum(axis=0) + 0.5) / (len(group) + 1) for group in groups]
+    return dictionaries, likelihood.link(np.stack(means))
 
 
 def _atoms(deviations, n_atoms, random_state, center, arranged):

@@ -55,6 +55,7 @@ from ._sources import is_stream, stream_parts
 from ._training import ExpectationMaximization, train
 from ._typing import Data
 from .image._features import ScatteringFeatures
+from .model.likelihoods import LIKELIHOODS
 from .model.mixture import loss
 from .model.penalties import Smoothness
 from .model.priors import PRIORS, Prior, as_prior, check_prior
@@ -356,6 +357,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         "n_atoms": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "prior": [StrOptions(set(PRIORS)), Prior, HasMethods(["value", "prox"])],
+        "likelihood": [StrOptions(set(LIKELIHOODS))],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "step_size": [
             StrOptions({"auto"}),
@@ -399,6 +401,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         n_atoms: int | str = "auto",
         alpha: float | str = "auto",
         prior: Any = "laplace",
+        likelihood: str = "gaussian",
         n_layers: int = 15,
         step_size: float | str = "auto",
         noise_variance: float | str = 0.5,
@@ -428,6 +431,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         self.n_atoms = n_atoms
         self.alpha = alpha
         self.prior = prior
+        self.likelihood = likelihood
         self.n_layers = n_layers
         self.step_size = step_size
         self.noise_variance = noise_variance
@@ -456,6 +460,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.positive_only = self.likelihood == "poisson"
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -570,7 +575,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             self._check_continuation(X, "partial_fit")
         self._check_settings(X)
         device = resolve_device(self.device, X)
-        n_missing = missing_counts(Rows(X, device=device))
+        n_missing = self._check_entries(X, device)
         self._check_representation(n_missing.any(), goes_on)
         members = np.flatnonzero(n_missing < X.shape[1])
         if not has_begun:
@@ -656,7 +661,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             checkpoint = processes.first(lambda: Checkpoint(self.checkpoint, identity))
             checkpoint.is_ours = processes.rank == 0
         random_state = private_random_state(self.random_state)
-        n_missing = missing_counts(Rows(X, device=device))
+        n_missing = self._check_entries(X, device)
         is_incomplete = bool(processes.sum(int(n_missing.any())))
         self._check_representation(is_incomplete, self._continues())
         is_observed = n_missing < X.shape[1]
@@ -737,6 +742,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             )
         if not isinstance(self.prior, str):
             self._check_prior()
+        if self.likelihood != "gaussian":
+            self._check_likelihood()
         is_density = as_prior(self.prior, 1.0).log_normalizer(1) is not None
         if self.noise_variance == "auto" and not is_density:
             raise ValueError(
@@ -748,6 +755,32 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             self._check_init(X)
         if not isinstance(self.weights, str):
             check_weights(self.weights, self.n_clusters)
+
+    def _check_likelihood(self):
+        """Check what is only for normal entries."""
+        for name, usual in (
+            ("noise_variance", 0.5),
+            ("step_size", "auto"),
+            ("scale", "auto"),
+        ):
+            value = getattr(self, name)
+            if value != usual and (name, value) != ("scale", 1):
+                raise ValueError(
+                    f"{name}={value!r} should be {usual!r} with "
+                    f"likelihood={self.likelihood!r}, where it has no meaning."
+                )
+        if self.representation == "scattering":
+            raise ValueError(
+                f"representation='scattering' should be 'auto' or 'pixels' with "
+                f"likelihood={self.likelihood!r}: coefficients are neither counts nor "
+                "binary."
+            )
+
+    def _check_entries(self, X, device):
+        """Check entries against the likelihood; return how many each row misses."""
+        likelihood = self._likelihood()
+        check = None if likelihood is None else likelihood.check
+        return missing_counts(Rows(X, device=device, check=check))
 
     def _check_prior(self):
         if self.alpha != "auto":
@@ -798,7 +831,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if goes_on:
             return self.representation_ is not None
         if self.representation == "auto":
-            return self.image_shape is not None and not is_incomplete
+            is_normal = self.likelihood == "gaussian"
+            return is_normal and self.image_shape is not None and not is_incomplete
         return self.representation == "scattering"
 
     def _check_representation(self, is_incomplete, goes_on):
@@ -858,13 +892,16 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _fits_intercept(self):
         if isinstance(self.fit_intercept, str):
-            return self.n_atoms == 0 or not self._is_on_pixels()
+            # The natural parameter 0 is one event, or a fair coin: not nothing.
+            is_other = self.likelihood != "gaussian"
+            return is_other or self.n_atoms == 0 or not self._is_on_pixels()
         return bool(self.fit_intercept)
 
     def _has_shapes(self):
         """Tell whether each atom gets a rate of its own from where a fit starts."""
         is_plain = self.image_shape is None and self._fits_intercept()
-        return is_plain and self._leaves_rates_open()
+        is_normal = self.likelihood == "gaussian"
+        return is_normal and is_plain and self._leaves_rates_open()
 
     def _first_n_atoms(self, n_features):
         if self.n_atoms != "auto":
@@ -1036,8 +1073,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         )
 
     def _find_scale(self, X, run):
-        if self.scale != "auto":
-            return float(self.scale)
+        if self.scale != "auto" or self.likelihood != "gaussian":
+            return 1.0 if self.scale == "auto" else float(self.scale)
         rows = Rows(X, device=run.device)
         if self._fits_intercept():
             location = feature_means(rows, run.processes)
@@ -1051,6 +1088,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             "random_state": random_state,
             # A picture's mean brightness is no direction of its own.
             "center": self.image_shape is not None and not self._fits_intercept(),
+            "likelihood": self._likelihood(),
         }
         if self._init_is_array():
             init = check_array(self.init, allow_nd=True, dtype=numpy_dtype(X))
@@ -1077,6 +1115,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             random_state,
             self.image_shape,
             is_filled=n_missing[drawn].any(),
+            likelihood=self._likelihood(),
         )
         if self.representation_ is not None:
             sample = features[drawn]

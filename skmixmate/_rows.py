@@ -126,13 +126,16 @@ class Rows:
         Subtracted from every row.
     scale : float
         Every entry is multiplied by it, after that.
+    check : callable, default=None
+        Called with rows as they are read, missing entries 0, to refuse them.
     """
 
-    def __init__(self, X, *, device, location=None, scale=1.0):
+    def __init__(self, X, *, device, location=None, scale=1.0, check=None):
         self.X = X
         self.device = device
         self.location = location
         self.scale = scale
+        self.check = check
 
     def __len__(self):
         return len(self.X)
@@ -211,10 +214,13 @@ class Rows:
             rows = rows - self.location
         # The first arithmetic always makes a new tensor: X is left alone.
         rows = rows * self.scale
-        if is_complete:
-            return rows, None
-        missing = rows.isnan()
-        return rows.masked_fill_(missing, 0), ~missing
+        observed = None
+        if not is_complete:
+            missing = rows.isnan()
+            rows, observed = rows.masked_fill_(missing, 0), ~missing
+        if self.check is not None:
+            self.check(rows)
+        return rows, observed
 
     def _read(self, index):
         if isinstance(self.X, torch.Tensor):

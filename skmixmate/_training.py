@@ -93,7 +93,8 @@ class ExpectationMaximization:
         self._counts = self._sums = None
         if mixture.intercepts is not None:
             # As if the window had been seen with the intercepts as they are.
-            self._counts = self.n_window * mixture.weights[:, None]
+            shares = self.n_window * mixture.weights[:, None]
+            self._counts = shares * mixture.information()
             self._sums = self._counts * mixture.intercepts
         self._squares = None
         if learn_noise:
@@ -247,17 +248,17 @@ class ExpectationMaximization:
         return total, counts
 
     def _update_intercepts(self, sums, counts):
-        """Move each intercept to the mean of what its dictionary leaves.
+        """Move each intercept to where it explains most of what its dictionary leaves.
 
-        The mean is over a sliding window of `n_window` rows. With all of them in
-        one mini-batch it is the mean over these rows: with no atoms, Lloyd's
-        iteration of k-means.
+        The sums are over a sliding window of `n_window` rows. With all of them in
+        one mini-batch, and normal entries, it is the mean over these rows: with no
+        atoms, Lloyd's iteration of k-means.
         """
         keep = 1 - self.batch_size / self.n_window
         self._sums = keep * self._sums + sums
         self._counts = keep * self._counts + counts
-        self.mixture.intercepts = torch.where(
-            self._counts > 0, self._sums / self._counts, self.mixture.intercepts
+        self.mixture.intercepts = self.mixture.moved_intercepts(
+            self._sums, self._counts
         )
 
     def _update_noise(self, squares):

@@ -1,6 +1,9 @@
 """scikit-learn's own checks."""
 
+import numpy as np
 import pytest
+from scipy import sparse
+from scipy.special import expit
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skmixmate import (
@@ -22,6 +25,34 @@ class OfColumns(ConvolutionalMixMate):
         return self.n_features_in_, 1
 
 
+class OfShares(MixMateClustering):
+    """Takes numbers of any size, as the checks bring them, as shares of one."""
+
+    def __init__(self, n_clusters=8, max_iter=50, random_state=None):
+        super().__init__(
+            n_clusters,
+            likelihood="bernoulli",
+            max_iter=max_iter,
+            random_state=random_state,
+        )
+
+    def fit(self, X, y=None):
+        return super().fit(as_shares(X), y)
+
+    def partial_fit(self, X, y=None):
+        return super().partial_fit(as_shares(X), y)
+
+    def _answer(self, X, method, out):
+        return super()._answer(as_shares(X), method, out)
+
+
+def as_shares(X):
+    if sparse.issparse(X) or hasattr(X, "columns"):
+        return X
+    array = np.asarray(X)
+    return expit(array) if array.ndim == 2 and array.dtype.kind in "iuf" else X
+
+
 ESTIMATORS = [
     MixMateClustering(),
     MixMateClustering(init="ssc"),
@@ -30,6 +61,8 @@ ESTIMATORS = [
     MixMateClustering(scale=2.0),
     MixMateClustering(noise_variance="auto"),
     *(MixMateClustering(prior=name) for name in PRIORS if name != "laplace"),
+    MixMateClustering(likelihood="poisson"),
+    OfShares(),
     OfColumns(filter_size=1, init="random", center=False),
     SparseSubspaceClustering(),
     SpectralGraphClustering(),
@@ -46,6 +79,16 @@ def expected_failures(estimator):
         return {
             "check_clustering": "its data are blobs in the plane, which are no images "
             "of two pixels and no textures"
+        }
+    if getattr(estimator, "likelihood", None) == "poisson":
+        return {
+            "check_clustering": "its data are negative in part, although the tag "
+            "positive_only is set"
+        }
+    if isinstance(estimator, OfShares):
+        return {
+            "check_clustering": "its data are two shares a row, in which this "
+            "likelihood sees next to nothing"
         }
     return {}
 

@@ -97,7 +97,7 @@ class Mixture:
         codes : tensor of shape (n_clusters, n_atoms, n_rows)
         energies : tensor of shape (n_clusters, n_rows)
         """
-        return self.e_step(rows, observed, curvature or self.curvature())[1:]
+        return self.e_step(rows, observed, curvature or self.curvature())[-2:]
 
     def e_step(self, rows, observed, curvature):
         """Infer codes and energies, and what is missing.
@@ -338,6 +338,28 @@ class Mixture:
         for part, left in residuals(rows.mT, seen.mT, self.dictionaries, codes):
             torch.bmm(left, shares[part], out=sums[part, :, None])
         return sums, responsibilities @ seen
+
+    def information(self):
+        """Fisher information of a row on the intercept of its cluster.
+
+        In units of the inverse of the noise variance, in which it is 1.
+        """
+        return 1.0
+
+    def moved_intercepts(self, sums, counts):
+        """Give the intercepts that minimise the expected energy.
+
+        Parameters
+        ----------
+        sums, counts : tensors
+            As :meth:`unexplained` gives them, for many rows.
+
+        Returns
+        -------
+        intercepts : tensor of shape (n_clusters, n_features)
+            As they were where nothing counts.
+        """
+        return torch.where(counts > 0, sums / counts, self.intercepts)
 
     def log_evidence(self, rows, observed, codes, energies):
         """Bound the logarithm of the density of rows from below.

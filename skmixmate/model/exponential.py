@@ -1,0 +1,409 @@
+r"""The mixture for entries that are not normal: counts and binary ones.
+
+In place of the squared error of Eq. 5 stands the negative logarithm of the likelihood,
+
+.. math:: \sum_j B(z_j) - y_j z_j, \qquad z = b + A^T x,
+
+whose gradient in the code is :math:`-A (y - \mu(z))`: the encoder is that of Eq. 4 with
+the mean in place of the reconstruction. It no longer goes by inner products alone; a
+layer costs two products with all features. The curvature, :math:`A\,\mathrm{diag}(
+\mu'(z)) A^T`, moves with the code, and for counts has no bound: each row has a step of
+its own, which becomes shorter where the gradient turns out to change faster than it
+allows.
+
+Encoder and energy have the same objective here, without the factor one half that
+Eq. 4 and 5 of the paper differ by.
+
+References
+----------
+B. Tolooshams, A. H. Song, S. Temereanca and D. Ba, Convolutional Dictionary Learning
+Based Auto-Encoders for Natural Exponential-Family Distributions, ICML 2020.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from .encoder import parts
+from .likelihoods import Likelihood
+from .mixture import Mixture, counting_rows, loss_gradient, take
+
+# A step that was too long becomes shorter by at least the first factor, at most the
+# second: how the gradient changes far away says little of how it does nearby.
+_LEAST_CUT, _LARGEST_CUT = 2.0, 16.0
+
+# By how much a step may seem too long, for the sake of rounding.
+_SLACK = 1e-3
+
+# How far an intercept moves in one mini-batch, in units of the natural parameter:
+# from far away Newton's steps are too long.
+_LONGEST_MOVE = 1.0
+
+
+@dataclass
+class ExponentialMixture(Mixture):
+    """A mixture of sparse dictionary models with another likelihood.
+
+    Parameters
+    ----------
+    dictionaries, intercepts, weights, prior, n_layers
+        As in :class:`Mixture`; what dictionaries and intercepts make are natural
+        parameters.
+    step_size : None
+        Steps are found row by row.
+    noise_variance : float
+        Not used: the variance follows from the mean.
+    likelihood : Likelihood
+
+    Examples
+    --------
+    Two kinds of coins, thrown twice each:
+
+    >>> import torch
+    >>> from skmixmate.model.exponential import ExponentialMixture
+    >>> from skmixmate.model.likelihoods import Bernoulli
+    >>> from skmixmate.model.mixture import posterior
+    >>> from skmixmate.model.priors import Laplace
+    >>> mixture = ExponentialMixture(
+    ...     dictionaries=torch.zeros(2, 0, 2),
+    ...     intercepts=torch.tensor([[2.0, 2.0], [-2.0, -2.0]]),
+    ...     weights=torch.full((2,), 0.5), prior=Laplace(1.0), n_layers=1,
+    ...     likelihood=Bernoulli(),
+    ... )
+    >>> _, energies = mixture.infer(torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
+    >>> posterior(energies)
+    tensor([[0.9820, 0.5000],
+            [0.0180, 0.5000]])
+    """
+
+    likelihood: Likelihood = field(kw_only=True)
+
+    def curvature(self):
+        """Give nothing: it is another for each row and code."""
+
+    def e_step(self, rows, observed, curvature):
+        """Infer codes and energies.
+
+        Parameters
+        ----------
+        rows, observed
+            As in :meth:`infer`.
+        curvature : None
+
+        Returns
+        -------
+        codes : tensor of shape (n_clusters, n_atoms, n_rows)
+        energies : tensor of shape (n_clusters, n_rows)
+        """
+        targets, seen = _rows_last(rows, observed)
+        codes = rows.new_empty(*self.dictionaries.shape[:2], len(rows))
+        costs = rows.new_empty(len(codes), len(rows))
+        for part in parts(codes, rows.numel()):
+            prior = self.prior.of(part)
+            codes[part], natural = descend(
+                self.dictionaries[part],
+                self._offsets(part),
+                targets,
+                seen,
+                self.likelihood,
+                prior,
+                self.n_layers,
+            )
+            costs[part] = self._costs(targets, seen, natural, codes[part], prior)
+        return codes, costs - self.weights.log()[:, None]
+
+    def gradient(self, rows, observed, inferred, responsibilities, curvature):
+        """Gradient of the summed loss in the dictionaries, through all layers.
+
+        Parameters
+        ----------
+        rows, observed, inferred, responsibilities, curvature
+            As in :meth:`Mixture.gradient`.
+
+        Returns
+        -------
+        gradient : tensor of shape (n_clusters, n_atoms, n_features)
+        """
+        gradient = torch.empty_like(self.dictionaries)
+        slopes = loss_gradient(inferred[1], responsibilities)
+        for part, index, targets, seen in self._counting(
+            rows, observed, responsibilities
+        ):
+            prior, offsets = self.prior.of(part), self._offsets(part)
+            with torch.enable_grad():
+                dictionaries = self.dictionaries[part].detach().requires_grad_()
+                codes = _UnrolledDescent.apply(
+                    dictionaries,
+                    offsets,
+                    targets,
+                    seen,
+                    self.likelihood,
+                    prior,
+                    self.n_layers,
+                )
+                natural = offsets + dictionaries.mT @ codes
+                costs = self._costs(targets, seen, natural, codes, prior)
+                (gradient[part],) = torch.autograd.grad(
+                    costs, dictionaries, take(slopes[part], index)
+                )
+        return gradient
+
+    def unexplained(self, rows, codes, responsibilities, observed=None):
+        """Sum what a step of Newton's method on the intercepts needs.
+
+        Parameters
+        ----------
+        rows, codes, responsibilities, observed
+            As in :meth:`Mixture.unexplained`.
+
+        Returns
+        -------
+        sums, counts : tensors of shape (n_clusters, n_features)
+            Weighted by the posterior, over observed entries. Counts are variances of
+            the entries, the curvatures of their likelihood; sums are these times the
+            intercept, and what the mean leaves of the entries.
+        """
+        counts, sums = (torch.empty_like(self.intercepts) for _ in range(2))
+        for part, index, targets, seen in self._counting(
+            rows, observed, responsibilities
+        ):
+            own_codes = take(codes[part], index)
+            natural = self._offsets(part) + self.dictionaries[part].mT @ own_codes
+            means = self.likelihood.mean(natural)
+            shares = take(responsibilities[part], index)[:, None]
+            shares = shares if seen is None else shares * seen
+            counts[part] = (self.likelihood.variance(means) * shares).sum(dim=2)
+            sums[part] = ((targets - means) * shares).sum(dim=2)
+        return sums.addcmul_(counts, self.intercepts), counts
+
+    def information(self):
+        """Fisher information of a row on the intercept of each cluster, at no code."""
+        return self.likelihood.variance(self.likelihood.mean(self.intercepts))
+
+    def moved_intercepts(self, sums, counts):
+        """Move intercepts by a step of Newton's method, or less.
+
+        As if each cluster had one more row with one half everywhere: an entry that
+        none of its rows has would have no finite parameter.
+
+        Parameters
+        ----------
+        sums, counts : tensors of shape (n_clusters, n_features)
+            As :meth:`unexplained` gives them, for many rows.
+
+        Returns
+        -------
+        intercepts : tensor of shape (n_clusters, n_features)
+        """
+        means = self.likelihood.mean(self.intercepts)
+        variances = self.likelihood.variance(means)
+        sums = sums + variances * self.intercepts + 0.5 - means
+        tiny = torch.finfo(sums.dtype).tiny
+        moves = sums / (counts + variances).clamp_min(tiny) - self.intercepts
+        return self.intercepts + moves.clamp(-_LONGEST_MOVE, _LONGEST_MOVE)
+
+    def decode(self, codes, labels):
+        """Mean of rows by their codes in given clusters (the decoder).
+
+        Parameters
+        ----------
+        codes, labels
+            As in :meth:`Mixture.decode`.
+
+        Returns
+        -------
+        rows : tensor of shape (n_rows, n_features)
+        """
+        return self.likelihood.mean(super().decode(codes, labels))
+
+    def log_evidence(self, rows, observed, codes, energies):
+        """Logarithm of the evidence of Eq. 6, up to a constant of the codes.
+
+        Parameters
+        ----------
+        rows, observed, codes, energies
+            As in :meth:`Mixture.log_evidence`.
+
+        Returns
+        -------
+        log_evidence : tensor of shape (n_rows,)
+        """
+        return (-energies).logsumexp(dim=0)
+
+    def _offsets(self, part):
+        """Give the intercepts of some clusters, of shape (n_part, n_features, 1)."""
+        if self.intercepts is None:
+            n_clusters, _, n_features = self.dictionaries[part].shape
+            return self.dictionaries.new_zeros(n_clusters, n_features, 1)
+        return self.intercepts[part, :, None]
+
+    def _costs(self, targets, seen, natural, codes, prior):
+        """Energies (n_part, n_rows) but for the weights."""
+        losses = self.likelihood.cumulant(natural) - targets * natural
+        losses = losses - self.likelihood.log_base(targets)
+        losses = losses if seen is None else losses * seen
+        return losses.sum(dim=1) + prior.value(codes)
+
+    def _counting(self, rows, observed, responsibilities):
+        """Go through the clusters, with the rows that each is responsible for.
+
+        Yields
+        ------
+        part : slice
+            Some of the clusters.
+        index : int tensor of shape (n_part, n_index)
+            As :func:`counting_rows` gives it.
+        targets : tensor of shape (n_part, n_features, n_index)
+            These rows.
+        seen : tensor of the same shape, or None
+            1 where an entry was observed, 0 where it is missing.
+        """
+        index = counting_rows(responsibilities)
+        for part in parts(self.dictionaries, rows[0].numel() * index.shape[1]):
+            own = index[part]
+            seen = None if observed is None else observed[own].mT.to(rows.dtype)
+            yield part, own, rows[own].mT, seen
+
+
+def descend(
+    dictionaries, offsets, targets, seen, likelihood, prior, n_layers, tape=None
+):
+    r"""Sparse codes of rows by proximal gradient steps, accelerated, as in FISTA.
+
+    A row begins with the inverse curvature along its own gradient. Where a step finds
+    the gradient to change by more than it allows,
+    :math:`\langle \mu(z') - \mu(z), z' - z \rangle > \|x' - x\|^2 / \eta`, the row
+    goes back to the last code, without momentum, and on with a shorter one.
+
+    Parameters
+    ----------
+    dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
+    offsets : tensor of shape (n_clusters, n_features, 1)
+    targets : tensor of shape (n_features, n_rows) or \
+            (n_clusters, n_features, n_rows)
+        The rows; 0 where an entry is missing.
+    seen : tensor of the same shape, or None
+        1 where an entry was observed, 0 where it is missing; None if nothing is.
+    likelihood : Likelihood
+    prior : Prior
+    n_layers : int
+        Steps, those that were too long too.
+    tape : list, default=None
+        What each layer did is appended to it, for the way back.
+
+    Returns
+    -------
+    codes : tensor of shape (n_clusters, n_atoms, n_rows)
+    natural : tensor of shape (n_clusters, n_features, n_rows)
+        Natural parameters of the entries under these codes.
+
+    Examples
+    --------
+    One atom, one entry, seven events, and a prior that takes two off:
+
+    >>> import torch
+    >>> from skmixmate.model.exponential import descend
+    >>> from skmixmate.model.likelihoods import Poisson
+    >>> from skmixmate.model.priors import Laplace
+    >>> one = torch.ones(1, 1, 1)
+    >>> codes, natural = descend(
+    ...     one, 0 * one, 7 * one[0], None, Poisson(), Laplace(2.0), n_layers=15
+    ... )
+    >>> natural.exp()
+    tensor([[[5.0000]]])
+    """
+    masked = (lambda entries: entries) if seen is None else seen.mul
+    points = codes = dictionaries.new_zeros(*dictionaries.shape[:2], targets.shape[-1])
+    at_points = at_codes = offsets.expand(-1, -1, targets.shape[-1])
+    means = likelihood.mean(at_points)
+    # The likeliest mean lies between what is expected and what is seen.
+    halfway = masked(likelihood.variance((targets + means) / 2))
+    pull = dictionaries @ masked(targets - means)
+    curved = (dictionaries.mT @ pull).square_().mul_(halfway).sum(dim=1, keepdim=True)
+    step = pull.square().sum(dim=1, keepdim=True) / curved
+    step = torch.where(curved > 0, step, 1)  # (n_clusters, 1, n_rows)
+    order = torch.ones_like(step)  # t of Eq. 4
+    for _ in range(n_layers):
+        given = (points / step).baddbmm_(dictionaries, masked(targets - means))
+        shrunk = prior.shrink(given, step, out=torch.empty_like(given))
+        new = shrunk * step
+        at_new = torch.baddbmm(offsets, dictionaries.mT, new)
+        bend = masked(likelihood.mean(at_new) - means).mul_(at_new - at_points)
+        bend = bend.sum(dim=1, keepdim=True) * step
+        allowed = (new - points).square().sum(dim=1, keepdim=True)
+        fits = bend <= (1 + _SLACK) * allowed  # what is no number does not
+        longer = (1 + (1 + 4 * order.square()).sqrt()) / 2
+        momentum = (order - 1) / longer
+        if tape is not None:
+            tape.append(_Layer(points, given, shrunk, step, fits, momentum))
+        ahead = torch.where(fits, 1 + momentum, 0)
+        points = torch.lerp(codes, new, ahead)
+        at_points = torch.lerp(at_codes, at_new, ahead)
+        codes = torch.where(fits, new, codes)
+        at_codes = torch.where(fits, at_new, at_codes)
+        order = torch.where(fits, longer, 1)
+        cut = (bend / allowed).nan_to_num(_LARGEST_CUT)
+        step = torch.where(fits, step, step / cut.clamp(_LEAST_CUT, _LARGEST_CUT))
+        means = likelihood.mean(at_points)
+    return codes, at_codes
+
+
+class _Layer(NamedTuple):
+    """What one layer did, for the way back."""
+
+    points: torch.Tensor  # (n_clusters, n_atoms, n_rows)
+    given: torch.Tensor  # what the prior was given, in units of the step
+    shrunk: torch.Tensor  # what it made of it
+    step: torch.Tensor  # (n_clusters, 1, n_rows), as what follows
+    fits: torch.Tensor
+    momentum: torch.Tensor
+
+
+class _UnrolledDescent(torch.autograd.Function):
+    """The layers of :func:`descend` with their backward pass written by hand.
+
+    Of each layer the codes are kept; what has all the features is made again, which
+    costs one more product and saves most of the memory. Step sizes, and where a step
+    was too long, are taken as constants.
+    """
+
+    @staticmethod
+    def forward(ctx, dictionaries, offsets, targets, seen, likelihood, prior, n_layers):
+        tape = []
+        data = (offsets, targets, seen, likelihood, prior)
+        codes, _ = descend(dictionaries, *data, n_layers, tape)
+        ctx.save_for_backward(dictionaries)
+        ctx.tape, ctx.data = tape, data
+        return codes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (dictionaries,) = ctx.saved_tensors
+        offsets, targets, seen, likelihood, prior = ctx.data
+        gradient = torch.zeros_like(dictionaries)
+        grad_points = torch.zeros_like(grad)  # of what the next layer was given
+        while ctx.tape:
+            points, given, shrunk, step, fits, momentum = ctx.tape.pop()
+            ahead = momentum * grad_points
+            slope = torch.where(fits, grad + grad_points + ahead, 0)
+            grad = torch.where(fits, -ahead, grad + grad_points)
+            prior.shrink_backward_(slope, shrunk, given, step)
+            means = likelihood.mean(torch.baddbmm(offsets, dictionaries.mT, points))
+            pushed = slope * step
+            # (n_clusters, n_features, n_rows)
+            bent = (dictionaries.mT @ pushed).mul_(likelihood.variance(means))
+            left = targets - means
+            if seen is not None:
+                bent, left = bent.mul_(seen), left.mul_(seen)
+            gradient.baddbmm_(pushed, left.mT).baddbmm_(points, bent.mT, alpha=-1)
+            grad_points = slope.baddbmm_(dictionaries, bent, alpha=-1)
+        return gradient, *[None] * 6
+
+
+def _rows_last(rows, observed):
+    """Rows and mask, both laid out with rows last."""
+    seen = None if observed is None else observed.mT.to(rows.dtype).contiguous()
+    return rows.mT.contiguous(), seen

@@ -1,0 +1,256 @@
+"""What an entry is drawn from, given its natural parameter: one small class each.
+
+These are exponential families with their natural link. An entry y has the natural
+parameter z, its intercept and what the code says of it, and the density
+
+    p(y | z) = exp(y z - B(z) + base(y)),
+
+in which B, the cumulant, is convex; its slope is the mean of y, the slope of that its
+variance. The normal distribution, which is one of them, has a mixture of its own:
+there B is a square, and all can be said by inner products.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+
+
+class Likelihood(ABC):
+    """What an exponential family has to say of itself."""
+
+    @abstractmethod
+    def check(self, rows):
+        """Check that entries are possible.
+
+        Parameters
+        ----------
+        rows : tensor
+
+        Raises
+        ------
+        ValueError
+            If one is not.
+        """
+
+    @abstractmethod
+    def cumulant(self, natural):
+        """Logarithm of the normaliser, B.
+
+        Parameters
+        ----------
+        natural : tensor
+
+        Returns
+        -------
+        cumulant : tensor
+            Of the same shape, differentiable by autograd.
+        """
+
+    @abstractmethod
+    def mean(self, natural):
+        """Mean of an entry, the slope of B.
+
+        Parameters
+        ----------
+        natural : tensor
+
+        Returns
+        -------
+        mean : tensor
+        """
+
+    @abstractmethod
+    def variance(self, mean):
+        """Variance of an entry, the curvature of B, by its mean.
+
+        Parameters
+        ----------
+        mean : tensor
+
+        Returns
+        -------
+        variance : tensor
+        """
+
+    @abstractmethod
+    def log_base(self, rows):
+        """Give the part of the logarithm of the density that no parameter changes.
+
+        Parameters
+        ----------
+        rows : tensor
+
+        Returns
+        -------
+        log_base : tensor
+        """
+
+    @abstractmethod
+    def link(self, mean):
+        """Natural parameter of a mean.
+
+        Parameters
+        ----------
+        mean : ndarray
+
+        Returns
+        -------
+        natural : ndarray
+        """
+
+    @abstractmethod
+    def soften(self, rows):
+        """Move entries to where the link is finite.
+
+        Parameters
+        ----------
+        rows : ndarray
+
+        Returns
+        -------
+        means : ndarray
+            What a single entry says of its own mean.
+        """
+
+    @abstractmethod
+    def stabilize(self, rows):
+        """Transform entries so that their variance depends little on the mean.
+
+        Parameters
+        ----------
+        rows : ndarray
+
+        Returns
+        -------
+        rows : ndarray
+            For distances.
+        """
+
+    @abstractmethod
+    def draw(self, natural, rng):
+        """Draw entries.
+
+        Parameters
+        ----------
+        natural : ndarray
+        rng : RandomState
+
+        Returns
+        -------
+        rows : float64 ndarray
+            Of the same shape.
+        """
+
+
+class Poisson(Likelihood):
+    """Counts: an entry is a number of events, and z the logarithm of their rate.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmixmate.model.likelihoods import Poisson
+    >>> Poisson().mean(torch.tensor([0.0, 2.0]))
+    tensor([1.0000, 7.3891])
+    """
+
+    def check(self, rows):
+        """Refuse what is negative. Fractions are taken, as expected counts are."""
+        _check_range(rows, 0, np.inf, "poisson", "counts, which are not negative")
+
+    def cumulant(self, natural):
+        """Exponential."""
+        return natural.exp()
+
+    def mean(self, natural):
+        """Exponential."""
+        return natural.exp()
+
+    def variance(self, mean):
+        """Give the mean itself."""
+        return mean
+
+    def log_base(self, rows):
+        """Logarithm of one over the factorial."""
+        return -torch.lgamma(rows + 1)
+
+    def link(self, mean):
+        """Logarithm."""
+        return np.log(mean)
+
+    def soften(self, rows):
+        """Half an event more."""
+        return rows + 0.5
+
+    def stabilize(self, rows):
+        """Square root."""
+        return np.sqrt(rows)
+
+    def draw(self, natural, rng):
+        """Draw counts."""
+        return rng.poisson(np.exp(natural)).astype(np.float64)
+
+
+class Bernoulli(Likelihood):
+    """Binary entries, and z the logarithm of their odds.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmixmate.model.likelihoods import Bernoulli
+    >>> Bernoulli().mean(torch.tensor([0.0, 100.0]))
+    tensor([0.5000, 1.0000])
+    """
+
+    def check(self, rows):
+        """Refuse what is not between 0 and 1. Fractions are taken, as shares are."""
+        _check_range(rows, 0, 1, "bernoulli", "0 and 1, or shares between them")
+
+    def cumulant(self, natural):
+        """Softplus."""
+        return torch.nn.functional.softplus(natural)
+
+    def mean(self, natural):
+        """Logistic function."""
+        return natural.sigmoid()
+
+    def variance(self, mean):
+        """Give that of a coin."""
+        return mean * (1 - mean)
+
+    def log_base(self, rows):
+        """Nothing: zeros."""
+        return torch.zeros_like(rows)
+
+    def link(self, mean):
+        """Logarithm of the odds."""
+        return np.log(mean) - np.log1p(-mean)
+
+    def soften(self, rows):
+        """Give the mean of the entry and of a fair coin."""
+        return (rows + 0.5) / 2
+
+    def stabilize(self, rows):
+        """As they are."""
+        return rows
+
+    def draw(self, natural, rng):
+        """Draw zeros and ones."""
+        means = 1 / (1 + np.exp(-natural))
+        return (rng.uniform(size=natural.shape) < means).astype(np.float64)
+
+
+# Likelihoods by name. None is the normal distribution, see the top of this file.
+LIKELIHOODS = {"gaussian": None, "poisson": Poisson(), "bernoulli": Bernoulli()}
+
+
+def _check_range(rows, least, largest, name, what):
+    if not rows.numel():
+        return
+    low, high = (float(bound) for bound in torch.aminmax(rows))
+    if low < least or high > largest:
+        kind = "Negative values in data: " if low < 0 else ""
+        raise ValueError(
+            f"{kind}X has an entry of {low if low < least else high:.6g}, but "
+            f"likelihood={name!r} is for {what}."
+        )

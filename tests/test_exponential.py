@@ -1,0 +1,286 @@
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from skmixmate.model.exponential import ExponentialMixture, descend
+from skmixmate.model.likelihoods import Bernoulli, Poisson
+from skmixmate.model.mixture import counting_posterior, loss, posterior
+from skmixmate.model.priors import (
+    ElasticNet,
+    Exponential,
+    GroupLaplace,
+    Laplace,
+    as_prior,
+)
+
+from .test_priors import Outside
+
+LIKELIHOODS = [
+    pytest.param(Poisson(), id="poisson"),
+    pytest.param(Bernoulli(), id="bernoulli"),
+]
+PRIORS = [
+    pytest.param(prior, id=type(prior).__name__)
+    for prior in (
+        Laplace(0.3),
+        Exponential(0.3),
+        GroupLaplace(0.3, 2),
+        ElasticNet(0.3, 0.2),
+        as_prior(Outside(), None),
+    )
+]
+
+
+def random_mixture(likelihood, prior=None, n_layers=15, with_intercepts=True):
+    """Three clusters of five atoms, twelve features."""
+    generator = torch.Generator().manual_seed(0)
+    like = {"generator": generator, "dtype": torch.float64}
+    dictionaries = torch.randn(3, 5, 12, **like)
+    dictionaries /= dictionaries.norm(dim=2, keepdim=True)
+    return ExponentialMixture(
+        dictionaries=dictionaries,
+        intercepts=torch.randn(3, 12, **like) / 2 if with_intercepts else None,
+        weights=torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64),
+        prior=prior or Laplace(0.3),
+        n_layers=n_layers,
+        likelihood=likelihood,
+    )
+
+
+def random_rows(likelihood, n_rows=8):
+    generator = torch.Generator().manual_seed(1)
+    like = {"generator": generator, "dtype": torch.float64}
+    natural = 1.5 * torch.randn(n_rows, 12, **like)
+    if isinstance(likelihood, Poisson):
+        rows = torch.poisson(natural.exp(), generator=generator)
+    else:
+        rows = torch.bernoulli(natural.sigmoid(), generator=generator)
+    return rows, torch.rand(n_rows, 12, **like) > 0.3
+
+
+def cost(mixture, k, rows, observed, codes):
+    """Energy but for the weight, written out; codes are (n_rows, n_atoms)."""
+    natural = codes @ mixture.dictionaries[k]
+    if mixture.intercepts is not None:
+        natural = natural + mixture.intercepts[k]
+    if isinstance(mixture.likelihood, Poisson):
+        log_density = torch.distributions.Poisson(natural.exp()).log_prob(rows)
+    else:
+        log_density = torch.distributions.Bernoulli(logits=natural).log_prob(rows)
+    seen = 1 if observed is None else observed
+    return -(log_density * seen).sum(dim=1) + mixture.prior.value(codes.mT[None])[0]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("with_intercepts", [False, True])
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_codes_and_energies_are_those_of_a_general_solver(
+    likelihood, prior, with_intercepts, masked
+):
+    mixture = random_mixture(likelihood, prior, 500, with_intercepts)
+    rows, observed = random_rows(likelihood, n_rows=2)
+    observed = observed if masked else None
+    rows = rows if observed is None else rows * observed
+    codes, energies = mixture.infer(rows, observed)
+    for k, log_weight in enumerate(mixture.weights.log()):
+        found = cost(mixture, k, rows, observed, codes[k].mT)
+        torch.testing.assert_close(energies[k], found - log_weight)
+        for i, row in enumerate(rows):
+            own = None if observed is None else observed[i : i + 1]
+
+            def objective(code, k=k, row=row, own=own):
+                code = torch.from_numpy(code)[None]
+                found = cost(mixture, k, row[None], own, code)
+                return float(found.nan_to_num(torch.inf))
+
+            bounds = [(0, 50)] * 5 if isinstance(prior, Exponential) else None
+            start = codes[k, :, i].numpy() + 0.1
+            options = {"xtol": 1e-7, "ftol": 1e-10}
+            solved = minimize(
+                objective, start, bounds=bounds, method="Powell", options=options
+            )
+            assert float(found[i]) <= solved.fun + 1e-4
+    if isinstance(prior, Exponential):
+        assert (codes >= 0).all()
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_few_layers_go_far(likelihood):
+    """Most of the way for nearly all rows, even such as no code explains."""
+    rows, _ = random_rows(likelihood, 200)
+    nothing, few, many = (
+        random_mixture(likelihood, n_layers=n_layers).infer(rows)[1]
+        for n_layers in (0, 15, 1000)
+    )
+    assert (few - many <= 0.02 * (nothing - many) + 1e-6).double().mean() > 0.9
+    assert (few <= nothing + 1e-9).all()
+
+
+def test_rows_far_out_come_to_an_end():
+    """Thousands of events where one was expected, in float32."""
+    dictionaries = torch.eye(3)[None]
+    codes, natural = descend(
+        dictionaries,
+        torch.zeros(1, 3, 1),
+        torch.tensor([[5000.0], [1.0], [0.0]]),
+        None,
+        Poisson(),
+        Laplace(1.0),
+        n_layers=60,
+    )
+    assert natural.isfinite().all()
+    assert natural[0, 0, 0].exp().item() == pytest.approx(4999, rel=0.01)
+    assert codes[0, 1, 0] == 0
+
+
+class Shrink(torch.autograd.Function):
+    """A prior's own proximal operator and way back, which test_priors checks."""
+
+    @staticmethod
+    def forward(ctx, points, step, prior):
+        codes = prior.shrink(points, step, out=torch.empty_like(points))
+        ctx.save_for_backward(points, codes, step)
+        ctx.prior = prior
+        return codes
+
+    @staticmethod
+    def backward(ctx, grad):
+        points, codes, step = ctx.saved_tensors
+        grad = grad.clone()
+        ctx.prior.shrink_backward_(grad, codes, points, step)
+        return grad, None, None
+
+
+def plain_codes(mixture, k, dictionary, rows, observed):
+    """One cluster's codes (n_rows, n_atoms), layer by layer under autograd."""
+    likelihood, seen = mixture.likelihood, 1 if observed is None else observed
+    offset = 0 if mixture.intercepts is None else mixture.intercepts[k]
+
+    def means(codes):
+        return likelihood.mean(offset + codes @ dictionary)
+
+    def pull(codes):
+        return ((rows - means(codes)) * seen) @ dictionary.mT
+
+    codes = points = rows.new_zeros(len(rows), len(dictionary))
+    first = pull(points).detach()
+    curvatures = likelihood.variance((rows + means(points).detach()) / 2) * seen
+    curved = ((first @ dictionary.detach()).square() * curvatures).sum(dim=1)
+    step, order = (first.square().sum(dim=1) / curved)[:, None], rows.new_ones(1)
+    for _ in range(mixture.n_layers):
+        given = points / step + pull(points)
+        new = step * Shrink.apply(given.mT[None], step.mT[None], mixture.prior)[0].mT
+        with torch.no_grad():
+            moved = ((new - points) @ dictionary) * seen
+            bend = ((means(new) - means(points)) * moved).sum(dim=1, keepdim=True)
+            length = (new - points).square().sum(dim=1, keepdim=True)
+            fits = step * bend <= (1 + 1e-3) * length
+            cut = (step * bend / length).nan_to_num(16.0).clamp(2, 16)
+        longer = (1 + (1 + 4 * order.square()).sqrt()) / 2
+        ahead = new + (order - 1) / longer * (new - codes)
+        points, codes = (
+            torch.where(fits, ahead, codes),
+            torch.where(fits, new, codes),
+        )
+        order = torch.where(fits, longer, 1)
+        step = torch.where(fits, step, step / cut)
+    return codes
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("with_intercepts", [False, True])
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_gradient_equals_autograd_through_the_layers(
+    likelihood, prior, with_intercepts, masked
+):
+    """With steps taken as the constants that they are said to be."""
+    mixture = random_mixture(likelihood, prior, 6, with_intercepts)
+    rows, observed = random_rows(likelihood)
+    observed = observed if masked else None
+    rows = rows if observed is None else rows * observed
+    with torch.no_grad():
+        codes, energies = mixture.e_step(rows, observed, None)
+        actual = mixture.gradient(
+            rows, observed, (codes, energies), counting_posterior(energies), None
+        )
+    leaf = mixture.dictionaries.clone().requires_grad_()
+    mixture.dictionaries = leaf
+    plain = [plain_codes(mixture, k, leaf[k], rows, observed) for k in range(3)]
+    torch.testing.assert_close(torch.stack(plain).mT, codes)
+    costs = [cost(mixture, k, rows, observed, plain[k]) for k in range(3)]
+    total = loss(torch.stack(costs) - mixture.weights.log()[:, None]).sum()
+    (expected,) = torch.autograd.grad(total, leaf)
+    torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_what_a_row_misses_does_not_matter(likelihood):
+    mixture = random_mixture(likelihood)
+    rows, observed = random_rows(likelihood)
+    other = torch.where(observed, rows, 1 - rows.clamp_max(1))
+    for first, second in zip(
+        mixture.infer(rows, observed), mixture.infer(other, observed), strict=True
+    ):
+        torch.testing.assert_close(first, second)
+    whole = torch.ones_like(observed)
+    for first, second in zip(
+        mixture.infer(rows, whole), mixture.infer(rows), strict=True
+    ):
+        torch.testing.assert_close(first, second)
+
+
+def test_row_with_nothing_observed_has_the_weights_for_its_posterior():
+    mixture = random_mixture(Poisson())
+    rows, observed = random_rows(Poisson())
+    _, energies = mixture.infer(0 * rows, torch.zeros_like(observed))
+    torch.testing.assert_close(
+        posterior(energies), mixture.weights[:, None].expand(3, 8)
+    )
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_intercepts_come_to_where_the_likelihood_has_no_slope(likelihood, masked):
+    mixture = random_mixture(likelihood)
+    rows, observed = random_rows(likelihood, 300)
+    observed = observed if masked else None
+    rows = rows if observed is None else rows * observed
+    codes, energies = mixture.infer(rows, observed)
+    responsibilities = counting_posterior(energies)
+    for _ in range(50):
+        sums, counts = mixture.unexplained(rows, codes, responsibilities, observed)
+        mixture.intercepts = mixture.moved_intercepts(sums, counts)
+    seen = torch.ones_like(rows) if observed is None else observed.to(rows.dtype)
+    for k in range(3):
+        natural = codes[k].mT @ mixture.dictionaries[k] + mixture.intercepts[k]
+        left = (rows - likelihood.mean(natural)) * seen
+        slopes = responsibilities[k] @ left
+        # That of the row that is added, one half everywhere.
+        slopes = slopes + 0.5 - likelihood.mean(mixture.intercepts[k])
+        torch.testing.assert_close(slopes, torch.zeros_like(slopes), atol=1e-6, rtol=0)
+
+
+def test_intercepts_move_little_at_a_time():
+    """From a rate of a thousandth to one of ten, Newton's step is ten thousand."""
+    mixture = random_mixture(Poisson())
+    mixture.intercepts = torch.full_like(mixture.intercepts, -7)
+    codes = torch.zeros(3, 5, 100, dtype=torch.float64)
+    rows = torch.full((100, 12), 10.0, dtype=torch.float64)
+    found = mixture.unexplained(rows, codes, torch.full((3, 100), 1 / 3).double())
+    moved = mixture.moved_intercepts(*found)
+    torch.testing.assert_close(moved, mixture.intercepts + 1)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_decoder_gives_means(likelihood):
+    mixture = random_mixture(likelihood)
+    rows, _ = random_rows(likelihood)
+    codes, energies = mixture.infer(rows)
+    labels = energies.argmin(dim=0)
+    decoded = mixture.decode(codes[labels, :, torch.arange(8)], labels)
+    for row, label, i in zip(decoded, labels, range(8), strict=True):
+        natural = codes[label, :, i] @ mixture.dictionaries[label]
+        natural = natural + mixture.intercepts[label]
+        torch.testing.assert_close(row, likelihood.mean(natural))
