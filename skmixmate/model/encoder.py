@@ -58,15 +58,20 @@ def largest_eigenvalue(gram):
     3.0
     """
     tiny = torch.finfo(gram.dtype).tiny
+
+    def norms(matrices):
+        norms = torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True)
+        return norms.clamp_min(tiny)
+
     power, log_bound, order = gram, 0.0, 1.0
-    for _ in range(_N_SQUARINGS):
-        # Without the norm taken out, the power would leave the range of floats.
-        norm = torch.linalg.matrix_norm(power, keepdim=True).clamp_min(tiny)
-        log_bound = log_bound + norm.log() / order
-        power = power / norm
+    for squaring in range(_N_SQUARINGS):
+        if squaring % 2 == 0:
+            # Without the norm taken out, the power would leave the range of floats.
+            norm = norms(power)
+            log_bound = log_bound + norm.log() / order
+            power = power / norm
         power, order = power @ power, 2 * order
-    norm = torch.linalg.matrix_norm(power, keepdim=True).clamp_min(tiny)
-    return (log_bound + norm.log() / order).exp()
+    return (log_bound + norms(power).log() / order).exp()
 
 
 def momenta(n_layers):
@@ -88,64 +93,114 @@ def momenta(n_layers):
     return values
 
 
-class _UnrolledFista(torch.autograd.Function):
-    """The layers of Eq. 4 with their backward pass written by hand.
+def unroll(correlations, gram, step, prior, n_layers, tape=None):
+    """Run the layers of Eq. 4.
 
     Codes are kept in units of the step size, in which a threshold is the same for
     every cluster. The momentum is added to what the layers multiply, not to what they
     are given, which takes fewer passes over the codes; and these are made in few
     buffers: at usual sizes a pass, and memory that is new, cost as much as a
-    product. The way back needs, of every layer, only the code that was put out, and
-    what the prior was given if that asks for it. The step size is taken as a
-    constant: no gradient flows through it.
+    product.
+
+    Parameters
+    ----------
+    correlations, gram, step, prior, n_layers
+        As in :func:`encode`.
+    tape : Tape, default=None
+        Is given what the way back needs.
+
+    Returns
+    -------
+    codes : tensor of shape (n_clusters, n_atoms, n_rows)
+    """
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    contraction = eye - step * gram  # (n_clusters, n_atoms, n_atoms)
+    # beta_(0) = 0
+    codes = prior.shrink(correlations, step, out=torch.empty_like(correlations))
+    smoothed, before = torch.zeros_like(codes), torch.empty_like(codes)
+    if tape is not None:
+        tape.begin(contraction, step, prior, correlations, codes)
+    for momentum in momenta(n_layers):
+        before, smoothed = smoothed, before
+        torch.bmm(contraction, codes, out=smoothed)
+        points = torch.add(correlations, before, alpha=-momentum, out=before)
+        points.add_(smoothed, alpha=1 + momentum)
+        if tape is not None:
+            codes = torch.empty_like(codes)
+            tape.add(points, codes)
+        prior.shrink(points, step, out=codes)
+    return codes * step
+
+
+class Tape:
+    """What the layers did, and the way back through them.
+
+    It needs, of every layer, only the code that was put out, and what the prior was
+    given if that asks for it. The step size is taken as a constant: no gradient flows
+    through it.
     """
 
-    @staticmethod
-    def forward(ctx, correlations, gram, step, prior, n_layers):
-        keeps = any(ctx.needs_input_grad)
-        eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-        contraction = eye - step * gram  # (n_clusters, n_atoms, n_atoms)
-        # beta_(0) = 0
-        codes = prior.shrink(correlations, step, out=torch.empty_like(correlations))
-        smoothed, before = torch.zeros_like(codes), torch.empty_like(codes)
-        outputs, inputs = [codes], [correlations]
-        for momentum in momenta(n_layers):
-            before, smoothed = smoothed, before
-            torch.bmm(contraction, codes, out=smoothed)
-            points = torch.add(correlations, before, alpha=-momentum, out=before)
-            points.add_(smoothed, alpha=1 + momentum)
-            if keeps:
-                codes = torch.empty_like(codes)
-                outputs.append(codes)
-                inputs.append(points.clone() if prior.needs_points else None)
-            prior.shrink(points, step, out=codes)
-        if keeps:
-            ctx.save_for_backward(contraction, step, *outputs, *inputs)
-            ctx.prior, ctx.n_layers = prior, n_layers
-        return codes * step
+    def begin(self, contraction, step, prior, correlations, codes):
+        """Keep what all layers share, and the first of them."""
+        self.contraction, self.step, self.prior = contraction, step, prior
+        self.outputs, self.inputs = [codes], [correlations]
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        contraction, step, *kept = ctx.saved_tensors
-        outputs, inputs = kept[: ctx.n_layers], kept[ctx.n_layers :]
-        grad = grad * step  # of the last codes, in units of the step size
+    def add(self, points, codes):
+        """Keep a layer."""
+        self.outputs.append(codes)
+        self.inputs.append(points.clone() if self.prior.needs_points else None)
+
+    def backward(self, grad):
+        """Go back.
+
+        Parameters
+        ----------
+        grad : tensor of shape (n_clusters, n_atoms, n_rows)
+            Gradient in the codes.
+
+        Returns
+        -------
+        grad_correlations : tensor of shape (n_clusters, n_atoms, n_rows)
+        grad_gram : tensor of shape (n_clusters, n_atoms, n_atoms)
+        """
+        shrink_backward_ = self.prior.shrink_backward_
+        contraction, outputs, inputs = self.contraction, self.outputs, self.inputs
+        n_layers = len(outputs)
+        grad = grad * self.step  # of the last codes, in units of the step size
         grad_contraction = torch.zeros_like(contraction)
         grad_correlations = torch.zeros_like(grad)
         later, free = torch.zeros_like(grad), torch.empty_like(grad)
         momentum_later = 0.0
-        for momentum in reversed(momenta(ctx.n_layers)):
-            ctx.prior.shrink_backward_(grad, outputs.pop(), inputs.pop(), step)
+        for layer, momentum in zip(
+            range(n_layers - 1, 0, -1), reversed(momenta(n_layers)), strict=True
+        ):
+            shrink_backward_(grad, outputs[layer], inputs[layer], self.step)
             grad_correlations.add_(grad)
             # The gradient of what this layer multiplied, up to `scale`.
             scale = 1 + momentum
             torch.add(grad, later, alpha=-momentum_later / scale, out=later)
-            grad_contraction.baddbmm_(later, outputs[-1].mT, alpha=scale)
+            grad_contraction.baddbmm_(later, outputs[layer - 1].mT, alpha=scale)
             free.baddbmm_(contraction.mT, later, beta=0, alpha=scale)
             grad, later, free = free, grad, later
             momentum_later = momentum
-        ctx.prior.shrink_backward_(grad, outputs.pop(), inputs.pop(), step)
-        return grad_correlations.add_(grad), grad_contraction.mul_(-step), *[None] * 3
+        shrink_backward_(grad, outputs[0], inputs[0], self.step)
+        return grad_correlations.add_(grad), grad_contraction.mul_(-self.step)
+
+
+class _UnrolledFista(torch.autograd.Function):
+    """The layers, and their way back, as autograd wants them."""
+
+    @staticmethod
+    def forward(ctx, correlations, gram, *settings):
+        if not any(ctx.needs_input_grad):
+            return unroll(correlations, gram, *settings)
+        ctx.tape = Tape()
+        return unroll(correlations, gram, *settings, ctx.tape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        return *ctx.tape.backward(grad), *[None] * 3
 
 
 def encode(correlations, gram, step, prior, n_layers):

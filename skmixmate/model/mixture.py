@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from .encoder import (
+    Tape,
     encode,
     encode_incomplete,
     largest_eigenvalue,
     parts,
     residuals,
+    unroll,
 )
 from .evidence import code_posterior
 from .priors import Prior
@@ -243,19 +245,38 @@ class Mixture:
         correlated, codes, energies = inferred
         index = counting_rows(responsibilities)
         weights = take(loss_gradient(energies, responsibilities), index)
-        correlations, norms = (take(part, index) for part in correlated)
-        gram, step = curvature[0].detach().requires_grad_(), curvature[1]
-        with torch.enable_grad():
-            correlations.requires_grad_()
-            _, own_energies = self.explain(correlations, norms, (gram, step))
-            own_slopes, gram_slopes = torch.autograd.grad(
-                own_energies, (correlations, gram), weights
-            )
-        slopes = torch.zeros_like(correlated[0])
-        index = index[:, None].expand_as(own_slopes)
-        slopes.scatter_(2, index, own_slopes)
+        own_slopes, gram_slopes = self._slopes(
+            take(correlated[0], index), weights, *curvature
+        )
+        slopes = torch.zeros_like(codes)
+        slopes.scatter_(2, index[:, None].expand_as(own_slopes), own_slopes)
         gradient = self.dictionary_gradient(rows, observed, codes, slopes)
-        return gradient.add_((gram_slopes + gram_slopes.mT) @ self.dictionaries)
+        return gradient.baddbmm_(gram_slopes + gram_slopes.mT, self.dictionaries)
+
+    def _slopes(self, correlations, weights, gram, step):
+        """Differentiate weighted energies in inner products of atoms, by hand.
+
+        Returns
+        -------
+        slopes : tensor of shape (n_clusters, n_atoms, n_rows)
+            Gradient in the correlations.
+        gram_slopes : tensor of shape (n_clusters, n_atoms, n_atoms)
+            Gradient in the Gram matrices.
+        """
+        tape = Tape()
+        penalty = self._penalty(self.prior)
+        codes = unroll(correlations, gram, step, penalty, self.n_layers, tape)
+        with torch.enable_grad():
+            leaf = codes.detach().requires_grad_()
+            (code_slopes,) = torch.autograd.grad(self.prior.value(leaf), leaf, weights)
+        # Of ||y||^2 + x.(G x - 2 C) over twice the noise variance.
+        weights = weights[:, None] / self.noise_variance
+        pulls = torch.baddbmm(correlations, gram, codes, beta=-1)
+        code_slopes = torch.addcmul(code_slopes, pulls, weights)
+        slopes, gram_slopes = tape.backward(code_slopes)
+        weighted = codes * weights
+        gram_slopes.baddbmm_(weighted, codes.mT, alpha=0.5)
+        return slopes.sub_(weighted), gram_slopes
 
     def dictionary_gradient(self, rows, observed, codes, slopes):
         """Gradient in the dictionaries of what depends on the correlations.
@@ -532,7 +553,9 @@ def take(tensor, index):
     -------
     taken : tensor of shape (n_clusters, n_index) or (n_clusters, n_atoms, n_index)
     """
-    return tensor.take_along_dim(index if tensor.dim() == 2 else index[:, None], dim=-1)
+    if tensor.dim() == 3:
+        index = index[:, None].expand(-1, tensor.shape[1], -1)
+    return tensor.gather(-1, index)
 
 
 def loss(energies):
