@@ -24,7 +24,7 @@ from ._training import History
 # Seconds that pass, at least, between two checkpoints of a run.
 _INTERVAL = 60
 
-_FORMAT = b"skmixmate checkpoint 1\n"
+_FORMAT = b"skmixmate checkpoint 2\n"
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 # Rows, at most, by which data are told from others.

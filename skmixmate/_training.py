@@ -13,6 +13,7 @@ from itertools import islice
 
 import torch
 
+from ._adam import Adam
 from ._distributed import Processes, apportion
 from ._rows import split_by_completeness
 from .model.mixture import counting_posterior, loss
@@ -87,9 +88,7 @@ class ExpectationMaximization:
         self.batch_size = min(batch_size, sum(counts))
         self.n_window = n_window or sum(counts)
         self._share_rows(counts)
-        self.optimizer = torch.optim.Adam(
-            [mixture.dictionaries], lr=learning_rate, fused=True
-        )
+        self.optimizer = Adam(mixture.dictionaries, learning_rate)
         self._counts = self._sums = None
         if mixture.intercepts is not None:
             # As if the window had been seen with the intercepts as they are.
@@ -238,8 +237,7 @@ class ExpectationMaximization:
         if self.penalty is not None:
             total = total + self.batch_size * self.penalty.value(mixture.dictionaries)
             gradient += self.penalty.gradient(mixture.dictionaries)
-        mixture.dictionaries.grad = gradient
-        self.optimizer.step()
+        self.optimizer.step(gradient)
         normalize_atoms(mixture.dictionaries)
         if self._squares is not None:
             self._update_noise(sums.pop())
@@ -311,7 +309,7 @@ class ExpectationMaximization:
                 "counts": self._counts,
                 "noise_variance": self.mixture.noise_variance,
                 "squares": self._squares,
-                "moments": self.optimizer.state_dict()["state"],
+                "moments": self.optimizer.moments,
                 "generator": self.generator.get_state(),
             },
             "cpu",
@@ -336,10 +334,7 @@ class ExpectationMaximization:
         self.mixture.noise_variance = state["noise_variance"]
         if self._squares is not None and state["squares"] is not None:
             self._squares = state["squares"]
-        settings = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict(
-            {"state": state["moments"], "param_groups": settings}
-        )
+        self.optimizer.moments = state["moments"]
 
 
 def _summed(unexplained):

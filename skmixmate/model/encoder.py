@@ -54,8 +54,8 @@ def largest_eigenvalue(gram):
     --------
     >>> import torch
     >>> from skmixmate.model.encoder import largest_eigenvalue
-    >>> largest_eigenvalue(torch.diag(torch.tensor([3.0, 1.0]))[None]).item()
-    3.0
+    >>> largest_eigenvalue(torch.diag(torch.tensor([3.0, 1.0]))[None])
+    tensor([[[3.0000]]])
     """
     tiny = torch.finfo(gram.dtype).tiny
 
