@@ -119,6 +119,34 @@ def plain():
     return [*list_table(header, rows), *measured_on(results)]
 
 
+def likelihoods():
+    """Binary images and counts, with their likelihood and without."""
+    results = figures("likelihoods")
+    rows = []
+    for data, models in results["sets"].items():
+        for name, of in models.items():
+            means = [sum(of[key]) / len(of[key]) for key in ("ACC", "NMI", "ARI")]
+            cells = [f"{mean:.3f}" for mean in means] + [f"{min(of['ACC']):.3f}"]
+            cells.append(f"{sum(of['seconds']) / len(of['seconds']):.0f}")
+            rows.append([f"{data}: {name}", *cells])
+    header = ["", "ACC", "NMI", "ARI", "worst ACC", "seconds"]
+    seeds = f"{results['images']:,} images, {results['seeds']} seeds."
+    return [*list_table(header, rows), seeds, *measured_on(results)]
+
+
+def fits():
+    """Whole fits of MNIST, over the time of 50 epochs of ours."""
+    results = figures("speed_fits")
+    clocks = ("seconds", "processor_seconds")
+    ratios = [results[f"{clock}_over_those_of_50_epochs_on_pixels"] for clock in clocks]
+    rows = [
+        [name, run["seconds"], run["processor_seconds"], *(of[name] for of in ratios)]
+        for name, run in results["runs"].items()
+    ]
+    header = ["", "seconds", "of a processor", "over ours", "of a processor, over ours"]
+    return [*list_table(header, rows), *measured_on(results)]
+
+
 def speed():
     """Ratios of the speed benchmark, and how times grow."""
     results = {
@@ -293,6 +321,8 @@ def write(folder):
     (folder / "distributed.rst").write_text("\n".join(distributed()))
     (folder / "rows.rst").write_text("\n".join(rows()))
     (folder / "plain.rst").write_text("\n".join(plain()))
+    (folder / "likelihoods.rst").write_text("\n".join(likelihoods()))
+    (folder / "fits.rst").write_text("\n".join(fits()))
     (folder / "noise.rst").write_text("\n".join(noise()))
     (folder / "speed.rst").write_text("\n".join(speed()))
     draw_growth(folder / "growth.png")

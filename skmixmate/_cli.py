@@ -19,6 +19,7 @@ from ._mixmate import MixMateClustering
 from ._persistence import load
 from ._tables import check_table_destination, read_table, write_table
 from .metrics import clustering_accuracy_score
+from .model.likelihoods import LIKELIHOODS
 from .model.priors import PRIORS
 
 # Exit codes, besides argparse's 2: of what a user got wrong, and of shells for Ctrl-C.
@@ -60,6 +61,7 @@ _PARAMETERS = {
     "n_atoms": (_int_or_word, "atoms in the dictionary of each cluster"),
     "alpha": (_float_or_word, "rate of the prior: the larger, the sparser"),
     "prior": (str, f"what codes are drawn from: {', '.join(PRIORS)}"),
+    "likelihood": (str, f"what entries are drawn from: {', '.join(LIKELIHOODS)}"),
     "init": (str, "first clusters: auto, spectral, ssc, kmeans or random"),
     "init_size": (int, "size of the subsample that they are found in"),
     "n_init": (int, "starts that are tried"),

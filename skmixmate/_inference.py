@@ -393,7 +393,8 @@ class MixtureInference(Inference):
             Natural logarithm, in the units of X, over the observed entries; of
             the components that are modelled where `representation` is
             "scattering". Minus infinity if `alpha` is 0, which is no density of
-            codes. With the prior "nonnegative", and with priors from outside, it is
+            codes. With the prior "nonnegative", with priors from outside, and with
+            a `likelihood` that is not "gaussian", it is
             ``logsumexp(-energies)`` (Eq. 6), and leaves out a constant: models of
             different codes or noise are then not to be compared.
         """
@@ -526,7 +527,7 @@ class MixtureInference(Inference):
         Returns
         -------
         codes : ndarray or tensor of shape (n_samples, n_clusters, n_atoms)
-            In the units of X.
+            In the units of X, or of natural parameters, see `likelihood`.
         """
         return self._answer(X, "encode", out)
 
@@ -544,7 +545,8 @@ class MixtureInference(Inference):
         -------
         codes : ndarray or tensor of shape (n_samples, n_clusters * n_atoms)
             One block of `n_atoms` columns for each cluster: the code, in the
-            units of X, in that of the assigned cluster, zeros in all others.
+            units of X, or of natural parameters, in that of the assigned cluster,
+            zeros in all others.
         """
         return self._answer(X, "transform", out)
 

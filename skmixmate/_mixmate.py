@@ -134,7 +134,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         paper's 0.75 on pixels, and 0.2 on scattering coefficients, which lie much
         closer to the subspaces of their clusters. On plain features, with the
         prior "laplace", intercepts and no array as `init`, each atom has a rate of
-        its own, see `rates_`; otherwise "auto" is 0.75. A `prior` given as an
+        its own, see `rates_`; otherwise "auto" is 0.75. With the likelihood "poisson"
+        it is 0.5, with "bernoulli" 0.2. A `prior` given as an
         instance has a rate of its own, and "auto" is all that can stand here.
     prior : {"laplace", "nonnegative", "group", "elastic_net"} or object, \
             default="laplace"
@@ -151,6 +152,21 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         - an instance of one of these, for their further parameters:
           ``prior=GroupLaplace(alpha=0.75, group_size=4)``;
         - any object with `value` and `prox`, see :doc:`/priors`.
+    likelihood : {"gaussian", "poisson", "bernoulli"}, default="gaussian"
+        What entries are drawn from, given what a code says of them, see
+        :doc:`/likelihoods`.
+
+        - "gaussian": normal distributions about it, the paper's;
+        - "poisson": counts, which are not negative; dictionaries and intercepts make
+          the logarithm of their rates;
+        - "bernoulli": 0 and 1, or shares between them; dictionaries and intercepts
+          make the logarithm of the odds.
+
+        But for "gaussian" the data are not scaled, the noise has no variance of its own
+        and steps are found sample by sample, so that `scale`, `noise_variance` and
+        `step_size` stay as they are by default; `fit_intercept="auto"` is True; images
+        are modelled on their pixels. A layer takes two products with all features,
+        and a fit several times as long.
     n_layers : int, default=15
         Iterations of FISTA that are unrolled, L in the paper.
     step_size : float or "auto", default="auto"
@@ -271,7 +287,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
     intercepts_ : ndarray of shape (n_clusters, n_features)
         Offsets of the clusters, in the units of X; zeros without
         `fit_intercept`. As `dictionaries_`, in components where
-        `representation` is "scattering".
+        `representation` is "scattering"; in natural parameters where `likelihood` is
+        not "gaussian".
     weights_ : ndarray of shape (n_clusters,)
         Prior probabilities of the clusters.
     rates_ : ndarray of shape (n_clusters, n_atoms) or None
@@ -486,7 +503,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         Raises
         ------
         ValueError
-            If a parameter is out of its range, X has infinite entries or fewer
+            If a parameter is out of its range, X has infinite entries, entries that
+            `likelihood` does not allow, or fewer
             rows with an observed entry than `n_clusters`; if `checkpoint` is no
             checkpoint, a damaged one, or one of other data or parameters.
         TypeError

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from scipy.special import expit
+from scipy.special import expit, logsumexp, softmax
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 
-from skmixmate import MixMateClustering
+from skmixmate import MixMateClustering, load
 from skmixmate.model.likelihoods import LIKELIHOODS, Bernoulli, Poisson
 from skmixmate.model.priors import ElasticNet
 
@@ -165,3 +165,162 @@ def test_recovers_what_data_were_drawn_from(name, prior, offset, missing):
     assert share_of_the_subspaces(mixmate.dictionaries_, atoms) > 0.85
     assert adjusted_rand_score(labels, mixmate.labels_) > 0.7
     assert mixmate.loss_ < start.loss_
+
+
+def small(name, **params):
+    """Return an estimator that fits what follows in a moment."""
+    defaults = {"n_atoms": 3, "max_iter": 2, "tol": 0, "random_state": 0}
+    return MixMateClustering(3, likelihood=name, **{**defaults, **params})
+
+
+NAMES = ["poisson", "bernoulli"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_atoms_it_is_the_plain_mixture(name):
+    """A fixed point of EM, with one more row of one half in each cluster."""
+    X, _, _ = drawn_from_the_model(name, n_rows=300)
+    mixmate = small(name, n_atoms=0, max_iter=300, batch_size=len(X)).fit(X)
+    log_density = {"poisson": stats.poisson, "bernoulli": stats.bernoulli}[name].logpmf
+    mean = LIKELIHOODS[name].mean(torch.from_numpy(mixmate.intercepts_)).numpy()
+    log_densities = log_density(X[:, None], mean).sum(axis=2)
+    shares = softmax(log_densities, axis=1)
+    np.testing.assert_allclose(mixmate.predict_proba(X), shares, atol=1e-3)
+    expected = logsumexp(log_densities, axis=1) - np.log(3)
+    np.testing.assert_allclose(mixmate.score_samples(X), expected, rtol=1e-4)
+    again = (shares.T @ X + 0.5) / (shares.sum(axis=0)[:, None] + 1)
+    np.testing.assert_allclose(mean, again, rtol=2e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_methods_agree_with_one_another(name):
+    X, _, _ = drawn_from_the_model(name, n_rows=300)
+    X[0, :5] = np.nan
+    mixmate = small(name).fit(X)
+    assert mixmate.scale_ == 1
+    assert mixmate.rates_ is None
+    np.testing.assert_array_equal(mixmate.labels_, mixmate.predict(X))
+    energies = mixmate.energies(X)
+    np.testing.assert_allclose(
+        mixmate.predict_proba(X), softmax(-energies, axis=1), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        mixmate.score_samples(X), logsumexp(-energies, axis=1), rtol=1e-5
+    )
+    means = mixmate.reconstruct(X)
+    mixmate._likelihood().check(torch.from_numpy(means))
+    np.testing.assert_allclose(
+        mixmate.inverse_transform(mixmate.transform(X)), means, rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_draws_samples_that_it_could_be_fitted_to(name):
+    X, _, _ = drawn_from_the_model(name)
+    mixmate = small(name, max_iter=20).fit(X)
+    drawn, labels = mixmate.sample(2000, random_state=0)
+    mixmate._likelihood().check(torch.from_numpy(drawn))
+    assert np.isin(drawn, np.round(drawn)).all()
+    means = np.stack([drawn[labels == k].mean(axis=0) for k in range(3)])
+    expected = np.stack([X[mixmate.labels_ == k].mean(axis=0) for k in range(3)])
+    correlation = np.corrcoef(np.sqrt(means).ravel(), np.sqrt(expected).ravel())
+    assert correlation[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parts_of_a_stream_do_not_matter(name):
+    X, _, _ = drawn_from_the_model(name)
+    whole, parted = (small(name, init_size=200, batch_size=50) for _ in range(2))
+    whole.partial_fit(X)
+    for part in np.split(X, [90, 250, 470]):
+        parted.partial_fit(part)
+    for attribute in ("dictionaries_", "intercepts_", "weights_"):
+        np.testing.assert_array_equal(
+            getattr(whole, attribute), getattr(parted, attribute)
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_comes_back_from_a_file(name, tmp_path):
+    X, _, _ = drawn_from_the_model(name, n_rows=200)
+    mixmate = small(name, weights="learned").fit(X)
+    mixmate.save(tmp_path / "model")
+    np.testing.assert_array_equal(
+        load(tmp_path / "model").energies(X), mixmate.energies(X)
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images(name):
+    """On pixels, with offsets, and with smooth atoms if these are wanted."""
+    X, _, _ = drawn_from_the_model(name)
+    how = {"image_shape": (5, 8), "init": "kmeans", "max_iter": 10}
+    rough = small(name, **how).fit(X)
+    smooth = small(name, dictionary_penalty=1000.0, learning_rate=1e-2, **how).fit(X)
+    assert rough.representation_ is None
+    assert rough.intercepts_.any()
+
+    def roughness(mixmate):
+        images = mixmate.dictionaries_.reshape(3, 3, 5, 8)
+        return sum((np.diff(images, axis=axis) ** 2).sum() for axis in (2, 3))
+
+    assert roughness(smooth) < 0.8 * roughness(rough)
+
+
+def test_features_without_any_event_do_no_harm():
+    X, _, _ = drawn_from_the_model("poisson")
+    X[:, 3] = 0
+    mixmate = small("poisson", max_iter=30).fit(X)
+    assert np.isfinite(mixmate.intercepts_).all()
+    assert mixmate.reconstruct(X)[:, 3].max() < 0.1
+    other = X.copy()
+    other[:, 3] = 1
+    assert np.isfinite(mixmate.energies(other)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "message"),
+    [
+        ("poisson", -1, "entry of -1, but likelihood='poisson' is for counts"),
+        ("bernoulli", 3, "entry of 3, but likelihood='bernoulli' is for 0 and 1"),
+    ],
+)
+def test_entries_are_checked_in_fit_and_after(name, entry, message):
+    X, _, _ = drawn_from_the_model(name, n_rows=100)
+    mixmate = small(name).fit(X)
+    X[50, 2] = entry
+    for method in (mixmate.predict, mixmate.transform, mixmate.fit):
+        with pytest.raises(ValueError, match=message):
+            method(X)
+    with pytest.raises(ValueError, match=message):
+        small(name).partial_fit(X)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"noise_variance": 0.3}, r"noise_variance=0.3 should be 0.5 with likelihood="),
+        ({"noise_variance": "auto"}, r"noise_variance='auto' should be 0.5 with"),
+        ({"step_size": 0.1}, r"step_size=0.1 should be 'auto' with likelihood="),
+        ({"scale": 2.0}, r"scale=2.0 should be 'auto' with likelihood="),
+        (
+            {"representation": "scattering", "image_shape": (5, 8)},
+            r"representation='scattering' should be 'auto' or 'pixels' with likeli",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_for_normal_entries_is_refused(name, params, message):
+    X, _, _ = drawn_from_the_model(name, n_rows=100)
+    with pytest.raises(ValueError, match=message):
+        small(name, **params).fit(X)
+
+
+def test_names_that_are_none_are_refused():
+    with pytest.raises(ValueError, match=r"'likelihood' parameter .* must be a str"):
+        MixMateClustering(likelihood="gamma").fit(np.ones((10, 2)))
+
+
+def test_tag_says_that_counts_are_positive():
+    assert small("poisson").__sklearn_tags__().input_tags.positive_only
+    assert not small("bernoulli").__sklearn_tags__().input_tags.positive_only

@@ -1,0 +1,82 @@
+"""Binary images and counts of photons: the likelihoods beside models of normal noise.
+
+Run ``python -m benchmarks.likelihoods`` with mnist.npz in the folder named by
+SKMIXMATE_DATA. Of 10,000 images of MNIST, drawn for each of three seeds, two sets are
+made: binary ones, in which a pixel is 1 where it was above one half, and counts of
+photons, drawn from Poisson distributions of which the brightest pixel has a mean of 1
+and a black one of a hundredth. `MixMateClustering` sees the shape of the images; "with
+the likelihood" is ``likelihood="bernoulli"`` and ``"poisson"`` with otherwise the
+defaults, "normal" the default likelihood on pixels, and on scattering coefficients;
+"without atoms" are mixtures of independent pixels. Labels are used for the scores
+alone. Scores go to ``benchmarks/results/likelihoods.json``.
+"""
+
+import functools
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.mixture import GaussianMixture
+
+from skmixmate import MixMateClustering
+from skmixmate.datasets import load_mnist
+
+from . import report
+from .table1 import fit, scores
+
+N_SEEDS, N_IMAGES, IMAGE_SHAPE = 3, 10_000, (28, 28)
+BRIGHTEST, DARKEST = 1.0, 0.01
+
+
+def binary(images, rng):
+    return (images > 0.5).astype(np.float32)
+
+
+def photons(images, rng):
+    return rng.poisson(BRIGHTEST * images + DARKEST).astype(np.float32)
+
+
+SETS = {"binary": (binary, "bernoulli"), "photons": (photons, "poisson")}
+
+
+def models(likelihood, seed):
+    """Estimators to compare, by name."""
+    images = {"image_shape": IMAGE_SHAPE, "random_state": seed}
+    ours = functools.partial(MixMateClustering, 10, **images)
+    return {
+        "with the likelihood": ours(likelihood=likelihood),
+        "with it, untrained": ours(likelihood=likelihood, max_iter=0),
+        "with it, without atoms": ours(likelihood=likelihood, n_atoms=0),
+        "normal, pixels": ours(representation="pixels"),
+        "normal, scattering": ours(),
+        "KMeans": KMeans(10, n_init=10, random_state=seed),
+        "GaussianMixture, diagonal": GaussianMixture(
+            10, covariance_type="diag", reg_covar=1e-2, random_state=seed
+        ),
+    }
+
+
+def compare(draw, likelihood):
+    """Scores and seconds of each model, one for each seed."""
+    bunch, runs = load_mnist(), {}
+    for seed in range(N_SEEDS):
+        rng = np.random.RandomState(seed)
+        chosen = rng.permutation(len(bunch.data))[:N_IMAGES]
+        X = draw(bunch.data[chosen], rng)
+        for name, model in models(likelihood, seed).items():
+            seconds = report.seconds(functools.partial(fit, model, X))
+            labels = model.predict(X)
+            run = {**scores(bunch.target[chosen], labels), "seconds": seconds}
+            for key, value in run.items():
+                runs.setdefault(name, {}).setdefault(key, []).append(round(value, 3))
+    return runs
+
+
+def main():
+    figures = {"images": N_IMAGES, "seeds": N_SEEDS, "sets": {}}
+    for name, of in SETS.items():
+        figures["sets"][name] = compare(*of)
+        report.write("likelihoods", figures)
+
+
+if __name__ == "__main__":
+    main()
