@@ -1091,8 +1091,10 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         )
 
     def _find_scale(self, X, run):
-        if self.scale != "auto" or self.likelihood != "gaussian":
-            return 1.0 if self.scale == "auto" else float(self.scale)
+        if self.likelihood != "gaussian":
+            return 1.0
+        if self.scale != "auto":
+            return float(self.scale)
         rows = Rows(X, device=run.device)
         if self._fits_intercept():
             location = feature_means(rows, run.processes)
