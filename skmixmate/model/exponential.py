@@ -314,25 +314,29 @@ def descend(
     >>> natural.exp()
     tensor([[[5.0000]]])
     """
-    masked = (lambda entries: entries) if seen is None else seen.mul
-    points = codes = dictionaries.new_zeros(*dictionaries.shape[:2], targets.shape[-1])
-    at_points = at_codes = offsets.expand(-1, -1, targets.shape[-1])
-    means = likelihood.mean(at_points)
-    # The likeliest mean lies between what is expected and what is seen.
-    halfway = masked(likelihood.variance((targets + means) / 2))
-    pull = dictionaries @ masked(targets - means)
-    curved = (dictionaries.mT @ pull).square_().mul_(halfway).sum(dim=1, keepdim=True)
-    step = pull.square().sum(dim=1, keepdim=True) / curved
-    step = torch.where(curved > 0, step, 1)  # (n_clusters, 1, n_rows)
+    n_clusters, n_features, _ = offsets.shape
+    n_rows = targets.shape[-1]
+    points = codes = dictionaries.new_zeros(n_clusters, dictionaries.shape[1], n_rows)
+    # What has all features stays in a few buffers: memory that is new costs more than
+    # what is done with it.
+    at_points, at_codes, at_new, means, left = (
+        dictionaries.new_empty(n_clusters, n_features, n_rows) for _ in range(5)
+    )
+    at_codes.copy_(offsets)
+    at_points.copy_(offsets)
+    likelihood.mean(at_points, out=means)
+    step = _first_step(dictionaries, targets, seen, likelihood, means)
     order = torch.ones_like(step)  # t of Eq. 4
     for _ in range(n_layers):
-        given = (points / step).baddbmm_(dictionaries, masked(targets - means))
+        _masked(torch.sub(targets, means, out=left), seen)
+        given = (points / step).baddbmm_(dictionaries, left)
         shrunk = prior.shrink(given, step, out=torch.empty_like(given))
         new = shrunk * step
-        at_new = torch.baddbmm(offsets, dictionaries.mT, new)
-        bend = masked(likelihood.mean(at_new) - means).mul_(at_new - at_points)
-        bend = bend.sum(dim=1, keepdim=True) * step
-        allowed = (new - points).square().sum(dim=1, keepdim=True)
+        torch.baddbmm(offsets, dictionaries.mT, new, out=at_new)
+        change = _masked(likelihood.mean(at_new, out=left).sub_(means), seen)
+        change.mul_(torch.sub(at_new, at_points, out=at_points))
+        bend = change.sum(dim=1, keepdim=True) * step
+        allowed = (new - points).square_().sum(dim=1, keepdim=True)
         fits = bend <= (1 + _SLACK) * allowed  # what is no number does not
         longer = (1 + (1 + 4 * order.square()).sqrt()) / 2
         momentum = (order - 1) / longer
@@ -340,14 +344,32 @@ def descend(
             tape.append(_Layer(points, given, shrunk, step, fits, momentum))
         ahead = torch.where(fits, 1 + momentum, 0)
         points = torch.lerp(codes, new, ahead)
-        at_points = torch.lerp(at_codes, at_new, ahead)
+        torch.lerp(at_codes, at_new, ahead, out=at_points)
         codes = torch.where(fits, new, codes)
-        at_codes = torch.where(fits, at_new, at_codes)
+        torch.where(fits, at_new, at_codes, out=at_codes)
         order = torch.where(fits, longer, 1)
         cut = (bend / allowed).nan_to_num(_LARGEST_CUT)
         step = torch.where(fits, step, step / cut.clamp(_LEAST_CUT, _LARGEST_CUT))
-        means = likelihood.mean(at_points)
+        likelihood.mean(at_points, out=means)
     return codes, at_codes
+
+
+def _first_step(dictionaries, targets, seen, likelihood, means):
+    """Give the inverse curvature along the gradient of each row, at no code.
+
+    It is taken halfway between what is expected and what is seen: there the mean will
+    be. 1 where there is no curvature. Of shape (n_clusters, 1, n_rows).
+    """
+    halfway = _masked(likelihood.variance((targets + means) / 2), seen)
+    pull = dictionaries @ _masked(targets - means, seen)
+    curved = (dictionaries.mT @ pull).square_().mul_(halfway).sum(dim=1, keepdim=True)
+    step = pull.square().sum(dim=1, keepdim=True) / curved
+    return torch.where(curved > 0, step, 1)
+
+
+def _masked(entries, seen):
+    """Set missing entries to 0, in place."""
+    return entries if seen is None else entries.mul_(seen)
 
 
 class _Layer(NamedTuple):
@@ -385,19 +407,21 @@ class _UnrolledDescent(torch.autograd.Function):
         offsets, targets, seen, likelihood, prior = ctx.data
         gradient = torch.zeros_like(dictionaries)
         grad_points = torch.zeros_like(grad)  # of what the next layer was given
-        while ctx.tape:
-            points, given, shrunk, step, fits, momentum = ctx.tape.pop()
+        means, bent = (
+            dictionaries.new_empty(*offsets.shape[:2], targets.shape[-1])
+            for _ in range(2)
+        )
+        for points, given, shrunk, step, fits, momentum in reversed(ctx.tape):
             ahead = momentum * grad_points
             slope = torch.where(fits, grad + grad_points + ahead, 0)
             grad = torch.where(fits, -ahead, grad + grad_points)
             prior.shrink_backward_(slope, shrunk, given, step)
-            means = likelihood.mean(torch.baddbmm(offsets, dictionaries.mT, points))
+            torch.baddbmm(offsets, dictionaries.mT, points, out=means)
+            likelihood.mean(means, out=means)
             pushed = slope * step
-            # (n_clusters, n_features, n_rows)
-            bent = (dictionaries.mT @ pushed).mul_(likelihood.variance(means))
-            left = targets - means
-            if seen is not None:
-                bent, left = bent.mul_(seen), left.mul_(seen)
+            torch.bmm(dictionaries.mT, pushed, out=bent)
+            _masked(bent.mul_(likelihood.variance(means)), seen)
+            left = _masked(torch.sub(targets, means, out=means), seen)
             gradient.baddbmm_(pushed, left.mT).baddbmm_(points, bent.mT, alpha=-1)
             grad_points = slope.baddbmm_(dictionaries, bent, alpha=-1)
         return gradient, *[None] * 6

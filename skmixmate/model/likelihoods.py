@@ -48,12 +48,14 @@ class Likelihood(ABC):
         """
 
     @abstractmethod
-    def mean(self, natural):
+    def mean(self, natural, out=None):
         """Mean of an entry, the slope of B.
 
         Parameters
         ----------
         natural : tensor
+        out : tensor, default=None
+            Where it goes; may be `natural`.
 
         Returns
         -------
@@ -162,9 +164,9 @@ class Poisson(Likelihood):
         """Exponential."""
         return natural.exp()
 
-    def mean(self, natural):
+    def mean(self, natural, out=None):
         """Exponential."""
-        return natural.exp()
+        return torch.exp(natural, out=out)
 
     def variance(self, mean):
         """Give the mean itself."""
@@ -210,9 +212,9 @@ class Bernoulli(Likelihood):
         """Softplus."""
         return torch.nn.functional.softplus(natural)
 
-    def mean(self, natural):
+    def mean(self, natural, out=None):
         """Logistic function."""
-        return natural.sigmoid()
+        return torch.sigmoid(natural, out=out)
 
     def variance(self, mean):
         """Give that of a coin."""
