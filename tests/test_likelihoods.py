@@ -118,10 +118,14 @@ def drawn_from_the_model(name, prior="laplace", offset=0.7, n_rows=600):
     atoms /= np.linalg.norm(atoms, axis=2, keepdims=True)
     intercepts = offset * rng.standard_normal((3, 40))
     labels = rng.randint(3, size=n_rows)
-    codes = {"poisson": 3, "bernoulli": 10}[name] * rng.laplace(size=(n_rows, 3))
+    sizes = {"gaussian": 3, "poisson": 3, "bernoulli": 10}
+    codes = sizes[name] * rng.laplace(size=(n_rows, 3))
     codes = np.abs(codes) if prior == "nonnegative" else codes
     natural = intercepts[labels] + np.einsum("nd,ndf->nf", codes, atoms[labels])
-    X = LIKELIHOODS[name].draw(np.minimum(natural, 6), rng)
+    if name == "gaussian":
+        X = natural + 0.9 * rng.standard_normal(natural.shape)
+    else:
+        X = LIKELIHOODS[name].draw(np.minimum(natural, 6), rng)
     return X.astype(np.float32), labels, atoms
 
 
@@ -141,7 +145,7 @@ def share_of_the_subspaces(dictionaries, atoms):
     ["laplace", "nonnegative", "group", ElasticNet(0.2, 0.005), Outside(0.2, 0.005)],
     ids=str,
 )
-@pytest.mark.parametrize("name", ["poisson", "bernoulli"])
+@pytest.mark.parametrize("name", LIKELIHOODS)
 def test_recovers_what_data_were_drawn_from(name, prior, offset, missing):
     """From three rows of each cluster, whose noise is larger than what is in them."""
     X, labels, atoms = drawn_from_the_model(name, prior, offset)

@@ -28,10 +28,19 @@ class OfColumns(ConvolutionalMixMate):
 class OfShares(MixMateClustering):
     """Takes numbers of any size, as the checks bring them, as shares of one."""
 
-    def __init__(self, n_clusters=8, max_iter=50, random_state=None):
+    def __init__(
+        self,
+        n_clusters=8,
+        prior="laplace",
+        fit_intercept="auto",
+        max_iter=50,
+        random_state=None,
+    ):
         super().__init__(
             n_clusters,
             likelihood="bernoulli",
+            prior=prior,
+            fit_intercept=fit_intercept,
             max_iter=max_iter,
             random_state=random_state,
         )
@@ -50,7 +59,7 @@ def as_shares(X):
     if sparse.issparse(X) or hasattr(X, "columns"):
         return X
     array = np.asarray(X)
-    return expit(array) if array.ndim == 2 and array.dtype.kind in "iuf" else X
+    return expit(5 * array) if array.ndim == 2 and array.dtype.kind in "iuf" else X
 
 
 ESTIMATORS = [
@@ -61,8 +70,11 @@ ESTIMATORS = [
     MixMateClustering(scale=2.0),
     MixMateClustering(noise_variance="auto"),
     *(MixMateClustering(prior=name) for name in PRIORS if name != "laplace"),
-    MixMateClustering(likelihood="poisson"),
-    OfShares(),
+    MixMateClustering(fit_intercept=False),
+    *(MixMateClustering(likelihood="poisson", prior=name) for name in PRIORS),
+    MixMateClustering(likelihood="poisson", fit_intercept=False),
+    *(OfShares(prior=name) for name in PRIORS),
+    OfShares(fit_intercept=False),
     OfColumns(filter_size=1, init="random", center=False),
     SparseSubspaceClustering(),
     SpectralGraphClustering(),
@@ -84,11 +96,6 @@ def expected_failures(estimator):
         return {
             "check_clustering": "its data are negative in part, although the tag "
             "positive_only is set"
-        }
-    if isinstance(estimator, OfShares):
-        return {
-            "check_clustering": "its data are two shares a row, in which this "
-            "likelihood sees next to nothing"
         }
     return {}
 
