@@ -32,6 +32,11 @@ fits
     ``benchmarks/table1.py``), ClustPy's DEC, which takes about an hour. Fits that are
     there already, from the same machine and versions, are not run again. ``--quick``
     takes 2,000 images, and a file of its own.
+dec
+    Fits of few epochs, ours on pixels and DEC's, in turn, and from these what 50 of
+    ours and DEC's 100 and 150 take. The machine that a whole fit of DEC has is not the
+    one that a fit of ours had an hour before. Runs only if it is named, and needs
+    ``--clustpy-python``; a quarter of an hour.
 
 Times of things compared are taken in turn; ratios come with their quartiles. The
 figures go to ``benchmarks/results/speed_PART.json``.
@@ -491,12 +496,9 @@ def skipping():
 def fits(clustpy_python=None, quick=False):
     name = "speed_fits_quick" if quick else "speed_fits"
     X = load_mnist().data[: 2000 if quick else None]
-    image = {"image_shape": (28, 28), "random_state": 0}
     estimators = {
-        OURS: MixMateClustering(
-            10, representation="pixels", max_iter=50, tol=0, **image
-        ),
-        "defaults": MixMateClustering(10, **image),
+        OURS: pixels(max_iter=50),
+        "defaults": MixMateClustering(10, image_shape=(28, 28), random_state=0),
         "GaussianMixture": GaussianMixture(
             10, covariance_type="diag", reg_covar=1e-2, random_state=0
         ),
@@ -517,6 +519,48 @@ def fits(clustpy_python=None, quick=False):
             runs[key] = {"images": len(X), **times}
             report.write(name, fit_figures(runs))
     return fit_figures(load_runs(name))
+
+
+def dec(clustpy_python):
+    X, totals = load_mnist().data, {"ours": [], "DEC": []}
+
+    def ours(max_iter):
+        estimator = pixels(max_iter=max_iter)
+        return fit_seconds(estimator, X)["seconds"]
+
+    def theirs(pretrain_epochs, clustering_epochs):
+        estimator = ClustPy(
+            clustpy_python,
+            "DEC",
+            0,
+            pretrain_epochs=pretrain_epochs,
+            clustering_epochs=clustering_epochs,
+        )
+        return estimator.fit(X).description_["seconds"]
+
+    for _ in range(3):
+        few, more = ours(2), ours(7)
+        totals["ours"].append(more + 43 * (more - few) / 5)
+        few, pretrained, clustered = theirs(1, 1), theirs(3, 1), theirs(1, 4)
+        pretraining, clustering = (pretrained - few) / 2, (clustered - few) / 3
+        totals["DEC"].append(few + 99 * pretraining + 149 * clustering)
+    ours_seconds, dec_seconds = (np.array(totals[key]) for key in ("ours", "DEC"))
+    return {
+        "seconds_of_all_epochs": {key: quartiles(of, 0) for key, of in totals.items()},
+        "dec_over_ours": quartiles(dec_seconds / ours_seconds),
+    }
+
+
+def pixels(**params):
+    """Return our estimator of the whole fits."""
+    return MixMateClustering(
+        10,
+        representation="pixels",
+        tol=0,
+        image_shape=(28, 28),
+        random_state=0,
+        **params,
+    )
 
 
 def fit_seconds(estimator, X):
@@ -548,15 +592,23 @@ PARTS = {
     "memory": lambda _: memory(),
     "skipping": lambda _: skipping(),
     "fits": lambda options: fits(options.clustpy_python, options.quick),
+    "dec": lambda options: dec(options.clustpy_python),
 }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        choices=PARTS,
+        default=[name for name in PARTS if name != "dec"],
+    )
     parser.add_argument("--clustpy-python", help="python that has ClustPy, for fits")
     parser.add_argument("--quick", action="store_true", help="fits of 2,000 images")
     options = parser.parse_args()
+    if "dec" in options.parts and options.clustpy_python is None:
+        parser.error("dec needs --clustpy-python")
     for name in options.parts:
         suffix = "_quick" if name == "fits" and options.quick else ""
         report.write(f"speed_{name}{suffix}", PARTS[name](options))

@@ -68,10 +68,13 @@ class ClustPy:
         That environment's.
     method : {"DEC", "DCN"}
     seed : int
+    **parameters : dict
+        What is not as by default.
     """
 
-    def __init__(self, python, method, seed):
+    def __init__(self, python, method, seed, **parameters):
         self.arguments = [python, "-W", "ignore", "clustpy_worker.py", method, seed]
+        self.parameters = json.dumps(parameters)
 
     def fit(self, X):
         """Cluster the rows of X, float32 of shape (n_samples, n_features)."""
@@ -79,7 +82,7 @@ class ClustPy:
             images, labels = Path(folder, "images.npy"), Path(folder, "labels.npy")
             np.save(images, X)
             answer = subprocess.run(
-                [*map(str, self.arguments), images, labels],
+                [*map(str, self.arguments), images, labels, self.parameters],
                 cwd=Path(__file__).with_name("peers"),
                 stdout=subprocess.PIPE,
                 check=True,

@@ -6,7 +6,8 @@ defaults, and writes the labels to another .npy file; prints, as JSON, the secon
 that the fit took, by the clock and of the processor, the number of parameters that it
 learned, and the versions.
 
-``python clustpy_worker.py METHOD SEED IMAGES LABELS``, METHOD being DEC or DCN.
+``python clustpy_worker.py METHOD SEED IMAGES LABELS PARAMETERS``, METHOD being DEC or
+DCN, and PARAMETERS a JSON object of what is not as by default.
 """
 
 import json
@@ -28,8 +29,10 @@ from clustpy import deep
 
 
 def main():
-    method, seed, images, labels = sys.argv[1:]
-    estimator = getattr(deep, method)(n_clusters=10, random_state=int(seed))
+    method, seed, images, labels, parameters = sys.argv[1:]
+    estimator = getattr(deep, method)(
+        n_clusters=10, random_state=int(seed), **json.loads(parameters)
+    )
     X = np.load(images)
     start, processor_start = time.perf_counter(), time.process_time()
     estimator.fit(X)
