@@ -1,7 +1,7 @@
 """Speed: training steps, prediction, growth and memory, as ratios in one process.
 
-Run ``python -m benchmarks.speed`` with mnist.npz in the folder named by SKMIXMATE_DATA,
-or name some of the parts:
+Run ``python -m benchmarks.speed PART ...`` with mnist.npz in the folder named by
+SKMIXMATE_DATA. The parts are:
 
 step
     A training step beside the published formulation, step-by-step autograd in
@@ -35,8 +35,8 @@ fits
 dec
     Fits of few epochs, ours on pixels and DEC's, in turn, and from these what 50 of
     ours and DEC's 100 and 150 take. The machine that a whole fit of DEC has is not the
-    one that a fit of ours had an hour before. Runs only if it is named, and needs
-    ``--clustpy-python``; a quarter of an hour.
+    one that a fit of ours had an hour before. Needs ``--clustpy-python``; a quarter of
+    an hour.
 
 Times of things compared are taken in turn; ratios come with their quartiles. The
 figures go to ``benchmarks/results/speed_PART.json``.
@@ -598,12 +598,7 @@ PARTS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "parts",
-        nargs="*",
-        choices=PARTS,
-        default=[name for name in PARTS if name != "dec"],
-    )
+    parser.add_argument("parts", nargs="+", choices=PARTS)
     parser.add_argument("--clustpy-python", help="python that has ClustPy, for fits")
     parser.add_argument("--quick", action="store_true", help="fits of 2,000 images")
     options = parser.parse_args()
