@@ -1,7 +1,7 @@
 """Binary images and counts of photons: the likelihoods beside models of normal noise.
 
 Run ``python -m benchmarks.likelihoods`` with mnist.npz in the folder named by
-SKMIXMATE_DATA. Of 10,000 images of MNIST, drawn for each of three seeds, two sets are
+SKMIXMATE_DATA. Of 5,000 images of MNIST, drawn for each of three seeds, two sets are
 made: binary ones, in which a pixel is 1 where it was above one half, and counts of
 photons, drawn from Poisson distributions of which the brightest pixel has a mean of 1
 and a black one of a hundredth. `MixMateClustering` sees the shape of the images; "with
@@ -23,7 +23,7 @@ from skmixmate.datasets import load_mnist
 from . import report
 from .table1 import fit, scores
 
-N_SEEDS, N_IMAGES, IMAGE_SHAPE = 3, 10_000, (28, 28)
+N_SEEDS, N_IMAGES, IMAGE_SHAPE = 3, 5_000, (28, 28)
 BRIGHTEST, DARKEST = 1.0, 0.01
 
 

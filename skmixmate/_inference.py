@@ -33,7 +33,7 @@ from .model.mixture import Mixture, posterior
 from .model.priors import AtomwiseLaplace, as_prior
 
 # Default alpha: the paper's, and what was found best on scattering coefficients.
-_ALPHAS = {"pixels": 0.75, "scattering": 0.2, "poisson": 0.5, "bernoulli": 0.2}
+_ALPHAS = {"pixels": 0.75, "scattering": 0.2, "poisson": 1.0, "bernoulli": 0.5}
 
 # Entries of rows, and of codes, worked on at a time in prediction.
 _BLOCK_ENTRIES = 2**19

@@ -135,8 +135,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         closer to the subspaces of their clusters. On plain features, with the
         prior "laplace", intercepts and no array as `init`, each atom has a rate of
         its own, see `rates_`; otherwise "auto" is 0.75. With the likelihood "poisson"
-        it is 0.5, with "bernoulli" 0.2. A `prior` given as an
-        instance has a rate of its own, and "auto" is all that can stand here.
+        it is 1, with "bernoulli" 0.5. A `prior` given as an instance has a rate of its
+        own, and "auto" is all that can stand here.
     prior : {"laplace", "nonnegative", "group", "elastic_net"} or object, \
             default="laplace"
         What the codes are drawn from, and with it what a code costs.
