@@ -32,7 +32,8 @@ from .model.likelihoods import LIKELIHOODS
 from .model.mixture import Mixture, posterior
 from .model.priors import AtomwiseLaplace, as_prior
 
-# Default alpha: the paper's, and what was found best on scattering coefficients.
+# Default alpha: the paper's, and what was found best on scattering coefficients, counts
+# and binary entries.
 _ALPHAS = {"pixels": 0.75, "scattering": 0.2, "poisson": 1.0, "bernoulli": 0.5}
 
 # Entries of rows, and of codes, worked on at a time in prediction.

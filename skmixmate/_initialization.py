@@ -160,10 +160,11 @@ def cluster_subsample(
         return random_state.permutation(len(sample)) % n_clusters
     is_named = isinstance(init, str)
     if is_named:
-        if image_shape is None and likelihood is not None:
-            sample = likelihood.stabilize(sample)
-        if image_shape is None and (is_filled or likelihood is not None):
-            init = "spectral" if init == "auto" else init
+        if image_shape is None:
+            if likelihood is not None:
+                sample = likelihood.stabilize(sample)
+            if init == "auto" and (is_filled or likelihood is not None):
+                init = "spectral"
         sample = without_units(sample)
         clusterer = INITIALIZERS[init](n_clusters, image_shape)
         if image_shape is not None:
