@@ -34,7 +34,7 @@ from skmixmate._distributed import find_processes
 from skmixmate.datasets import load_mnist
 
 from . import report
-from .speed import quartiles
+from .report import quartiles
 from .table1 import fit
 
 N_TURNS, N_EPOCHS, N_IMAGES = 3, 5, 20_480

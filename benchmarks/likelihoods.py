@@ -14,14 +14,12 @@ alone. Scores go to ``benchmarks/results/likelihoods.json``.
 import functools
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.mixture import GaussianMixture
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import load_mnist
 
 from . import report
-from .table1 import fit, scores
+from .table1 import fit, make, scores
 
 N_SEEDS, N_IMAGES, IMAGE_SHAPE = 3, 5_000, (28, 28)
 BRIGHTEST, DARKEST = 1.0, 0.01
@@ -48,10 +46,8 @@ def models(likelihood, seed):
         "with it, without atoms": ours(likelihood=likelihood, n_atoms=0),
         "normal, pixels": ours(representation="pixels"),
         "normal, scattering": ours(),
-        "KMeans": KMeans(10, n_init=10, random_state=seed),
-        "GaussianMixture, diagonal": GaussianMixture(
-            10, covariance_type="diag", reg_covar=1e-2, random_state=seed
-        ),
+        "KMeans": make("kmeans", "mnist", seed),
+        "GaussianMixture, diagonal": make("gaussian_mixture", "mnist", seed),
     }
 
 

@@ -9,6 +9,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 
 RESULTS = Path(__file__).parent / "results"
@@ -79,6 +80,11 @@ class PeakMemory:
         if not self.of_files:
             pages -= of_files
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def quartiles(values, digits=2):
+    """Round the quartiles of values, for a report."""
+    return np.percentile(values, [25, 50, 75]).round(digits).tolist()
 
 
 def seconds(function):

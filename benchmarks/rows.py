@@ -37,7 +37,8 @@ from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
 
 from . import report
-from .speed import BATCH_SIZE, CPU, in_turn, quartiles, steps_of
+from .report import quartiles
+from .speed import BATCH_SIZE, CPU, in_turn, steps_of
 from .table1 import fit
 
 N_CLUSTERS, N_ATOMS, N_FEATURES = 8, 16, 256

@@ -12,7 +12,6 @@ learned is compared, and the ratio of the times goes, with its quartiles, to
 import argparse
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -61,9 +60,7 @@ def run(folder):
         "from benchmarks.same import fits; fits()"
     )
     command = [sys.executable, "-W", "ignore", "-c", program]
-    answer = subprocess.run(
-        command, cwd=folder, env=os.environ, stdout=subprocess.PIPE, check=True
-    )
+    answer = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=True)
     return json.loads(answer.stdout.splitlines()[-1])
 
 
@@ -92,7 +89,7 @@ def compare(old, new):
         ]
         figures["sets"][name] = {
             "same": len({turn["digest"] for turn in before + after}) == 1,
-            "new_over_old": np.percentile(ratios, [25, 50, 75]).round(2).tolist(),
+            "new_over_old": report.quartiles(ratios),
         }
     return figures
 

@@ -82,7 +82,7 @@ def main():
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
             "kymatio_ms_per_image": round(float(per_image[0]), 3),
             "ms_per_image": round(float(per_image[1]), 3),
-            "ratio_quartiles": np.percentile(ratios, [25, 50, 75]).round(1).tolist(),
+            "ratio_quartiles": report.quartiles(ratios, 1),
         },
     )
 

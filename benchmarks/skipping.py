@@ -96,10 +96,14 @@ class SkippingMixture(Mixture):
         gram, step = super().curvature()
         return gram, step, EnergyBound(gram, self.prior.alpha)
 
+    def gradient(self, rows, observed, inferred, responsibilities, curvature):
+        """Go back without the bound."""
+        return super().gradient(
+            rows, observed, inferred, responsibilities, curvature[:2]
+        )
+
     def explain(self, correlations, norms, curvature):
         """Find codes and energies of the pairs that may matter."""
-        if torch.is_grad_enabled() or len(curvature) == 2:
-            return super().explain(correlations, norms, curvature[:2])
         *curvature, bound = curvature
         energies = bound(correlations, norms) - self.weights.log()[:, None]
 

@@ -67,8 +67,9 @@ from skmixmate.model.priors import Laplace
 
 from . import report
 from .published import published_step
+from .report import quartiles
 from .skipping import SkippingMixture
-from .table1 import ClustPy, fit, load_runs
+from .table1 import ClustPy, fit, load_runs, make
 
 OURS = "50 epochs on pixels"
 ALPHA, BATCH_SIZE, CPU = 0.75, 256, torch.device("cpu")
@@ -84,10 +85,6 @@ MAP_MIB = [64, 128, 256, 512, 8192]
 # Features, atoms, and what they are on MNIST.
 SKIPPING_SIZES = [(784, 50, "pixels"), (64, 20, "principal components")]
 SKIPPING_CLUSTERS = [10, 100, 1000]
-
-
-def quartiles(values, digits=2):
-    return np.percentile(values, [25, 50, 75]).round(digits).tolist()
 
 
 def in_turn(functions, n_times, n_warm=5, n_calls=1, pause=0.0):
@@ -421,7 +418,7 @@ class AtOnceMixture(Mixture):
 
     def explain(self, correlations, norms, curvature):
         """Find codes and energies without a split."""
-        codes, costs = self._cost(correlations, norms, *curvature)
+        codes, costs = self._cost(correlations, norms, *curvature, self.prior)
         return codes, costs - self.weights.log()[:, None]
 
 
@@ -499,9 +496,7 @@ def fits(clustpy_python=None, quick=False):
     estimators = {
         OURS: pixels(max_iter=50),
         "defaults": MixMateClustering(10, image_shape=(28, 28), random_state=0),
-        "GaussianMixture": GaussianMixture(
-            10, covariance_type="diag", reg_covar=1e-2, random_state=0
-        ),
+        "GaussianMixture": make("gaussian_mixture", "mnist", 0),
         "DEC": ClustPy(clustpy_python, "DEC", 0),
         "MiniBatchDictionaryLearning": MiniBatchDictionaryLearning(500, random_state=0),
     }

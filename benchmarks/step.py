@@ -16,7 +16,8 @@ from skmixmate import MixMateClustering, clustering_accuracy_score
 from skmixmate.datasets import load_mnist
 
 from . import report
-from .speed import in_turn, published_steps_of, quartiles, steps_of, training
+from .report import quartiles
+from .speed import in_turn, published_steps_of, steps_of, training
 
 N_CLUSTERS, N_ATOMS = 10, 50
 

@@ -1,8 +1,8 @@
 """Adam, by the kernel that torch has for it.
 
 ``torch.optim.Adam(fused=True)`` calls the same kernel, and gives the same numbers. But
-the first optimiser of torch that is made brings its compiler in, which takes a second
-and 80 MiB, more than all else in the fit of a small set.
+the first optimiser of torch that is made brings its compiler in, which takes longer
+than all else in the fit of a small set, and tens of MiB.
 """
 
 import torch
@@ -49,14 +49,15 @@ class Adam:
         gradient : tensor
             Of the same shape.
         """
-        step, *moments = ([moment] for moment in self.moments.values())
-        step[0] += 1
+        moments = self.moments
+        moments["step"] += 1
         torch.ops.aten._fused_adam_(
             [self.parameter],
             [gradient],
-            *moments,
-            [],
-            step,
+            [moments["exp_avg"]],
+            [moments["exp_avg_sq"]],
+            [],  # the largest so far, which only amsgrad keeps
+            [moments["step"]],
             lr=self.learning_rate,
             beta1=0.9,
             beta2=0.999,

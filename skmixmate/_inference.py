@@ -653,9 +653,14 @@ class MixtureInference(Inference):
         """Give what entries are drawn from; None if they are normal."""
         return LIKELIHOODS[self.likelihood]
 
+    def _check_of_entries(self):
+        """Give what refuses entries that cannot be; None if all can."""
+        likelihood = self._likelihood()
+        return None if likelihood is None else likelihood.check
+
     def _leaves_rates_open(self):
         by_name = isinstance(self.prior, str) and self.prior == "laplace"
-        return by_name and self.alpha == "auto"
+        return by_name and self.alpha == "auto" and self.likelihood == "gaussian"
 
     def _has_rates(self):
         return self._leaves_rates_open() and self.rates_ is not None
@@ -707,7 +712,7 @@ class MixtureInference(Inference):
             mixture = ExponentialMixture(
                 **shared, intercepts=intercepts, likelihood=likelihood
             )
-            return mixture, Rows(X, device=device, check=likelihood.check)
+            return mixture, Rows(X, device=device)
         if intercepts is not None:
             location = intercepts.mean(dim=0)
             intercepts = (intercepts - location) * self.scale_
@@ -725,8 +730,10 @@ class MixtureInference(Inference):
         return max(64, _BLOCK_ENTRIES // max(n_clusters * n_atoms, n_features))
 
     def _fitted_model(self, X, device):
-        """Give the model and the rows of X in its units."""
-        return self._model(X, device, with_intercepts=self.intercepts_.any())
+        """Give the model and the rows of X in its units, which are to be checked."""
+        mixture, rows = self._model(X, device, with_intercepts=self.intercepts_.any())
+        rows.check = self._check_of_entries()
+        return mixture, rows
 
     def _explained(self, mixture, rows, part, curvature):
         """Give what is inferred about rows that are all complete, or all not."""

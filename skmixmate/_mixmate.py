@@ -504,9 +504,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         ------
         ValueError
             If a parameter is out of its range, X has infinite entries, entries that
-            `likelihood` does not allow, or fewer
-            rows with an observed entry than `n_clusters`; if `checkpoint` is no
-            checkpoint, a damaged one, or one of other data or parameters.
+            `likelihood` does not allow, or fewer rows with an observed entry than
+            `n_clusters`; if `checkpoint` is no checkpoint, a damaged one, or one of
+            other data or parameters.
         TypeError
             If X is sparse or a stream, or a parameter has the wrong type.
         OSError
@@ -776,15 +776,15 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _check_likelihood(self):
         """Check what is only for normal entries."""
-        for name, usual in (
+        for name, *allowed in (
             ("noise_variance", 0.5),
             ("step_size", "auto"),
-            ("scale", "auto"),
+            ("scale", "auto", 1),
         ):
             value = getattr(self, name)
-            if value != usual and (name, value) != ("scale", 1):
+            if value not in allowed:
                 raise ValueError(
-                    f"{name}={value!r} should be {usual!r} with "
+                    f"{name}={value!r} should be {allowed[0]!r} with "
                     f"likelihood={self.likelihood!r}, where it has no meaning."
                 )
         if self.representation == "scattering":
@@ -796,9 +796,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _check_entries(self, X, device):
         """Check entries against the likelihood; return how many each row misses."""
-        likelihood = self._likelihood()
-        check = None if likelihood is None else likelihood.check
-        return missing_counts(Rows(X, device=device, check=check))
+        return missing_counts(Rows(X, device=device, check=self._check_of_entries()))
 
     def _check_prior(self):
         if self.alpha != "auto":
@@ -918,8 +916,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
     def _has_shapes(self):
         """Tell whether each atom gets a rate of its own from where a fit starts."""
         is_plain = self.image_shape is None and self._fits_intercept()
-        is_normal = self.likelihood == "gaussian"
-        return is_normal and is_plain and self._leaves_rates_open()
+        return is_plain and self._leaves_rates_open()
 
     def _first_n_atoms(self, n_features):
         if self.n_atoms != "auto":

@@ -31,6 +31,17 @@ PRIORS = [
 ]
 
 
+def with_all_that_is_offered(test):
+    for name, values in {
+        "likelihood": LIKELIHOODS,
+        "prior": PRIORS,
+        "with_intercepts": [False, True],
+        "masked": [False, True],
+    }.items():
+        test = pytest.mark.parametrize(name, values)(test)
+    return test
+
+
 def random_mixture(likelihood, prior=None, n_layers=15, with_intercepts=True):
     """Three clusters of five atoms, twelve features."""
     generator = torch.Generator().manual_seed(0)
@@ -58,6 +69,11 @@ def random_rows(likelihood, n_rows=8):
     return rows, torch.rand(n_rows, 12, **like) > 0.3
 
 
+def masked_rows(likelihood, masked, n_rows=8):
+    rows, observed = random_rows(likelihood, n_rows)
+    return (rows * observed, observed) if masked else (rows, None)
+
+
 def cost(mixture, k, rows, observed, codes):
     """Energy but for the weight, written out; codes are (n_rows, n_atoms)."""
     natural = codes @ mixture.dictionaries[k]
@@ -71,17 +87,12 @@ def cost(mixture, k, rows, observed, codes):
     return -(log_density * seen).sum(dim=1) + mixture.prior.value(codes.mT[None])[0]
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("with_intercepts", [False, True])
-@pytest.mark.parametrize("prior", PRIORS)
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@with_all_that_is_offered
 def test_codes_and_energies_are_those_of_a_general_solver(
     likelihood, prior, with_intercepts, masked
 ):
     mixture = random_mixture(likelihood, prior, 500, with_intercepts)
-    rows, observed = random_rows(likelihood, n_rows=2)
-    observed = observed if masked else None
-    rows = rows if observed is None else rows * observed
+    rows, observed = masked_rows(likelihood, masked, n_rows=2)
     codes, energies = mixture.infer(rows, observed)
     for k, log_weight in enumerate(mixture.weights.log()):
         found = cost(mixture, k, rows, observed, codes[k].mT)
@@ -188,18 +199,13 @@ def plain_codes(mixture, k, dictionary, rows, observed):
     return codes
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("with_intercepts", [False, True])
-@pytest.mark.parametrize("prior", PRIORS)
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@with_all_that_is_offered
 def test_gradient_equals_autograd_through_the_layers(
     likelihood, prior, with_intercepts, masked
 ):
     """With steps taken as the constants that they are said to be."""
     mixture = random_mixture(likelihood, prior, 6, with_intercepts)
-    rows, observed = random_rows(likelihood)
-    observed = observed if masked else None
-    rows = rows if observed is None else rows * observed
+    rows, observed = masked_rows(likelihood, masked)
     with torch.no_grad():
         codes, energies = mixture.e_step(rows, observed, None)
         actual = mixture.gradient(
@@ -244,9 +250,7 @@ def test_row_with_nothing_observed_has_the_weights_for_its_posterior():
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_intercepts_come_to_where_the_likelihood_has_no_slope(likelihood, masked):
     mixture = random_mixture(likelihood)
-    rows, observed = random_rows(likelihood, 300)
-    observed = observed if masked else None
-    rows = rows if observed is None else rows * observed
+    rows, observed = masked_rows(likelihood, masked, 300)
     codes, energies = mixture.infer(rows, observed)
     responsibilities = counting_posterior(energies)
     for _ in range(50):

@@ -123,13 +123,8 @@ class ConvolutionalMixture:
 
         Parameters
         ----------
-        rows, observed
-            As in :meth:`infer`.
-        inferred : tuple
-            What :meth:`e_step` gave.
-        responsibilities : tensor of shape (n_clusters, n_rows)
-        curvature
-            Not used.
+        rows, observed, inferred, responsibilities, curvature
+            As in :meth:`Mixture.gradient`; the curvature is not used.
 
         Returns
         -------

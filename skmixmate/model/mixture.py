@@ -190,15 +190,12 @@ class Mixture:
             Both differentiable in the correlations and Gram matrices. The normal
             density has a part that grows with its width; it is 0 for the paper's.
         """
-        if torch.is_grad_enabled():  # one tape for all clusters
-            codes, costs = self._cost(correlations, norms, *curvature, self.prior)
-        else:
-            codes, costs = torch.empty_like(correlations), torch.empty_like(norms)
-            for part in parts(codes, codes[:1].numel()):
-                codes[part], costs[part] = self._cost(
-                    *(whole[part] for whole in (correlations, norms, *curvature)),
-                    prior=self.prior.of(part),
-                )
+        codes, costs = torch.empty_like(correlations), torch.empty_like(norms)
+        for part in parts(codes, codes[:1].numel()):
+            codes[part], costs[part] = self._cost(
+                *(whole[part] for whole in (correlations, norms, *curvature)),
+                prior=self.prior.of(part),
+            )
         return codes, costs + self._constants(self.dictionaries.shape[2])
 
     def _cost(self, correlations, norms, gram, step, prior):
