@@ -1,6 +1,7 @@
 """Two processes on this machine; this one is the first, another is kept beside it."""
 
 import datetime
+import json
 import os
 import signal
 import subprocess
@@ -368,7 +369,7 @@ def test_clone_keeps_it():
     assert clone(small(distributed=False)).distributed is False
 
 
-SCRIPT = """
+RESTARTING = """
     import os, signal, sys
     import numpy as np
     from skmixmate import MixMateClustering, _checkpoint
@@ -398,13 +399,14 @@ SCRIPT = """
 """
 
 
-def launch(folder, how):
+def launch(folder, program, *args):
+    """Run a program by torchrun in two processes, and wait for them."""
     script = folder / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT))
+    script.write_text(textwrap.dedent(program))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
     command += ["--max-restarts=1", "--monitor-interval=0.1"]
-    command += [str(script), str(folder), how]
+    command += [str(script), str(folder), *args]
     environment = os.environ | {
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": "1",
@@ -414,17 +416,56 @@ def launch(folder, how):
         command, timeout=240, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def fits_that(how, folder):
+    launch(folder, RESTARTING, how)
     return [np.load(folder / f"{how}{rank}.npz") for rank in range(2)]
 
 
 def test_torchrun_goes_on_from_a_checkpoint_after_a_process_was_killed(tmp_path):
-    restarted, unbroken = launch(tmp_path, "dies"), launch(tmp_path, "lives")
+    restarted, unbroken = (fits_that(how, tmp_path) for how in ("dies", "lives"))
     for fit in restarted:
         np.testing.assert_array_equal(fit["dictionaries"], unbroken[0]["dictionaries"])
         np.testing.assert_array_equal(fit["losses"], unbroken[0]["losses"])
     assert [int(fit["n_epochs"]) for fit in restarted] == [3, 3]
     assert [int(fit["n_epochs"]) for fit in unbroken] == [5, 5]
     assert not (tmp_path / "checkpoint").exists()
+
+
+ENDING = """
+    import atexit, gc, json, os, sys
+    from pathlib import Path
+
+    def threads_of_gloo():
+        threads = Path("/proc/self/task").iterdir()
+        return [int(t.name) for t in threads if "gloo" in (t / "comm").read_text()]
+
+    def record():
+        Path(sys.argv[1], os.environ["RANK"]).write_text(
+            json.dumps([policies, threads_of_gloo()])
+        )
+
+    atexit.register(record)  # is called last
+    import numpy as np
+    from skmixmate import MixMateClustering
+
+    gc.disable()
+    X = np.random.default_rng(int(os.environ["RANK"])).normal(size=(60, 8))
+    MixMateClustering(2, n_atoms=3, max_iter=2).fit(X)
+    policies = [os.sched_getscheduler(thread) for thread in (0, *threads_of_gloo())]
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_threads_of_torch_wait_their_turn_and_end_before_the_program(tmp_path):
+    """One that waited for Python's lock as Python ended would abort the program."""
+    launch(tmp_path, ENDING)
+    for rank in "01":
+        (own, *others), left = json.loads((tmp_path / rank).read_text())
+        assert own == os.SCHED_OTHER
+        assert set(others) == {os.SCHED_BATCH}
+        assert left == []
 
 
 # --- the parts -----------------------------------------------------------------------
