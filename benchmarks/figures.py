@@ -158,10 +158,10 @@ FIGURES = {"codes": codes, "alpha": alpha, "incomplete": incomplete}
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("figures", nargs="*", choices=FIGURES, default=list(FIGURES))
+    parser.add_argument("figures", nargs="*", choices=[*FIGURES, "all"], default="all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     options = parser.parse_args()
-    for name in options.figures:
+    for name in FIGURES if "all" in options.figures else options.figures:
         FIGURES[name](options)
 
 

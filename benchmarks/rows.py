@@ -165,7 +165,7 @@ PARTS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, "all"], default="all")
     parser.add_argument("--folder", help="where a file is written, and deleted")
     parser.add_argument("--rows", type=int, default=LARGE, help="that are written")
     parser.add_argument("--file", help="one that is there already, and is kept")
@@ -178,7 +178,7 @@ def main():
         if path is None:
             path = Path(folder, "X.npy")
             write_rows(path, options.rows)
-        for part in options.parts:
+        for part in PARTS if "all" in options.parts else options.parts:
             report.write("rows", load_figures() | {part: PARTS[part](path)})
 
 
