@@ -20,7 +20,8 @@ import math
 import torch
 
 from skmixmate.model.encoder import parts
-from skmixmate.model.mixture import Mixture, counting_rows, take
+from skmixmate.model.normal import NormalMixture
+from skmixmate.model.posterior import counting_rows, take
 
 # Added to Gram matrices of atoms of norm 1: the first for the signs, the best of .1,
 # .3 and 1 on dictionaries trained on MNIST; the second keeps the inverse finite.
@@ -84,7 +85,7 @@ class EnergyBound:
         return bounds - ROUNDING * torch.finfo(norms.dtype).eps * norms
 
 
-class SkippingMixture(Mixture):
+class SkippingMixture(NormalMixture):
     """A mixture whose E-step skips, in complete rows, what it can.
 
     A skipped pair of cluster and row has a code of zeros and a lower bound for its

@@ -62,7 +62,8 @@ from skmixmate import MixMateClustering, model
 from skmixmate._rows import Rows
 from skmixmate._training import ExpectationMaximization
 from skmixmate.datasets import load_mnist, make_sparse_mixture
-from skmixmate.model.mixture import Mixture, posterior
+from skmixmate.model.normal import NormalMixture
+from skmixmate.model.posterior import posterior
 from skmixmate.model.priors import Laplace
 
 from . import report
@@ -129,7 +130,7 @@ def no_skipping():
     def all_rows(responsibilities):
         return torch.arange(responsibilities.shape[1]).expand(responsibilities.shape)
 
-    return mock.patch.object(model.mixture, "counting_rows", all_rows)
+    return mock.patch.object(model.normal, "counting_rows", all_rows)
 
 
 @functools.cache
@@ -145,7 +146,7 @@ def mnist_start():
 
 def training(X, dictionaries, n_layers=15):
     return ExpectationMaximization(
-        Mixture(
+        NormalMixture(
             dictionaries=dictionaries.clone(),
             intercepts=None,
             weights=torch.full((len(dictionaries),), 1 / len(dictionaries)),
@@ -243,14 +244,14 @@ def rate(X, dictionaries):
     }.items():
         n_own = []
         with context:
-            find = model.mixture.counting_rows
+            find = model.normal.counting_rows
 
             def counted(responsibilities, find=find, n_own=n_own):
                 index = find(responsibilities)
                 n_own.append(index.shape[1])
                 return index
 
-            with mock.patch.object(model.mixture, "counting_rows", counted):
+            with mock.patch.object(model.normal, "counting_rows", counted):
                 take_step = steps_of(training(X, dictionaries))
                 seconds = in_turn(
                     {"product": lambda: one @ one, "step": take_step},
@@ -413,7 +414,7 @@ def mnist_training(n_clusters, n_atoms, n_features):
     )
 
 
-class AtOnceMixture(Mixture):
+class AtOnceMixture(NormalMixture):
     """A mixture whose E-step takes all clusters at a time."""
 
     def explain(self, correlations, norms, curvature):
@@ -425,11 +426,14 @@ class AtOnceMixture(Mixture):
 @torch.no_grad()
 def skipping_beside(make_training, n_times):
     """Compare runs of training that differ in their E-step."""
-    ems = {kind: make_training() for kind in (Mixture, SkippingMixture, AtOnceMixture)}
+    ems = {
+        kind: make_training()
+        for kind in (NormalMixture, SkippingMixture, AtOnceMixture)
+    }
     for kind, em in ems.items():
         em.mixture = kind(**vars(em.mixture))
     mixtures = [em.mixture for em in ems.values()]
-    rows, _ = ems[Mixture].rows.take(torch.arange(BATCH_SIZE))
+    rows, _ = ems[NormalMixture].rows.take(torch.arange(BATCH_SIZE))
     # Made once, as they would be for all blocks of a prediction.
     gram, step, bound = ems[SkippingMixture].mixture.curvature()
     curvatures = [(gram, step), (gram, step, bound), (gram, step)]
@@ -456,12 +460,12 @@ def skipping_beside(make_training, n_times):
     for name, functions in {"E-step": e_steps, "step": steps}.items():
         seconds = in_turn(dict(zip(ems, functions, strict=True)), n_times, n_warm=2)
         figures[name] = {
-            "milliseconds": quartiles(1e3 * seconds[Mixture]),
+            "milliseconds": quartiles(1e3 * seconds[NormalMixture]),
             "without_over_with_skipping": quartiles(
-                seconds[Mixture] / seconds[SkippingMixture]
+                seconds[NormalMixture] / seconds[SkippingMixture]
             ),
             "all_clusters_at_once_over_a_few_at_a_time": quartiles(
-                seconds[AtOnceMixture] / seconds[Mixture]
+                seconds[AtOnceMixture] / seconds[NormalMixture]
             ),
         }
     return figures

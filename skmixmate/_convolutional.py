@@ -32,7 +32,7 @@ from ._rows import Rows, missing_counts, resolve_device, validate_rows
 from ._training import ExpectationMaximization, train
 from ._typing import Answer, Data
 from .model.convolutional import ConvolutionalMixture
-from .model.mixture import loss
+from .model.posterior import loss
 
 # Root-mean-square norm of what lies under a filter: as that of a row in
 # MixMateClustering, so that alpha means the same.

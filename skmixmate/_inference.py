@@ -29,7 +29,8 @@ from ._typing import Answer, Data
 from .image._features import IMAGES_AT_A_TIME, ScatteringFeatures
 from .model.exponential import ExponentialMixture
 from .model.likelihoods import LIKELIHOODS
-from .model.mixture import Mixture, posterior
+from .model.normal import NormalMixture
+from .model.posterior import posterior
 from .model.priors import AtomwiseLaplace, as_prior
 
 # Default alpha: the paper's, and what was found best on scattering coefficients, counts
@@ -716,7 +717,7 @@ class MixtureInference(Inference):
         if intercepts is not None:
             location = intercepts.mean(dim=0)
             intercepts = (intercepts - location) * self.scale_
-        mixture = Mixture(
+        mixture = NormalMixture(
             **shared,
             intercepts=intercepts,
             step_size=None if self.step_size == "auto" else float(self.step_size),

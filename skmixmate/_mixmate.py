@@ -56,8 +56,8 @@ from ._training import ExpectationMaximization, train
 from ._typing import Data
 from .image._features import ScatteringFeatures
 from .model.likelihoods import LIKELIHOODS
-from .model.mixture import loss
 from .model.penalties import Smoothness
+from .model.posterior import loss
 from .model.priors import PRIORS, Prior, as_prior, check_prior
 
 # Root-mean-square norm of a row for which the default alpha was chosen: that of

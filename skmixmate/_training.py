@@ -16,7 +16,7 @@ import torch
 from ._adam import Adam
 from ._distributed import Processes, apportion
 from ._rows import split_by_completeness
-from .model.mixture import counting_posterior, loss
+from .model.posterior import counting_posterior, loss
 
 logger = logging.getLogger("skmixmate")
 

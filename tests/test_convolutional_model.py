@@ -8,7 +8,7 @@ from skmixmate.model.convolutional import (
     correlate,
     largest_curvature,
 )
-from skmixmate.model.mixture import loss, posterior
+from skmixmate.model.posterior import loss, posterior
 
 from . import reference
 

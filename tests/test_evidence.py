@@ -6,7 +6,7 @@ import torch
 from scipy.integrate import simpson
 from scipy.stats import multivariate_normal
 
-from skmixmate.model.mixture import Mixture
+from skmixmate.model.normal import NormalMixture
 from skmixmate.model.priors import ElasticNet, Exponential, GroupLaplace, Laplace
 
 DOUBLE = {"dtype": torch.float64}
@@ -20,7 +20,7 @@ def make_mixture(dictionaries, prior=None, noise_variance=0.5, with_intercepts=F
     n_clusters = len(dictionaries)
     weights = torch.arange(1.0, 1 + n_clusters, **DOUBLE)
     intercepts = torch.linspace(-1, 1, 3 * n_clusters, **DOUBLE).view(-1, 3)
-    return Mixture(
+    return NormalMixture(
         dictionaries=dictionaries,
         intercepts=intercepts if with_intercepts else None,
         weights=weights / weights.sum(),

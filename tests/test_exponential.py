@@ -4,7 +4,7 @@ from scipy.optimize import minimize
 
 from skmixmate.model.exponential import ExponentialMixture, descend
 from skmixmate.model.likelihoods import Bernoulli, Poisson
-from skmixmate.model.mixture import counting_posterior, loss, posterior
+from skmixmate.model.posterior import counting_posterior, loss, posterior
 from skmixmate.model.priors import (
     ElasticNet,
     Exponential,

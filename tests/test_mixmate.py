@@ -380,7 +380,7 @@ def test_only_incomplete_rows_take_the_longer_way(monkeypatch, fitted):
         n_rows.append(targets.shape[-1])
         return encode_incomplete(targets, *args)
 
-    monkeypatch.setattr("skmixmate.model.mixture.encode_incomplete", spy)
+    monkeypatch.setattr("skmixmate.model.normal.encode_incomplete", spy)
     X = data()
     complete = fitted.energies(X)
     X[[3, 50, 51], 2] = np.nan

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
 from skmixmate.model.encoder import encode, encode_incomplete, largest_eigenvalue
-from skmixmate.model.mixture import Mixture
+from skmixmate.model.normal import NormalMixture
 from skmixmate.model.priors import (
     PRIORS,
     AtomwiseLaplace,
@@ -275,7 +275,7 @@ def test_volume_of_an_atom_is_the_integral_of_its_density_over_that_of_noise():
 
 @pytest.mark.parametrize("noise_variance", [0.05, 0.5, 3.0])
 def test_clusters_of_all_volumes_have_densities_of_one_height(noise_variance):
-    mixture = Mixture(
+    mixture = NormalMixture(
         dictionaries=torch.ones(3, 1, 1).double(),
         intercepts=None,
         weights=torch.full((3,), 1 / 3).double(),

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.skipping import EnergyBound, SkippingMixture
-from skmixmate.model.mixture import Mixture, counting_posterior, posterior
+from skmixmate.model.normal import NormalMixture
+from skmixmate.model.posterior import counting_posterior, posterior
 from skmixmate.model.priors import Laplace
 
 
@@ -29,12 +30,12 @@ def drawn(seed, n_clusters=6, n_atoms=5, n_features=8, n_rows=40, alpha=0.75):
 @given(seed=st.integers(0, 2**31), alpha=st.floats(0.01, 5), n_atoms=st.integers(1, 12))
 def test_no_code_costs_less_than_the_bound(seed, alpha, n_atoms):
     settings, rows = drawn(seed, n_atoms=n_atoms, alpha=alpha)
-    mixture = Mixture(**settings | {"n_layers": 100})
+    mixture = NormalMixture(**settings | {"n_layers": 100})
     gram, _ = mixture.curvature()
     correlations, norms = mixture.correlate(rows)
     bounds = EnergyBound(gram, alpha)(correlations, norms)
     # With half the rate, the layers minimise what the energy is made of.
-    halved = Mixture(**vars(mixture) | {"prior": Laplace(alpha / 2)})
+    halved = NormalMixture(**vars(mixture) | {"prior": Laplace(alpha / 2)})
     for codes in (mixture.infer(rows)[0], halved.infer(rows)[0]):
         left = rows - codes.mT @ mixture.dictionaries
         costs = left.square().sum(dim=2) + alpha * codes.abs().sum(dim=1)
@@ -44,7 +45,7 @@ def test_no_code_costs_less_than_the_bound(seed, alpha, n_atoms):
 def test_what_is_skipped_changes_nothing():
     settings, rows = drawn(seed=0, n_clusters=20, n_features=30)
     found = []
-    for mixture in (Mixture(**settings), SkippingMixture(**settings)):
+    for mixture in (NormalMixture(**settings), SkippingMixture(**settings)):
         curvature = mixture.curvature()
         *_, codes, energies = inferred = mixture.e_step(rows, None, curvature)
         responsibilities = counting_posterior(energies)

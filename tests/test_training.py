@@ -6,7 +6,7 @@ from sklearn.datasets import make_blobs
 
 from skmixmate._rows import Rows
 from skmixmate._training import ExpectationMaximization, History, train
-from skmixmate.model.mixture import Mixture
+from skmixmate.model.normal import NormalMixture
 from skmixmate.model.penalties import Smoothness
 from skmixmate.model.priors import Laplace
 
@@ -41,7 +41,7 @@ def make_em(X, n_clusters=3, n_atoms=4, intercepts=None, step_size=None, **setti
     )
     if n_atoms:
         dictionaries /= dictionaries.norm(dim=2, keepdim=True)
-    mixture = Mixture(
+    mixture = NormalMixture(
         dictionaries=dictionaries,
         intercepts=None if intercepts is None else torch.as_tensor(intercepts),
         weights=torch.full((n_clusters,), 1 / n_clusters, dtype=X.dtype),

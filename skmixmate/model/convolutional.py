@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import conv2d, conv_transpose2d, pad, softshrink
 
 from .encoder import largest_eigenvalue, momenta
-from .mixture import loss_gradient
+from .posterior import loss_gradient
 
 
 @dataclass

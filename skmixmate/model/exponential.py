@@ -20,7 +20,7 @@ B. Tolooshams, A. H. Song, S. Temereanca and D. Ba, Convolutional Dictionary Lea
 Based Auto-Encoders for Natural Exponential-Family Distributions, ICML 2020.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -28,7 +28,8 @@ from torch.autograd.function import once_differentiable
 
 from .encoder import parts
 from .likelihoods import Likelihood
-from .mixture import Mixture, counting_rows, loss_gradient, take
+from .mixture import Mixture
+from .posterior import counting_rows, loss_gradient, take
 
 # A step that was too long becomes shorter by at least the first factor, at most the
 # second: how the gradient changes far away says little of how it does nearby.
@@ -51,10 +52,6 @@ class ExponentialMixture(Mixture):
     dictionaries, intercepts, weights, prior, n_layers
         As in :class:`Mixture`; what dictionaries and intercepts make are natural
         parameters.
-    step_size : None
-        Steps are found row by row.
-    noise_variance : float
-        Not used: the variance follows from the mean.
     likelihood : Likelihood
 
     Examples
@@ -64,7 +61,7 @@ class ExponentialMixture(Mixture):
     >>> import torch
     >>> from skmixmate.model.exponential import ExponentialMixture
     >>> from skmixmate.model.likelihoods import Bernoulli
-    >>> from skmixmate.model.mixture import posterior
+    >>> from skmixmate.model.posterior import posterior
     >>> from skmixmate.model.priors import Laplace
     >>> mixture = ExponentialMixture(
     ...     dictionaries=torch.zeros(2, 0, 2),
@@ -78,7 +75,7 @@ class ExponentialMixture(Mixture):
             [0.0180, 0.5000]])
     """
 
-    likelihood: Likelihood = field(kw_only=True)
+    likelihood: Likelihood
 
     def curvature(self):
         """Give nothing: it is another for each row and code."""
@@ -217,20 +214,6 @@ class ExponentialMixture(Mixture):
         rows : tensor of shape (n_rows, n_features)
         """
         return self.likelihood.mean(super().decode(codes, labels))
-
-    def log_evidence(self, rows, observed, codes, energies):
-        """Logarithm of the evidence of Eq. 6, up to a constant of the codes.
-
-        Parameters
-        ----------
-        rows, observed, codes, energies
-            As in :meth:`Mixture.log_evidence`.
-
-        Returns
-        -------
-        log_evidence : tensor of shape (n_rows,)
-        """
-        return (-energies).logsumexp(dim=0)
 
     def _offsets(self, part):
         """Give the intercepts of some clusters, of shape (n_part, n_features, 1)."""

@@ -1,64 +1,32 @@
-"""The generative model: energies, posterior and loss (Eq. 5-8)."""
+"""What is asked of a mixture of dictionaries, whatever its entries are drawn from."""
 
-import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 
-from .encoder import (
-    Tape,
-    encode,
-    encode_incomplete,
-    largest_eigenvalue,
-    parts,
-    residuals,
-    unroll,
-)
-from .evidence import code_posterior
 from .priors import Prior
-
-# Numbers in the covariances of codes that are worked on at a time.
-_COVARIANCE_ENTRIES = 2**20
 
 
 @dataclass
-class Mixture:
+class Mixture(ABC):
     """A mixture of sparse dictionary models (Eq. 1).
+
+    What a subclass gives, with the names that are abstract here, is all that training
+    knows of it.
 
     Parameters
     ----------
     dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
         The atoms are the rows, of norm 1; A_k^T in the paper.
     intercepts : tensor of shape (n_clusters, n_features) or None
-        Offset of each cluster, ``y = intercept_k + A_k x + noise``; none in the
-        paper.
+        Offset of each cluster, ``intercept_k + A_k x``; none in the paper.
     weights : tensor of shape (n_clusters,)
         Prior probability of each cluster, pi in the paper.
     prior : Prior
         What the codes are drawn from.
     n_layers : int
         Number of layers of the encoder.
-    step_size : float or None
-        Step size of the encoder; None for the inverse of (an upper bound of)
-        the largest eigenvalue of each Gram matrix.
-    noise_variance : float, default=0.5
-        Of every entry, the same in all clusters. One half is the paper's: the squared
-        error is then in the energy as it is.
-
-    Examples
-    --------
-    Two clusters, one atom each, along the two axes:
-
-    >>> import torch
-    >>> from skmixmate.model.mixture import Mixture, posterior
-    >>> from skmixmate.model.priors import Laplace
-    >>> mixture = Mixture(
-    ...     dictionaries=torch.eye(2)[:, None], intercepts=None,
-    ...     weights=torch.full((2,), 0.5), prior=Laplace(0.75), n_layers=15,
-    ... )
-    >>> codes, energies = mixture.infer(torch.tensor([[3.0, 0.0]]))
-    >>> posterior(energies).argmax(dim=0)
-    tensor([0])
     """
 
     dictionaries: torch.Tensor
@@ -66,21 +34,92 @@ class Mixture:
     weights: torch.Tensor
     prior: Prior
     n_layers: int
-    step_size: float | None = None
-    noise_variance: float = 0.5
 
+    # The paper's. Where it may be another a mixture has its own.
+    noise_variance = 0.5
+
+    @abstractmethod
     def curvature(self):
-        """Gram matrices of the dictionaries and the step sizes they allow.
+        """Give what rows share as long as the dictionaries stand; None if nothing."""
+
+    @abstractmethod
+    def e_step(self, rows, observed, curvature):
+        """Infer codes and energies, and what :meth:`gradient` needs besides.
+
+        Parameters
+        ----------
+        rows, observed
+            As in :meth:`infer`.
+        curvature
+            What :meth:`curvature` gave.
 
         Returns
         -------
-        gram : tensor of shape (n_clusters, n_atoms, n_atoms)
-        step : tensor of shape (n_clusters, 1, 1)
+        *inferred
+            Whatever it is.
+        codes : tensor of shape (n_clusters, n_atoms, n_rows)
+        energies : tensor of shape (n_clusters, n_rows)
         """
-        gram = self.dictionaries @ self.dictionaries.mT
-        if self.step_size is None:
-            return gram, largest_eigenvalue(gram).reciprocal()
-        return gram, gram.new_full((len(gram), 1, 1), self.step_size)
+
+    @abstractmethod
+    def gradient(self, rows, observed, inferred, responsibilities, curvature):
+        """Gradient of the summed loss in the dictionaries, through all layers.
+
+        A cluster has no gradient from a row that it takes no responsibility for:
+        each goes forward once more, and backward, with the rows that count for it.
+
+        Parameters
+        ----------
+        rows, observed, curvature
+            As in :meth:`e_step`.
+        inferred : tuple
+            What :meth:`e_step` gave.
+        responsibilities : tensor of shape (n_clusters, n_rows)
+            As :func:`counting_posterior` gives them.
+
+        Returns
+        -------
+        gradient : tensor of shape (n_clusters, n_atoms, n_features)
+        """
+
+    @abstractmethod
+    def unexplained(self, rows, codes, responsibilities, observed=None):
+        """Sum, over rows, what :meth:`moved_intercepts` needs.
+
+        Parameters
+        ----------
+        rows : tensor of shape (n_rows, n_features)
+            Missing entries hold 0.
+        codes : tensor of shape (n_clusters, n_atoms, n_rows)
+        responsibilities : tensor of shape (n_clusters, n_rows)
+            Posterior probability of the cluster for each row.
+        observed : bool tensor of shape (n_rows, n_features), default=None
+
+        Returns
+        -------
+        sums : tensor of shape (n_clusters, n_features)
+        counts : tensor of shape (n_clusters, n_features) or (n_clusters, 1)
+            What the rows tell of the intercept, their :meth:`information`. Sums
+            are counts times what they say it is.
+        """
+
+    @abstractmethod
+    def information(self):
+        """Fisher information of a row on the intercept of its cluster, at no code."""
+
+    @abstractmethod
+    def moved_intercepts(self, sums, counts):
+        """Give the intercepts that minimise the expected energy, or come nearer.
+
+        Parameters
+        ----------
+        sums, counts : tensors
+            As :meth:`unexplained` gives them, for many rows.
+
+        Returns
+        -------
+        intercepts : tensor of shape (n_clusters, n_features)
+        """
 
     def infer(self, rows, observed=None, curvature=None):
         """Codes and energies of rows under every cluster (Eq. 3-5).
@@ -91,7 +130,7 @@ class Mixture:
             Missing entries hold 0.
         observed : bool tensor of shape (n_rows, n_features), default=None
             False where an entry is missing; None if nothing is.
-        curvature : tuple of tensors, default=None
+        curvature : default=None
             What :meth:`curvature` gives, if at hand.
 
         Returns
@@ -100,209 +139,6 @@ class Mixture:
         energies : tensor of shape (n_clusters, n_rows)
         """
         return self.e_step(rows, observed, curvature or self.curvature())[-2:]
-
-    def e_step(self, rows, observed, curvature):
-        """Infer codes and energies, and what is missing.
-
-        Parameters
-        ----------
-        rows, observed, curvature
-            As in :meth:`infer`.
-
-        Returns
-        -------
-        correlated : tuple of tensors
-            Inner products and squared norms, as :meth:`correlate` gives them, of
-            the rows as each cluster fills them: a missing entry is what the code
-            says of it, and adds nothing to the energy.
-        codes : tensor of shape (n_clusters, n_atoms, n_rows)
-        energies : tensor of shape (n_clusters, n_rows)
-        """
-        if observed is None:
-            correlated = self.correlate(rows)
-            return correlated, *self.explain(*correlated, curvature)
-        n_observed = observed.sum(dim=1, dtype=rows.dtype)
-        targets, observed = self._targets(rows, observed)
-        penalty = self._penalty(self.prior)
-        encoder = (self.dictionaries, *curvature, penalty, self.n_layers)
-        codes = encode_incomplete(targets, observed, *encoder)
-        squares = codes.new_empty(len(codes), len(rows))
-        pulls = torch.empty_like(codes)
-        for part, left in residuals(targets, observed, self.dictionaries, codes):
-            torch.bmm(self.dictionaries[part], left, out=pulls[part])
-            torch.sum(left.square_(), dim=1, out=squares[part])
-        # Filled rows are A^T x + r, with r the residual.
-        correlations = torch.baddbmm(pulls, curvature[0], codes)
-        norms = squares + (codes * pulls.add_(correlations)).sum(dim=1)
-        costs = squares / (2 * self.noise_variance) + self.prior.value(codes)
-        costs = costs + self._constants(n_observed, self.dictionaries, observed)
-        return (correlations, norms), codes, costs
-
-    def _penalty(self, prior):
-        """Penalty on the codes beside half the squared error, as in Eq. 4."""
-        return prior.times(2 * self.noise_variance)
-
-    def _constants(self, n_observed, *observed):
-        """Part of the energies that no code changes; see :meth:`explain`."""
-        log_widths = math.log(2 * self.noise_variance) / 2 * n_observed
-        in_noise = self.prior.times(math.sqrt(2 * self.noise_variance))
-        volumes = in_noise.volume(*observed)
-        return log_widths + volumes - self.weights.log()[:, None]
-
-    def correlate(self, rows):
-        """Give what the encoder needs of complete rows.
-
-        Parameters
-        ----------
-        rows : tensor of shape (n_rows, n_features)
-
-        Returns
-        -------
-        correlations : tensor of shape (n_clusters, n_atoms, n_rows)
-            Inner products with the atoms.
-        norms : tensor of shape (n_clusters, n_rows)
-            Squared norms. Both are of rows less the intercept of each cluster.
-        """
-        correlations = self.dictionaries @ rows.mT
-        norms = torch.linalg.vector_norm(rows, dim=-1).square()
-        norms = norms.expand(len(correlations), -1)
-        if self.intercepts is None:
-            return correlations, norms
-        # Shared rows less each intercept would be n_clusters times as many.
-        offsets = self.intercepts[:, :, None]  # (n_clusters, n_features, 1)
-        shifts = offsets.mT @ offsets - 2 * (offsets.mT @ rows.mT)
-        return correlations - self.dictionaries @ offsets, norms + shifts[:, 0]
-
-    def explain(self, correlations, norms, curvature):
-        """Codes and energies from inner products alone, in the Gram form.
-
-        Parameters
-        ----------
-        correlations, norms
-            As :meth:`correlate` gives them.
-        curvature : tuple of tensors
-            What :meth:`curvature` gives.
-
-        Returns
-        -------
-        codes : tensor of shape (n_clusters, n_atoms, n_rows)
-        energies : tensor of shape (n_clusters, n_rows)
-            Both differentiable in the correlations and Gram matrices. The normal
-            density has a part that grows with its width; it is 0 for the paper's.
-        """
-        codes, costs = torch.empty_like(correlations), torch.empty_like(norms)
-        for part in parts(codes, codes[:1].numel()):
-            codes[part], costs[part] = self._cost(
-                *(whole[part] for whole in (correlations, norms, *curvature)),
-                prior=self.prior.of(part),
-            )
-        return codes, costs + self._constants(self.dictionaries.shape[2])
-
-    def _cost(self, correlations, norms, gram, step, prior):
-        """Codes, and the part of their energies that depends on them."""
-        codes = encode(correlations, gram, step, self._penalty(prior), self.n_layers)
-        # ||y - A^T x||^2 = ||y||^2 + x.(G x - 2 C)
-        slopes = torch.baddbmm(correlations, gram, codes, beta=-2)
-        squares = norms + (codes * slopes).sum(dim=1)
-        # Rounding may take it below zero.
-        squares = squares.clamp_min(0) / (2 * self.noise_variance)
-        return codes, squares + prior.value(codes)
-
-    def _targets(self, rows, observed):
-        """Rows less the intercepts, and the mask, both with rows last."""
-        # (n_features, n_rows), laid out as the residuals they are combined with
-        targets = rows.mT.contiguous()
-        observed = observed.mT.to(rows.dtype).contiguous()
-        if self.intercepts is None:
-            return targets, observed
-        # (n_clusters, n_features, n_rows)
-        return targets - self.intercepts[:, :, None] * observed, observed
-
-    def gradient(self, rows, observed, inferred, responsibilities, curvature):
-        """Gradient of the summed loss in the dictionaries, through all layers.
-
-        A cluster has no gradient from a row that it takes no responsibility for:
-        each goes forward once more, and backward, with the rows that count for it.
-
-        Parameters
-        ----------
-        rows, observed
-            As in :meth:`infer`.
-        inferred : tuple
-            What :meth:`e_step` gave.
-        responsibilities : tensor of shape (n_clusters, n_rows)
-            As :func:`counting_posterior` gives them.
-        curvature : tuple of tensors
-            What :meth:`curvature` gave.
-
-        Returns
-        -------
-        gradient : tensor of shape (n_clusters, n_atoms, n_features)
-        """
-        correlated, codes, energies = inferred
-        index = counting_rows(responsibilities)
-        weights = take(loss_gradient(energies, responsibilities), index)
-        own_slopes, gram_slopes = self._slopes(
-            take(correlated[0], index), weights, *curvature
-        )
-        slopes = torch.zeros_like(codes)
-        slopes.scatter_(2, index[:, None].expand_as(own_slopes), own_slopes)
-        gradient = self.dictionary_gradient(rows, observed, codes, slopes)
-        return gradient.baddbmm_(gram_slopes + gram_slopes.mT, self.dictionaries)
-
-    def _slopes(self, correlations, weights, gram, step):
-        """Differentiate weighted energies in inner products of atoms, by hand.
-
-        Returns
-        -------
-        slopes : tensor of shape (n_clusters, n_atoms, n_rows)
-            Gradient in the correlations.
-        gram_slopes : tensor of shape (n_clusters, n_atoms, n_atoms)
-            Gradient in the Gram matrices.
-        """
-        tape = Tape()
-        penalty = self._penalty(self.prior)
-        codes = unroll(correlations, gram, step, penalty, self.n_layers, tape)
-        with torch.enable_grad():
-            leaf = codes.detach().requires_grad_()
-            (code_slopes,) = torch.autograd.grad(self.prior.value(leaf), leaf, weights)
-        # Of ||y||^2 + x.(G x - 2 C) over twice the noise variance.
-        weights = weights[:, None] / self.noise_variance
-        pulls = torch.baddbmm(correlations, gram, codes, beta=-1)
-        code_slopes = torch.addcmul(code_slopes, pulls, weights)
-        slopes, gram_slopes = tape.backward(code_slopes)
-        weighted = codes * weights
-        gram_slopes.baddbmm_(weighted, codes.mT, alpha=0.5)
-        return slopes.sub_(weighted), gram_slopes
-
-    def dictionary_gradient(self, rows, observed, codes, slopes):
-        """Gradient in the dictionaries of what depends on the correlations.
-
-        Parameters
-        ----------
-        rows, observed
-            As in :meth:`infer`.
-        codes : tensor of shape (n_clusters, n_atoms, n_rows)
-            What missing entries are filled by.
-        slopes : tensor of shape (n_clusters, n_atoms, n_rows)
-            Gradient in the correlations that :meth:`e_step` gave.
-
-        Returns
-        -------
-        gradient : tensor of shape (n_clusters, n_atoms, n_features)
-            Filled entries are taken as data.
-        """
-        if observed is None:
-            gradient = (slopes.flatten(0, 1) @ rows).view_as(self.dictionaries)
-            if self.intercepts is None:
-                return gradient
-            totals = slopes.sum(dim=2, keepdim=True)
-            return gradient.sub_(totals * self.intercepts[:, None])
-        gradient = (slopes @ codes.mT) @ self.dictionaries
-        targets, observed = self._targets(rows, observed)
-        for part, left in residuals(targets, observed, self.dictionaries, codes):
-            gradient[part].baddbmm_(slopes[part], left.mT)
-        return gradient
 
     def decode(self, codes, labels):
         """Reconstruct rows from their codes in given clusters (the decoder).
@@ -323,64 +159,8 @@ class Mixture:
             rows[members] = codes[members] @ self.dictionaries[label]
         return rows if self.intercepts is None else rows + self.intercepts[labels]
 
-    def unexplained(self, rows, codes, responsibilities, observed=None):
-        """Sum, over rows, what the dictionaries leave unexplained.
-
-        Divided by the counts this is the intercept that minimises the expected
-        energy while codes and posterior stand: the M-step of Eq. 2 in closed
-        form.
-
-        Parameters
-        ----------
-        rows : tensor of shape (n_rows, n_features)
-            Missing entries hold 0.
-        codes : tensor of shape (n_clusters, n_atoms, n_rows)
-        responsibilities : tensor of shape (n_clusters, n_rows)
-            Posterior probability of the cluster for each row.
-        observed : bool tensor of shape (n_rows, n_features), default=None
-
-        Returns
-        -------
-        sums : tensor of shape (n_clusters, n_features)
-            ``y - A_k x`` weighted by the posterior, over observed entries.
-        counts : tensor of shape (n_clusters, n_features) or (n_clusters, 1)
-            Sum of the posterior over the same entries.
-        """
-        shares = responsibilities[:, :, None]  # (n_clusters, n_rows, 1)
-        if observed is None:
-            explained = (codes @ shares).mT @ self.dictionaries
-            sums = responsibilities @ rows - explained[:, 0]
-            return sums, responsibilities.sum(dim=1, keepdim=True)
-        sums = codes.new_empty(len(codes), rows.shape[1])
-        seen = observed.to(rows.dtype)
-        for part, left in residuals(rows.mT, seen.mT, self.dictionaries, codes):
-            torch.bmm(left, shares[part], out=sums[part, :, None])
-        return sums, responsibilities @ seen
-
-    def information(self):
-        """Fisher information of a row on the intercept of its cluster.
-
-        In units of the inverse of the noise variance, in which it is 1.
-        """
-        return 1.0
-
-    def moved_intercepts(self, sums, counts):
-        """Give the intercepts that minimise the expected energy.
-
-        Parameters
-        ----------
-        sums, counts : tensors
-            As :meth:`unexplained` gives them, for many rows.
-
-        Returns
-        -------
-        intercepts : tensor of shape (n_clusters, n_features)
-            As they were where nothing counts.
-        """
-        return torch.where(counts > 0, sums / counts, self.intercepts)
-
     def log_evidence(self, rows, observed, codes, energies):
-        """Bound the logarithm of the density of rows from below.
+        """Logarithm of the evidence of Eq. 6, up to a constant of the codes.
 
         Parameters
         ----------
@@ -392,211 +172,5 @@ class Mixture:
         Returns
         -------
         log_evidence : tensor of shape (n_rows,)
-            Of the observed entries. Clusters that a float cannot hold beside the most
-            likely one are left out, which is a bound too. For a prior that is not
-            known as a density, the logarithm of the evidence of Eq. 6, up to a
-            constant.
         """
-        if self.prior.log_normalizer(1) is None:
-            return (-energies).logsumexp(dim=0)
-        bounds = torch.full_like(energies, -math.inf, dtype=torch.float64)
-        counting = posterior(energies) > torch.finfo(energies.dtype).eps
-        for k, index, squares, divergences in self._code_posteriors(
-            rows, observed, codes, counting
-        ):
-            bounds[k, index] = -squares / (2 * self.noise_variance) - divergences
-        n_observed = rows.shape[1]
-        if observed is not None:
-            n_observed = observed.sum(dim=1, dtype=bounds.dtype)
-        log_widths = math.log(2 * math.pi * self.noise_variance) / 2 * n_observed
-        bounds += self.weights.log()[:, None]
-        return (bounds.logsumexp(dim=0) - log_widths).to(rows.dtype)
-
-    def mean_squares(self, rows, observed, codes, responsibilities):
-        """Sum the expected squared errors of rows, over codes and clusters.
-
-        Divided by the number of entries this is the noise variance of largest bound
-        while the posterior stands: the M-step of Eq. 2 in closed form. A single code
-        in place of its posterior would fit the noise as well, and leave too little.
-
-        Parameters
-        ----------
-        rows, observed, codes
-            As in :meth:`log_evidence`.
-        responsibilities : tensor of shape (n_clusters, n_rows)
-            Posterior probability of the cluster for each row.
-
-        Returns
-        -------
-        total : float64 tensor, a number
-        """
-        total = 0.0
-        for k, index, squares, _ in self._code_posteriors(
-            rows, observed, codes, responsibilities > 0
-        ):
-            total = total + responsibilities[k, index].to(squares.dtype) @ squares
-        return total
-
-    def _code_posteriors(self, rows, observed, codes, counting):
-        """Go through the clusters that count for a row, and integrate the code out.
-
-        Yields
-        ------
-        k : int
-            A cluster.
-        index : int tensor of shape (n_index,)
-            Some of the rows that it counts for.
-        squares, divergences : float64 tensors of shape (n_index,)
-            As :func:`code_posterior` gives them.
-        """
-        dictionaries = self.dictionaries.double()
-        if observed is None:
-            correlations, norms = self.correlate(rows)
-            n_entries = dictionaries[0, :, :1].numel() ** 2
-        else:
-            targets, _ = self._targets(rows, observed)
-            correlations = self.dictionaries @ targets
-            norms = targets.square().sum(dim=-2).expand(len(codes), -1)
-            n_entries = dictionaries[0].numel() + dictionaries[0, :, :1].numel() ** 2
-        size = max(1, _COVARIANCE_ENTRIES // max(1, n_entries))
-        for k, atoms in enumerate(dictionaries):
-            for index in counting[k].nonzero()[:, 0].split(size):
-                seen = atoms
-                if observed is not None:
-                    # (n_index, n_atoms, n_features)
-                    seen = atoms * observed[index, None]
-                found = code_posterior(
-                    correlations[k, :, index].mT.double(),
-                    codes[k, :, index].mT.double(),
-                    norms[k, index].double(),
-                    seen @ atoms.mT,
-                    self.prior.of(slice(k, k + 1)),
-                    self.noise_variance,
-                )
-                yield k, index, *found
-
-
-def posterior(energies):
-    """Probability of each cluster given the row (Eq. 7).
-
-    Parameters
-    ----------
-    energies : tensor of shape (n_clusters, n_rows)
-
-    Returns
-    -------
-    posterior : tensor of shape (n_clusters, n_rows)
-        Columns sum to 1.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skmixmate.model.mixture import posterior
-    >>> posterior(torch.tensor([[0.0], [0.0]]))
-    tensor([[0.5000],
-            [0.5000]])
-    """
-    return torch.softmax(-energies, dim=0)
-
-
-def counting_posterior(energies):
-    """Posterior (Eq. 7) without what a float cannot hold beside 1.
-
-    That needs no gradient; besides, the tail of a softmax is in part denormal
-    numbers, which would slow down all that follows many times over.
-
-    Parameters
-    ----------
-    energies : tensor of shape (n_clusters, n_rows)
-
-    Returns
-    -------
-    responsibilities : tensor of shape (n_clusters, n_rows)
-    """
-    responsibilities = posterior(energies)
-    is_negligible = responsibilities < torch.finfo(energies.dtype).eps
-    return responsibilities.masked_fill_(is_negligible, 0)
-
-
-def counting_rows(responsibilities):
-    """Find the rows that each cluster has a gradient from.
-
-    Only they have to go forward with a tape, and backward.
-
-    Parameters
-    ----------
-    responsibilities : tensor of shape (n_clusters, n_rows)
-
-    Returns
-    -------
-    index : int tensor of shape (n_clusters, n_counting)
-        All rows of positive responsibility; clusters with fewer than others are
-        topped up with rows whose responsibility, and so whose gradient, is 0.
-    """
-    counting = responsibilities > 0
-    n_counting = int(counting.sum(dim=1).max())
-    return counting.to(torch.uint8).topk(n_counting, dim=1, sorted=False).indices
-
-
-def take(tensor, index):
-    """Take rows of its own for each cluster.
-
-    Parameters
-    ----------
-    tensor : tensor of shape (n_clusters, n_rows) or (n_clusters, n_atoms, n_rows)
-    index : int tensor of shape (n_clusters, n_index)
-
-    Returns
-    -------
-    taken : tensor of shape (n_clusters, n_index) or (n_clusters, n_atoms, n_index)
-    """
-    if tensor.dim() == 3:
-        index = index[:, None].expand(-1, tensor.shape[1], -1)
-    return tensor.gather(-1, index)
-
-
-def loss(energies):
-    """Take the expected energy of each row under its posterior (Eq. 8).
-
-    Parameters
-    ----------
-    energies : tensor of shape (n_clusters, n_rows)
-
-    Returns
-    -------
-    loss : tensor of shape (n_rows,)
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skmixmate.model.mixture import loss
-    >>> loss(torch.tensor([[2.0], [2.0]]))
-    tensor([2.])
-    """
-    return (energies * posterior(energies)).sum(dim=0)
-
-
-def loss_gradient(energies, responsibilities):
-    """Gradient of :func:`loss` with respect to the energies.
-
-    Parameters
-    ----------
-    energies : tensor of shape (n_clusters, n_rows)
-    responsibilities : tensor of shape (n_clusters, n_rows)
-        Their posterior, some small entries of which may be set to 0.
-
-    Returns
-    -------
-    gradient : tensor of shape (n_clusters, n_rows)
-        Exactly 0 where the responsibility is.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skmixmate.model.mixture import loss_gradient, posterior
-    >>> energies = torch.tensor([[2.0], [2.0]])
-    >>> loss_gradient(energies, posterior(energies))
-    tensor([[0.5000],
-            [0.5000]])
-    """
-    return responsibilities * (1 - energies + loss(energies))
+        return (-energies).logsumexp(dim=0)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from skmixmate.model.mixture import Mixture, loss, loss_gradient, posterior
+from skmixmate.model.normal import NormalMixture
+from skmixmate.model.posterior import posterior
 from skmixmate.model.priors import Laplace
 
 from . import reference
@@ -15,7 +16,7 @@ def random_mixture(with_intercepts=False, step_size=None, n_atoms=5, seed=0):
 
     dictionaries = draw(3, n_atoms, 8)
     dictionaries /= dictionaries.norm(dim=2, keepdim=True)
-    mixture = Mixture(
+    mixture = NormalMixture(
         dictionaries=dictionaries,
         intercepts=draw(3, 8) if with_intercepts else None,
         weights=torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64),
@@ -55,20 +56,26 @@ def test_intercept_is_the_same_as_shifted_rows(masked):
         torch.testing.assert_close(energies[k], shifted_energies[k])
 
 
-def test_a_few_clusters_at_a_time_are_as_all_at_once():
+def test_clusters_do_not_depend_on_one_another():
+    """As many as here are worked on a few at a time."""
     generator = torch.Generator().manual_seed(0)
     n_clusters, n_atoms, n_rows = 7, 40, 1000
-    mixture = Mixture(
-        dictionaries=torch.randn(n_clusters, n_atoms, 50, generator=generator) / 7,
-        intercepts=torch.randn(n_clusters, 50, generator=generator),
-        weights=torch.arange(1.0, 1 + n_clusters) / 28,
-        prior=Laplace(0.2),
-        n_layers=6,
-    )
+    settings = {
+        "dictionaries": torch.randn(n_clusters, n_atoms, 50, generator=generator) / 7,
+        "intercepts": torch.randn(n_clusters, 50, generator=generator),
+        "weights": torch.arange(1.0, 1 + n_clusters) / 28,
+    }
+    others = {"prior": Laplace(0.2), "n_layers": 6}
     rows = torch.randn(n_rows, 50, generator=generator)
-    at_once = mixture.infer(rows)  # with gradients on, nothing is split
-    with torch.no_grad():
-        torch.testing.assert_close(mixture.infer(rows), at_once)
+    together = NormalMixture(**settings, **others).infer(rows)
+    alone = [
+        NormalMixture(**{n: of[k : k + 1] for n, of in settings.items()}, **others)
+        for k in range(n_clusters)
+    ]
+    for actual, expected in zip(
+        together, zip(*(one.infer(rows) for one in alone), strict=True), strict=True
+    ):
+        torch.testing.assert_close(actual, torch.cat(expected))
 
 
 @pytest.mark.parametrize("with_intercepts", [False, True])
@@ -130,21 +137,6 @@ def test_auto_step_size_never_diverges():
     codes, energies = mixture.infer(rows)
     assert energies.isfinite().all()
     assert codes.abs().max() < 10 * rows.norm(dim=1).max()
-
-
-def test_posterior_is_the_softmax_of_negative_energies():
-    energies = torch.tensor([[1.0, 100.0], [2.0, 0.0], [0.5, 30.0]])
-    torch.testing.assert_close(posterior(energies), torch.softmax(-energies, dim=0))
-
-
-def test_loss_gradient_equals_autograd():
-    generator = torch.Generator().manual_seed(0)
-    energies = 5 * torch.randn(4, 50, generator=generator, dtype=torch.float64)
-    energies.requires_grad_()
-    (expected,) = torch.autograd.grad(loss(energies).sum(), energies)
-    energies = energies.detach()
-    actual = loss_gradient(energies, posterior(energies))
-    torch.testing.assert_close(actual, expected)
 
 
 def test_decode_gives_what_the_energy_measures():
