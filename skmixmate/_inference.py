@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from numbers import Integral
@@ -337,6 +338,33 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
             for _, (answer,) in self._infer(self._features(rows), self._answers[method])
         )
         return reblocked(blocks, batch_size or _BATCH_BLOCKS * self._block_size())
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the fitted estimator to a file, for :func:`skmixmate.load`.
+
+        The file holds the parameters and fitted attributes as arrays and JSON;
+        unlike a pickle it runs no code when it is loaded. It is written whole or
+        not at all. Callbacks, what `set_output` chose, and what ``partial_fit`` keeps
+        for the next call, are not stored.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Replaced if it is there. Any suffix will do.
+
+        Raises
+        ------
+        NotFittedError
+            If there is nothing to save yet.
+        TypeError
+            If a parameter cannot be stored: a clusterer as `init`, a RandomState,
+            or a prior of one's own.
+        OSError
+            If the file cannot be written.
+        """
+        from ._persistence import save  # which imports this module, to load
+
+        save(self, path)
 
     def _without_results(self):
         """Return the estimator as it is now, small enough to go to many workers."""

@@ -628,33 +628,6 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         )
         return self
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write the fitted estimator to a file, for :func:`skmixmate.load`.
-
-        The file holds the parameters and fitted attributes as arrays and JSON;
-        unlike a pickle it runs no code when it is loaded. It is written whole or
-        not at all. Callbacks, what `set_output` chose, and rows and the state of the
-        optimiser that :meth:`partial_fit` keeps for the next call, are not stored.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Replaced if it is there. Any suffix will do.
-
-        Raises
-        ------
-        NotFittedError
-            If there is nothing to save yet.
-        TypeError
-            If a parameter cannot be stored: a clusterer as `init`, a RandomState,
-            or a prior of one's own.
-        OSError
-            If the file cannot be written.
-        """
-        from ._persistence import save  # which imports this module, to load
-
-        save(self, path)
-
     def _validate_params(self):
         # Before fit: a parameter that one process does not take ends it in all.
         with find_processes(self.distributed):

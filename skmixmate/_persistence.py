@@ -19,6 +19,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from . import __version__
+from ._convolutional import ConvolutionalMixMate
 from ._files import written_whole
 from ._mixmate import MixMateClustering
 from .image._features import ScatteringFeatures
@@ -29,11 +30,7 @@ _DESCRIPTION = "skmixmate.json"
 _ZIP_START = b"PK\x03\x04"
 
 _ATTRIBUTES = (
-    "dictionaries_",
-    "intercepts_",
     "weights_",
-    "rates_",
-    "noise_variance_",
     "labels_",
     "loss_",
     "loss_curve_",
@@ -42,6 +39,11 @@ _ATTRIBUTES = (
     "scale_",
     "n_features_in_",
 )
+_OWN_ATTRIBUTES = {
+    MixMateClustering: ("dictionaries_", "intercepts_", "rates_", "noise_variance_"),
+    ConvolutionalMixMate: ("filters_",),
+}
+_ESTIMATORS = {kind.__name__: kind for kind in _OWN_ATTRIBUTES}
 
 # Parameters of ScatteringFeatures; the others the estimator has, or only fit uses.
 _REPRESENTATION = ("image_shape", "n_components", "max_samples")
@@ -77,8 +79,10 @@ class _Unreadable(Exception):
 
 
 def save(estimator, path):
-    """Write a fitted estimator to a file; see `MixMateClustering.save`."""
-    check_is_fitted(estimator, [*_ATTRIBUTES, "representation_"])
+    """Write a fitted estimator to a file; see its method of this name."""
+    name = next(n for n, kind in _ESTIMATORS.items() if isinstance(estimator, kind))
+    names = _OWN_ATTRIBUTES[_ESTIMATORS[name]] + _ATTRIBUTES
+    check_is_fitted(estimator, names)
     arrays = {}
 
     def stored(values, prefix=""):
@@ -90,12 +94,13 @@ def save(estimator, path):
     description = {
         "format_version": _FORMAT_VERSION,
         "skmixmate_version": __version__,
+        "estimator": name,
         "parameters": stored(estimator.get_params(deep=False)),
-        "attributes": stored({name: getattr(estimator, name) for name in _ATTRIBUTES}),
+        "attributes": stored({name: getattr(estimator, name) for name in names}),
         "representation": None,
         "feature_names": None,
     }
-    representation = estimator.representation_
+    representation = getattr(estimator, "representation_", None)
     if representation is not None:
         values = {name: getattr(representation, name) for name in _REPRESENTATION}
         values |= representation.state_dict()
@@ -143,22 +148,22 @@ def _write(path, description, arrays):
 
 def load(
     path: str | os.PathLike, *, device: str | torch.device | None = None
-) -> MixMateClustering:
-    """Load an estimator that `MixMateClustering.save` wrote.
+) -> MixMateClustering | ConvolutionalMixMate:
+    """Load an estimator from a file that its method ``save`` wrote.
 
     No code of the file is run, whoever made it.
 
     Parameters
     ----------
     path : str or path-like
-        What :meth:`MixMateClustering.save` was given.
+        What ``save`` was given.
     device : str or torch.device, default=None
         Where to compute, if not on the `device` that was saved: a model fitted on
         a GPU can be used without one.
 
     Returns
     -------
-    estimator : MixMateClustering
+    estimator : MixMateClustering or ConvolutionalMixMate
         Predicts what the saved one did.
 
     Raises
@@ -194,7 +199,7 @@ def load(
 def _read(file):
     """Take a file apart into its description and its arrays."""
     if file.read(len(_ZIP_START)) != _ZIP_START:
-        raise _Unreadable("is not a file that MixMateClustering.save wrote")
+        raise _Unreadable("is not a file that an estimator's save wrote")
     try:
         with zipfile.ZipFile(file) as archive:
             # Stored as they are, members cannot be larger than the file.
@@ -215,7 +220,7 @@ def _description(text):
         version = description["format_version"]
         is_newer = version > _FORMAT_VERSION
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _Unreadable("is not a file that MixMateClustering.save wrote") from error
+        raise _Unreadable("is not a file that an estimator's save wrote") from error
     if is_newer:
         raise _Unreadable(
             f"has version {version} of the format, written by skmixmate "
@@ -251,17 +256,17 @@ def _restored(description, arrays, device):
         return {name: _value(value, arrays) for name, value in values.items()}
 
     try:
+        kind = _ESTIMATORS[description["estimator"]]
         parameters = restored(description["parameters"])
         if device is not None:
             parameters["device"] = device
-        estimator = MixMateClustering(**parameters)
+        estimator = kind(**parameters)
         attributes = restored(description["attributes"])
-        for name in _ATTRIBUTES:
+        for name in _OWN_ATTRIBUTES[kind] + _ATTRIBUTES:
             setattr(estimator, name, attributes[name])
-        estimator.representation_ = None
-        if description["representation"] is not None:
+        if kind is MixMateClustering:
             estimator.representation_ = _representation(
-                restored(description["representation"]), estimator
+                restored(description["representation"] or {}), estimator
             )
         if description["feature_names"] is not None:
             names = np.array(description["feature_names"], dtype=object)
@@ -293,6 +298,8 @@ def _value(value, arrays):
 
 
 def _representation(values, estimator):
+    if not values:
+        return None
     parameters = {name: values[name] for name in _REPRESENTATION}
     representation = ScatteringFeatures(
         **parameters,
@@ -303,28 +310,41 @@ def _representation(values, estimator):
 
 
 def _check_shapes(estimator):
-    n_clusters, n_atoms, n_components = estimator.dictionaries_.shape
-    n_features, representation = estimator.n_features_in_, estimator.representation_
+    n_clusters = len(estimator.weights_)
     expected = [
-        (estimator, "intercepts_", (n_clusters, n_components)),
         (estimator, "weights_", (n_clusters,)),
         (estimator, "labels_", (len(estimator.labels_),)),
         (estimator, "loss_curve_", (estimator.n_iter_,)),
     ]
-    if estimator.rates_ is not None:
-        expected.append((estimator, "rates_", (n_clusters, n_atoms)))
     if hasattr(estimator, "feature_names_in_"):
-        expected.append((estimator, "feature_names_in_", (n_features,)))
-    if representation is None:
-        expected.append((estimator, "dictionaries_", (n_clusters, n_atoms, n_features)))
+        expected.append((estimator, "feature_names_in_", (estimator.n_features_in_,)))
+    if isinstance(estimator, ConvolutionalMixMate):
+        expected += _shapes_of_filters(estimator, n_clusters)
     else:
-        n_coefficients = math.prod(representation.scattering_.output_shape_)
-        expected += [
-            (representation, "mean_", (n_coefficients,)),
-            (representation, "components_", (n_components, n_coefficients)),
-            (representation, "decoder_", (n_components + 1, n_features)),
-        ]
+        expected += _shapes_of_dictionaries(estimator, n_clusters)
     for owner, name, shape in expected:
         found = np.shape(getattr(owner, name))
         if found != shape:
             raise _Unreadable(f"has {name} of shape {found}, which should be {shape}")
+
+
+def _shapes_of_filters(estimator, n_clusters):
+    size, n_channels = estimator.filter_size, tuple(estimator.image_shape)[2:]
+    shape = (n_clusters, estimator.n_filters, size, size, *n_channels)
+    return [(estimator, "filters_", shape)]
+
+
+def _shapes_of_dictionaries(estimator, n_clusters):
+    n_features, representation = estimator.n_features_in_, estimator.representation_
+    _, n_atoms, n_components = estimator.dictionaries_.shape
+    if representation is None:
+        n_components = n_features
+    yield estimator, "dictionaries_", (n_clusters, n_atoms, n_components)
+    yield estimator, "intercepts_", (n_clusters, n_components)
+    if estimator.rates_ is not None:
+        yield estimator, "rates_", (n_clusters, n_atoms)
+    if representation is not None:
+        n_coefficients = math.prod(representation.scattering_.output_shape_)
+        yield representation, "mean_", (n_coefficients,)
+        yield representation, "components_", (n_components, n_coefficients)
+        yield representation, "decoder_", (n_components + 1, n_features)
