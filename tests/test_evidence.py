@@ -6,6 +6,8 @@ import torch
 from scipy.integrate import simpson
 from scipy.stats import multivariate_normal
 
+from skmixmate.model.exponential import ExponentialMixture
+from skmixmate.model.likelihoods import Bernoulli, Poisson
 from skmixmate.model.normal import NormalMixture
 from skmixmate.model.priors import ElasticNet, Exponential, GroupLaplace, Laplace
 
@@ -16,17 +18,19 @@ SAME = torch.tensor([[[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]], **DOUBLE)  # no full r
 ROWS = torch.tensor([[0.0, 0.0, 0.0], [0.5, -0.2, 0.1], [3.0, 4.0, -1.0]], **DOUBLE)
 
 
-def make_mixture(dictionaries, prior=None, noise_variance=0.5, with_intercepts=False):
+def make_mixture(
+    dictionaries, prior=None, with_intercepts=False, kind=NormalMixture, **others
+):
     n_clusters = len(dictionaries)
     weights = torch.arange(1.0, 1 + n_clusters, **DOUBLE)
     intercepts = torch.linspace(-1, 1, 3 * n_clusters, **DOUBLE).view(-1, 3)
-    return NormalMixture(
+    return kind(
         dictionaries=dictionaries,
         intercepts=intercepts if with_intercepts else None,
         weights=weights / weights.sum(),
         prior=prior or Laplace(0.75),
         n_layers=15,
-        noise_variance=noise_variance,
+        **others,
     )
 
 
@@ -37,7 +41,7 @@ def bounds(mixture, rows, observed=None):
 def integrals(mixture, rows, observed=None):
     """Logarithms of the densities of rows, by numerical integration over the codes."""
     n_clusters, n_atoms, _ = mixture.dictionaries.shape
-    axis = torch.linspace(-14, 14, 1121, **DOUBLE)
+    axis = torch.linspace(-30, 30, 1201, **DOUBLE)
     codes = torch.stack(torch.meshgrid([axis] * n_atoms, indexing="ij")).flatten(1)
     log_priors = -mixture.prior.value(codes[None])[0]
     log_priors -= mixture.prior.log_normalizer(n_atoms)
@@ -46,18 +50,28 @@ def integrals(mixture, rows, observed=None):
     for row, seen in zip(rows, mask, strict=True):
         total = 0.0
         for k in range(n_clusters):
-            left = row[:, None] - mixture.dictionaries[k].mT @ codes
+            explained = mixture.dictionaries[k].mT @ codes
             if mixture.intercepts is not None:
-                left -= mixture.intercepts[k, :, None]
-            variance = mixture.noise_variance
-            log_joint = log_priors - seen @ left.square() / (2 * variance)
-            log_joint -= seen.sum() * math.log(2 * math.pi * variance) / 2
+                explained += mixture.intercepts[k, :, None]
+            log_joint = log_priors + seen @ log_density(mixture, row, explained)
             density = log_joint.exp().view([len(axis)] * n_atoms)
             for _ in range(n_atoms):
                 density = simpson(density, x=axis.numpy())
             total += float(mixture.weights[k]) * float(density)
         logs.append(math.log(total))
     return torch.tensor(logs, **DOUBLE)
+
+
+def log_density(mixture, row, explained):
+    """Of each entry, (n_features, n_codes)."""
+    row = row[:, None]
+    if isinstance(mixture, ExponentialMixture):
+        likelihood = mixture.likelihood
+        log_base = likelihood.log_base(row)
+        return row * explained - likelihood.cumulant(explained) + log_base
+    variance = mixture.noise_variance
+    errors = (row - explained).square() / (2 * variance)
+    return -errors - math.log(2 * math.pi * variance) / 2
 
 
 def assert_bounds(mixture, *data, within):
@@ -78,7 +92,7 @@ PRIORS = [
 @pytest.mark.parametrize("noise_variance", [0.05, 0.5, 2.0])
 @pytest.mark.parametrize("dictionaries", [ONE, TWO, SAME], ids=["one", "two", "same"])
 def test_bound_is_below_the_integral_and_close(dictionaries, noise_variance, prior):
-    mixture = make_mixture(dictionaries, prior, noise_variance)
+    mixture = make_mixture(dictionaries, prior, noise_variance=noise_variance)
     assert_bounds(mixture, ROWS, within=0.5)
 
 
@@ -166,3 +180,67 @@ def test_mean_squares_are_those_of_codes_drawn_from_their_posterior(masked):
         weights = torch.softmax(-squares / 0.8 - 0.75 * x.abs(), dim=1)
         expected += responsibilities[k] @ (weights * squares).sum(dim=1)
     assert actual == pytest.approx(float(expected), rel=0.02)
+
+
+# --- entries that are not normal -----------------------------------------------------
+
+COUNTS = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 2.0], [20.0, 7.0, 0.0]], **DOUBLE)
+BINARY = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0]], **DOUBLE)
+
+with_likelihoods = pytest.mark.parametrize(
+    ("likelihood", "rows"),
+    [pytest.param(Poisson(), COUNTS, id="counts"), pytest.param(Bernoulli(), BINARY)],
+)
+
+
+def make_exponential(dictionaries, likelihood, **others):
+    return make_mixture(
+        dictionaries, kind=ExponentialMixture, likelihood=likelihood, **others
+    )
+
+
+@pytest.mark.parametrize("prior", [*PRIORS, GroupLaplace(0.75, 2)], ids=str)
+@pytest.mark.parametrize("dictionaries", [ONE, TWO, SAME], ids=["one", "two", "same"])
+@pytest.mark.parametrize("with_intercepts", [False, True])
+@with_likelihoods
+def test_bound_of_other_likelihoods(
+    likelihood, rows, with_intercepts, dictionaries, prior
+):
+    mixture = make_exponential(
+        dictionaries, likelihood, prior=prior, with_intercepts=with_intercepts
+    )
+    # Two atoms that are the same share a code in any way, which is far from normal.
+    assert_bounds(mixture, rows, within=0.7 if dictionaries is SAME else 0.5)
+
+
+@with_likelihoods
+def test_bound_of_other_likelihoods_counts_observed_entries_only(likelihood, rows):
+    mixture = make_exponential(ONE, likelihood, with_intercepts=True)
+    observed = torch.tensor([[1, 0, 1], [0, 1, 1], [0, 0, 1]]) == 1
+    assert_bounds(mixture, rows * observed, observed, within=0.3)
+    everything = torch.ones_like(observed)
+    torch.testing.assert_close(bounds(mixture, rows, everything), bounds(mixture, rows))
+
+
+@with_likelihoods
+def test_without_atoms_other_likelihoods_need_no_bound(likelihood, rows):
+    mixture = make_exponential(ONE[:, :0], likelihood, with_intercepts=True)
+    _, energies = mixture.infer(rows)
+    torch.testing.assert_close(bounds(mixture, rows), (-energies).logsumexp(dim=0))
+
+
+@with_likelihoods
+@pytest.mark.parametrize("size", [1.0, 30.0, 1000.0])
+def test_bound_of_other_likelihoods_is_a_number_wherever_codes_are(
+    likelihood, rows, size
+):
+    """Large codes have rates, and curvatures, near the end of what floats can hold."""
+    generator = torch.Generator().manual_seed(0)
+    dictionaries = torch.randn(2, 40, 20, generator=generator)
+    dictionaries /= dictionaries.norm(dim=2, keepdim=True)
+    mixture = make_exponential(dictionaries, likelihood, prior=Laplace(0.05))
+    rows = torch.rand(50, 20, generator=generator)
+    rows = (size * rows).round() if isinstance(likelihood, Poisson) else rows.round()
+    answer = bounds(mixture, rows)
+    assert answer.dtype == torch.float32
+    assert answer.isfinite().all()

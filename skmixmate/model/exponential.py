@@ -27,8 +27,9 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from .encoder import parts
+from .evidence import log_evidence
 from .likelihoods import Likelihood
-from .mixture import Mixture
+from .mixture import COVARIANCE_ENTRIES, Mixture
 from .posterior import counting_rows, loss_gradient, take
 
 # A step that was too long becomes shorter by at least the first factor, at most the
@@ -214,6 +215,39 @@ class ExponentialMixture(Mixture):
         rows : tensor of shape (n_rows, n_features)
         """
         return self.likelihood.mean(super().decode(codes, labels))
+
+    def bounds(self, rows, observed, codes, counting):
+        """Bound the density of rows under single clusters.
+
+        Parameters
+        ----------
+        rows, observed, codes, counting
+            As in :meth:`Mixture.bounds`.
+
+        Yields
+        ------
+        k, index, bounds
+            The same.
+        """
+        n_atoms, n_features = self.dictionaries.shape[1:]
+        size = max(1, COVARIANCE_ENTRIES // max(1, n_atoms * (n_atoms + n_features)))
+        for k, atoms in enumerate(self.dictionaries.double()):
+            offset = self._offsets(slice(k, k + 1))[0, :, 0].double()
+            for index in counting[k].nonzero()[:, 0].split(size):
+                targets = rows[index].double()
+                seen = torch.ones_like(targets)
+                if observed is not None:
+                    seen = observed[index].double()
+                bounds = log_evidence(
+                    targets,
+                    seen,
+                    offset,
+                    atoms,
+                    codes[k, :, index].mT.double(),
+                    self.likelihood,
+                    self.prior.of(slice(k, k + 1)),
+                )
+                yield k, index, bounds
 
     def _offsets(self, part):
         """Give the intercepts of some clusters, of shape (n_part, n_features, 1)."""

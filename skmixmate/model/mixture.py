@@ -1,11 +1,16 @@
 """What is asked of a mixture of dictionaries, whatever its entries are drawn from."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 
+from .posterior import posterior
 from .priors import Prior
+
+# Numbers in the covariances of codes that are worked on at a time.
+COVARIANCE_ENTRIES = 2**20
 
 
 @dataclass
@@ -160,7 +165,7 @@ class Mixture(ABC):
         return rows if self.intercepts is None else rows + self.intercepts[labels]
 
     def log_evidence(self, rows, observed, codes, energies):
-        """Logarithm of the evidence of Eq. 6, up to a constant of the codes.
+        """Bound the logarithm of the density of rows from below.
 
         Parameters
         ----------
@@ -172,5 +177,37 @@ class Mixture(ABC):
         Returns
         -------
         log_evidence : tensor of shape (n_rows,)
+            Of the observed entries. Clusters that a float cannot hold beside the most
+            likely one are left out, which is a bound too. For a prior that is not
+            known as a density, the logarithm of the evidence of Eq. 6, up to a
+            constant.
         """
-        return (-energies).logsumexp(dim=0)
+        if self.prior.log_normalizer(1) is None:
+            return (-energies).logsumexp(dim=0)
+        bounds = torch.full_like(energies, -math.inf, dtype=torch.float64)
+        counting = posterior(energies) > torch.finfo(energies.dtype).eps
+        for k, index, values in self.bounds(rows, observed, codes, counting):
+            bounds[k, index] = values
+        bounds += self.weights.log()[:, None]
+        return bounds.logsumexp(dim=0).to(rows.dtype)
+
+    @abstractmethod
+    def bounds(self, rows, observed, codes, counting):
+        """Bound the density of rows under single clusters, the code integrated out.
+
+        Parameters
+        ----------
+        rows, observed, codes
+            As in :meth:`log_evidence`.
+        counting : bool tensor of shape (n_clusters, n_rows)
+            Where it is wanted.
+
+        Yields
+        ------
+        k : int
+            A cluster.
+        index : int tensor of shape (n_index,)
+            Some of the rows that count for it.
+        bounds : float64 tensor of shape (n_index,)
+            Of the logarithm.
+        """

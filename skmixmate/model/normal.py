@@ -15,11 +15,8 @@ from .encoder import (
     unroll,
 )
 from .evidence import code_posterior
-from .mixture import Mixture
-from .posterior import counting_rows, loss_gradient, posterior, take
-
-# Numbers in the covariances of codes that are worked on at a time.
-_COVARIANCE_ENTRIES = 2**20
+from .mixture import COVARIANCE_ENTRIES, Mixture
+from .posterior import counting_rows, loss_gradient, take
 
 
 @dataclass
@@ -316,38 +313,28 @@ class NormalMixture(Mixture):
         """
         return torch.where(counts > 0, sums / counts, self.intercepts)
 
-    def log_evidence(self, rows, observed, codes, energies):
-        """Bound the logarithm of the density of rows from below.
+    def bounds(self, rows, observed, codes, counting):
+        """Bound the density of rows under single clusters.
 
         Parameters
         ----------
-        rows, observed
-            As in :meth:`infer`.
-        codes, energies
-            As :meth:`infer` gives them.
+        rows, observed, codes, counting
+            As in :meth:`Mixture.bounds`.
 
-        Returns
-        -------
-        log_evidence : tensor of shape (n_rows,)
-            Of the observed entries. Clusters that a float cannot hold beside the most
-            likely one are left out, which is a bound too. For a prior that is not
-            known as a density, the logarithm of the evidence of Eq. 6, up to a
-            constant.
+        Yields
+        ------
+        k, index, bounds
+            The same.
         """
-        if self.prior.log_normalizer(1) is None:
-            return super().log_evidence(rows, observed, codes, energies)
-        bounds = torch.full_like(energies, -math.inf, dtype=torch.float64)
-        counting = posterior(energies) > torch.finfo(energies.dtype).eps
+        n_observed = rows.new_full((len(rows),), rows.shape[1], dtype=torch.float64)
+        if observed is not None:
+            n_observed = observed.sum(dim=1, dtype=torch.float64)
+        log_widths = math.log(2 * math.pi * self.noise_variance) / 2 * n_observed
         for k, index, squares, divergences in self._code_posteriors(
             rows, observed, codes, counting
         ):
-            bounds[k, index] = -squares / (2 * self.noise_variance) - divergences
-        n_observed = rows.shape[1]
-        if observed is not None:
-            n_observed = observed.sum(dim=1, dtype=bounds.dtype)
-        log_widths = math.log(2 * math.pi * self.noise_variance) / 2 * n_observed
-        bounds += self.weights.log()[:, None]
-        return (bounds.logsumexp(dim=0) - log_widths).to(rows.dtype)
+            errors = squares / (2 * self.noise_variance)
+            yield k, index, -errors - divergences - log_widths[index]
 
     def mean_squares(self, rows, observed, codes, responsibilities):
         """Sum the expected squared errors of rows, over codes and clusters.
@@ -359,7 +346,7 @@ class NormalMixture(Mixture):
         Parameters
         ----------
         rows, observed, codes
-            As in :meth:`log_evidence`.
+            As in :meth:`Mixture.log_evidence`.
         responsibilities : tensor of shape (n_clusters, n_rows)
             Posterior probability of the cluster for each row.
 
@@ -395,7 +382,7 @@ class NormalMixture(Mixture):
             correlations = self.dictionaries @ targets
             norms = targets.square().sum(dim=-2).expand(len(codes), -1)
             n_entries = dictionaries[0].numel() + dictionaries[0, :, :1].numel() ** 2
-        size = max(1, _COVARIANCE_ENTRIES // max(1, n_entries))
+        size = max(1, COVARIANCE_ENTRIES // max(1, n_entries))
         for k, atoms in enumerate(dictionaries):
             for index in counting[k].nonzero()[:, 0].split(size):
                 seen = atoms
