@@ -231,6 +231,16 @@ def test_density_adds_up_to_nearly_one(name, values):
     assert 0.85 < total < 1
 
 
+@pytest.mark.filterwarnings("ignore:The codes are nearly full")
+@pytest.mark.parametrize("name", NAMES)
+def test_bic_finds_the_number_of_clusters(name):
+    X, _, _ = drawn_from_the_model(name, n_rows=1000)
+    params = {"n_atoms": 3, "alpha": 1 / MAGNITUDES[name], "learning_rate": 1e-2}
+    params |= {"max_iter": 30, "tol": 0, "batch_size": 60, "random_state": 0}
+    fits = [MixMateClustering(k, likelihood=name, **params).fit(X) for k in (2, 3, 4)]
+    assert np.argmin([fit.bic(X) for fit in fits]) == 1
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_methods_agree_with_one_another(name):
     X, _, _ = drawn_from_the_model(name, n_rows=300)
