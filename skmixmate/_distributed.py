@@ -369,29 +369,31 @@ def _meet():
         # After a restart it still has the addresses of processes that are no more.
         store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with _new_threads_waiting_their_turn():
+    with new_threads_waiting_their_turn():
         dist.init_process_group(
             backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT
         )
 
 
 @contextlib.contextmanager
-def _new_threads_waiting_their_turn():
+def new_threads_waiting_their_turn():
     """Let threads that are begun not break in on others of the same core.
 
     Gloo reads in one thread, which spins while another one writes. Where there are no
     more cores than processes the first may push the second aside and spin until its
     time is over, and the sum of a training step takes three times as long.
     """
-    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:
-        yield
-        return
-    usual = os.sched_getparam(0)
-    os.sched_setscheduler(0, os.SCHED_BATCH, usual)
+    try:
+        is_usual = os.sched_getscheduler(0) == os.SCHED_OTHER
+        if is_usual:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_getparam(0))
+    except (AttributeError, OSError):  # not on this system, or not to this program
+        is_usual = False
     try:
         yield
     finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, usual)
+        if is_usual:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_getparam(0))
 
 
 def _part():

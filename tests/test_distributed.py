@@ -24,7 +24,12 @@ from torch import multiprocessing
 
 import skmixmate
 from skmixmate import MixMateClustering
-from skmixmate._distributed import Processes, apportion, find_processes
+from skmixmate._distributed import (
+    Processes,
+    apportion,
+    find_processes,
+    new_threads_waiting_their_turn,
+)
 from skmixmate._training import ExpectationMaximization
 from skmixmate.datasets import make_sparse_mixture
 
@@ -466,6 +471,17 @@ def test_threads_of_torch_wait_their_turn_and_end_before_the_program(tmp_path):
         assert own == os.SCHED_OTHER
         assert set(others) == {os.SCHED_BATCH}
         assert left == []
+
+
+def test_where_a_policy_may_not_be_chosen_none_is(monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse, raising=False)
+    entered = []
+    with new_threads_waiting_their_turn():
+        entered.append(True)
+    assert entered
 
 
 # --- the parts -----------------------------------------------------------------------
