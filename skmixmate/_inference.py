@@ -362,7 +362,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         OSError
             If the file cannot be written.
         """
-        from ._persistence import save  # which imports this module, to load
+        from ._persistence import save  # which imports what derives from this
 
         save(self, path)
 
