@@ -148,8 +148,9 @@ def log_evidence(targets, seen, offset, atoms, codes, likelihood, prior):
     True
     """
     rows = _NaturalRows(targets, seen, offset, atoms, likelihood, prior)
-    tilt = likelihood.expectations(offset + codes @ atoms, torch.zeros_like(targets))
-    precision, _ = rows.squared(codes, torch.ones_like(codes), *tilt[1:])
+    natural = offset + codes @ atoms
+    _, *tilt = likelihood.expectations(natural, torch.zeros_like(natural))
+    precision, _ = rows.squared(codes, torch.ones_like(codes), *tilt)
     q = rows.judged(codes, precision)
     lengths = torch.ones_like(q.bounds)
     for _ in range(_N_MOVES):

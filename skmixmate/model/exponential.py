@@ -29,7 +29,7 @@ from torch.autograd.function import once_differentiable
 from .encoder import parts
 from .evidence import log_evidence
 from .likelihoods import Likelihood
-from .mixture import COVARIANCE_ENTRIES, Mixture
+from .mixture import Mixture
 from .posterior import counting_rows, loss_gradient, take
 
 # A step that was too long becomes shorter by at least the first factor, at most the
@@ -230,24 +230,22 @@ class ExponentialMixture(Mixture):
             The same.
         """
         n_atoms, n_features = self.dictionaries.shape[1:]
-        size = max(1, COVARIANCE_ENTRIES // max(1, n_atoms * (n_atoms + n_features)))
-        for k, atoms in enumerate(self.dictionaries.double()):
-            offset = self._offsets(slice(k, k + 1))[0, :, 0].double()
-            for index in counting[k].nonzero()[:, 0].split(size):
-                targets = rows[index].double()
-                seen = torch.ones_like(targets)
-                if observed is not None:
-                    seen = observed[index].double()
-                bounds = log_evidence(
-                    targets,
-                    seen,
-                    offset,
-                    atoms,
-                    codes[k, :, index].mT.double(),
-                    self.likelihood,
-                    self.prior.of(slice(k, k + 1)),
-                )
-                yield k, index, bounds
+        n_entries = n_atoms * (n_atoms + n_features)
+        for k, index, atoms, prior in self._counted(counting, n_entries):
+            targets = rows[index].double()
+            seen = torch.ones_like(targets)
+            if observed is not None:
+                seen = observed[index].double()
+            bounds = log_evidence(
+                targets,
+                seen,
+                self._offsets(slice(k, k + 1))[0, :, 0].double(),
+                atoms,
+                codes[k, :, index].mT.double(),
+                self.likelihood,
+                prior,
+            )
+            yield k, index, bounds
 
     def _offsets(self, part):
         """Give the intercepts of some clusters, of shape (n_part, n_features, 1)."""

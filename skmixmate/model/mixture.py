@@ -10,7 +10,7 @@ from .posterior import posterior
 from .priors import Prior
 
 # Numbers in the covariances of codes that are worked on at a time.
-COVARIANCE_ENTRIES = 2**20
+_COVARIANCE_ENTRIES = 2**20
 
 
 @dataclass
@@ -211,3 +211,28 @@ class Mixture(ABC):
         bounds : float64 tensor of shape (n_index,)
             Of the logarithm.
         """
+
+    def _counted(self, counting, n_entries):
+        """Go through the clusters that count for rows, some rows at a time.
+
+        Parameters
+        ----------
+        counting : bool tensor of shape (n_clusters, n_rows)
+        n_entries : int
+            Numbers that are worked on for each row.
+
+        Yields
+        ------
+        k : int
+            A cluster.
+        index : int tensor of shape (n_index,)
+            Some of the rows that it counts for.
+        atoms : float64 tensor of shape (n_atoms, n_features)
+            Of its dictionary.
+        prior : Prior
+            Of its codes.
+        """
+        size = max(1, _COVARIANCE_ENTRIES // max(1, n_entries))
+        for k, atoms in enumerate(self.dictionaries.double()):
+            for index in counting[k].nonzero()[:, 0].split(size):
+                yield k, index, atoms, self.prior.of(slice(k, k + 1))

@@ -15,7 +15,7 @@ from .encoder import (
     unroll,
 )
 from .evidence import code_posterior
-from .mixture import COVARIANCE_ENTRIES, Mixture
+from .mixture import Mixture
 from .posterior import counting_rows, loss_gradient, take
 
 
@@ -373,28 +373,25 @@ class NormalMixture(Mixture):
         squares, divergences : float64 tensors of shape (n_index,)
             As :func:`code_posterior` gives them.
         """
-        dictionaries = self.dictionaries.double()
+        n_atoms, n_features = self.dictionaries.shape[1:]
+        n_entries = n_atoms**2
         if observed is None:
             correlations, norms = self.correlate(rows)
-            n_entries = dictionaries[0, :, :1].numel() ** 2
         else:
             targets, _ = self._targets(rows, observed)
             correlations = self.dictionaries @ targets
             norms = targets.square().sum(dim=-2).expand(len(codes), -1)
-            n_entries = dictionaries[0].numel() + dictionaries[0, :, :1].numel() ** 2
-        size = max(1, COVARIANCE_ENTRIES // max(1, n_entries))
-        for k, atoms in enumerate(dictionaries):
-            for index in counting[k].nonzero()[:, 0].split(size):
-                seen = atoms
-                if observed is not None:
-                    # (n_index, n_atoms, n_features)
-                    seen = atoms * observed[index, None]
-                found = code_posterior(
-                    correlations[k, :, index].mT.double(),
-                    codes[k, :, index].mT.double(),
-                    norms[k, index].double(),
-                    seen @ atoms.mT,
-                    self.prior.of(slice(k, k + 1)),
-                    self.noise_variance,
-                )
-                yield k, index, *found
+            n_entries += n_atoms * n_features
+        for k, index, atoms, prior in self._counted(counting, n_entries):
+            seen = atoms
+            if observed is not None:
+                seen = atoms * observed[index, None]  # (n_index, n_atoms, n_features)
+            found = code_posterior(
+                correlations[k, :, index].mT.double(),
+                codes[k, :, index].mT.double(),
+                norms[k, index].double(),
+                seen @ atoms.mT,
+                prior,
+                self.noise_variance,
+            )
+            yield k, index, *found
