@@ -80,9 +80,13 @@ class _Unreadable(Exception):
 
 def save(estimator, path):
     """Write a fitted estimator to a file; see its method of this name."""
-    name = next(n for n, kind in _ESTIMATORS.items() if isinstance(estimator, kind))
-    names = _OWN_ATTRIBUTES[_ESTIMATORS[name]] + _ATTRIBUTES
+    kind = next(kind for kind in _OWN_ATTRIBUTES if isinstance(estimator, kind))
+    names = _OWN_ATTRIBUTES[kind] + _ATTRIBUTES
     check_is_fitted(estimator, names)
+    representation = None
+    if kind is MixMateClustering:
+        check_is_fitted(estimator, "representation_")
+        representation = estimator.representation_
     arrays = {}
 
     def stored(values, prefix=""):
@@ -94,13 +98,12 @@ def save(estimator, path):
     description = {
         "format_version": _FORMAT_VERSION,
         "skmixmate_version": __version__,
-        "estimator": name,
+        "estimator": kind.__name__,
         "parameters": stored(estimator.get_params(deep=False)),
         "attributes": stored({name: getattr(estimator, name) for name in names}),
         "representation": None,
         "feature_names": None,
     }
-    representation = getattr(estimator, "representation_", None)
     if representation is not None:
         values = {name: getattr(representation, name) for name in _REPRESENTATION}
         values |= representation.state_dict()
@@ -331,7 +334,7 @@ def _check_shapes(estimator):
 def _shapes_of_filters(estimator, n_clusters):
     size, n_channels = estimator.filter_size, tuple(estimator.image_shape)[2:]
     shape = (n_clusters, estimator.n_filters, size, size, *n_channels)
-    return [(estimator, "filters_", shape)]
+    yield estimator, "filters_", shape
 
 
 def _shapes_of_dictionaries(estimator, n_clusters):

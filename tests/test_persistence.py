@@ -236,6 +236,10 @@ def test_nothing_to_save(tmp_path):
         begun.save(tmp_path / "model")
     with pytest.raises(NotFittedError):
         filters().save(tmp_path / "model")
+    halfway = small().fit(X)
+    del halfway.representation_
+    with pytest.raises(NotFittedError):
+        halfway.save(tmp_path / "model")
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
