@@ -271,6 +271,7 @@ class AtomwiseLaplace(Prior):
 
     def __init__(self, rates, n_features):
         self.rates = rates[:, :, None]  # (n_clusters, n_atoms, 1)
+        self._inverse_rates = self.rates.reciprocal()
         self.n_features = n_features
 
     def of(self, part):
@@ -294,7 +295,10 @@ class AtomwiseLaplace(Prior):
 
     def shrink(self, points, step, out):
         """Soft-threshold each entry at the rate of its atom."""
-        return torch.sub(points, points.clamp(-self.rates, self.rates), out=out)
+        # In units of the rates the thresholds are all 1, and three quick passes do:
+        # torch clamps to bounds that differ, and are to be spread, three times slower.
+        torch.mul(points, self._inverse_rates, out=out)
+        return torch.ops.aten.softshrink.out(out, 1.0, out=out).mul_(self.rates)
 
     shrink_backward_ = Laplace.shrink_backward_
 
