@@ -75,6 +75,15 @@ def test_images_come_back_from_features(digits):
     assert np.linalg.norm(worse - digits) > np.linalg.norm(back - digits)
 
 
+def test_images_of_another_dtype_than_in_fit(digits):
+    features = fit_features(digits.astype(np.float32), n_components=5)
+    transformed = features.transform(digits)
+    assert transformed.dtype == np.float64
+    np.testing.assert_allclose(
+        features.transform(digits.astype(np.float32)), transformed, atol=1e-3
+    )
+
+
 def test_dtype_is_kept_and_part_of_the_images_is_enough(digits):
     features = fit_features(digits.astype(np.float32), max_samples=100)
     transformed = features.transform(digits.astype(np.float32))

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import torch
 from scipy.linalg import eigh
 from sklearn.base import BaseEstimator, TransformerMixin
 
@@ -235,18 +236,23 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
             In the units of the square root of X.
         """
         features = np.empty((len(X), len(self.components_)), dtype=X.dtype)
+        # By torch, as the scattering is: its threads and those of numpy's products wait
+        # busily, and would stand in each other's way.
+        mean, axes = (
+            torch.from_numpy(found.astype(X.dtype, copy=False))
+            for found in (self.mean_, self.components_.T)
+        )
         for start in range(0, len(X), IMAGES_AT_A_TIME):
             block = slice(start, start + IMAGES_AT_A_TIME)
-            roots = self._roots(X[block])
-            roots -= self.mean_
-            np.matmul(roots, self.components_.T, out=features[block])
+            roots = torch.from_numpy(self._roots(X[block])).sub_(mean)
+            torch.mm(roots, axes, out=torch.from_numpy(features[block]))
         return features
 
     def _roots(self, X):
         coefficients = self.scattering_.transform(X)
         # Some are below zero, if by no more than rounding or the filters' ripple.
-        np.abs(coefficients, out=coefficients)
-        return np.sqrt(coefficients, out=coefficients)
+        torch.from_numpy(coefficients).abs_().sqrt_()
+        return coefficients
 
     def inverse_transform(self, X):
         """Images that features stand for.

@@ -7,9 +7,10 @@ it fast:
 
 - The Fourier transform of a Gabor wavelet is a Gaussian, so that the wavelets
   are written down where they are used and are exactly real.
-- Subsampling by k after a convolution adds up, at every frequency that is left,
-  k x k products. This sum is a matrix product, over all orientations and all
-  images at once; the products themselves are never stored.
+- Images lie along the last axis, so that all is products of small matrices with
+  large ones: transforms (see ``_fourier.py``), and, where convolutions are subsampled
+  by k, the sums over the k x k frequencies that become the same, for all orientations
+  and images at once.
 - The last average is wanted at few places only, and is separable: it is two
   small matrices, applied from both sides, which leave out the margins too.
 """
@@ -28,6 +29,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._rows import Rows, resolve_device, validate_rows
 from .._typing import Answer, Data
+from ._fourier import Buffers, fourier
 
 # kymatio scales Gaussians by this in place of pi; kept, for equal features.
 _KYMATIO_PI = 3.1415
@@ -35,9 +37,13 @@ _KYMATIO_PI = 3.1415
 # Width of the finest Gaussian in pixels, and frequency of the finest wavelet.
 _SIGMA, _XI = 0.8, 3 * math.pi / 4
 
-# Complex entries of the largest buffer of a batch: on a CPU, few enough to stay
-# in the cache; elsewhere, enough to keep all of the device at work.
-_CPU_ENTRIES, _DEVICE_ENTRIES = 2**18, 2**24
+# Below it Gaussians are 0 for any sum. Exponentials that a float can hardly hold take a
+# hundred times as long as others.
+_LEAST_EXPONENT = -100.0
+
+# Complex entries of the largest buffer of a batch: on a CPU, few enough not to leave
+# the caches; elsewhere, enough to keep all of the device at work.
+_CPU_ENTRIES, _DEVICE_ENTRIES = 2**19, 2**24
 
 
 def _frequencies(size, n_copies):
@@ -83,8 +89,8 @@ def wavelet_spectrum(shape, j, theta, n_angles):
     envelope = across.square_()
 
     def gaussian(centre):
-        exponent = (along - sigma * centre).square_().add_(envelope)
-        return exponent.mul_(-0.5).exp_().sum(dim=(0, 2))
+        exponent = (along - sigma * centre).square_().add_(envelope).mul_(-0.5)
+        return exponent.clamp_min_(_LEAST_EXPONENT).exp_().sum(dim=(0, 2))
 
     gabor, low = gaussian(xi), gaussian(0.0)
     return (gabor - gabor[0, 0] / low[0, 0] * low) * (math.pi / _KYMATIO_PI)
@@ -98,71 +104,77 @@ def _crop(spectra, dim, factor):
     return torch.cat([low, high], dim=dim)
 
 
-class _Wavelets:
-    """Wavelets of one scale, for what keeps its resolution."""
+class Wavelets:
+    """Wavelets of one scale, applied to what has some resolution.
 
-    def __init__(self, spectra, dtype, device):
-        # Real and imaginary part of a frequency take the same factor, in turn.
-        self.filters = spectra.repeat_interleave(2, dim=2).to(device, dtype)
+    Where wavelets are large, what they make is subsampled: in its spectrum
+    frequencies add up that are then the same.
 
-    def convolve(self, spectra):
-        """Spectra of images convolved with each of the wavelets.
+    Parameters
+    ----------
+    spectra : float64 tensor of shape (n_angles, height, width)
+        Fourier transforms of the wavelets.
+    fourier : Fourier
+        Of the size that what they make is subsampled to.
+    """
+
+    def __init__(self, spectra, fourier):
+        height, width = spectra.shape[1:]
+        self.fourier = fourier
+        factor, half = height // fourier.height, width // 2 + 1
+        settings = fourier.buffers.settings
+        row, column = torch.arange(height)[:, None], torch.arange(width)
+        is_conjugate = (column >= half).expand(height, width)
+        row = torch.where(is_conjugate, -row % height, row)
+        column = torch.where(is_conjugate, width - column, column)
+        real = self._folded(2 * row * half + column, factor)
+        # By row, column, part and copy.
+        index = torch.stack([real, real + half], dim=2).flatten()
+        self.index = index.to(settings["device"])
+        # Tails that no sum of floats feels would be denormal numbers, which are slow.
+        is_tail = spectra.abs() < torch.finfo(spectra.dtype).eps * spectra.abs().max()
+        spectra = spectra.masked_fill(is_tail, 0) / factor**2
+        signs = torch.where(is_conjugate, -1.0, 1.0)
+        filters = [self._folded(part, factor) for part in (spectra, spectra * signs)]
+        # (height * width * 2, n_angles, factor ** 2)
+        filters = torch.stack(filters, dim=2).flatten(0, 2)
+        self.filters = filters.to(**settings)
+
+    @staticmethod
+    def _folded(values, factor):
+        """(height, width, ..., factor ** 2), from (..., height, width)."""
+        *others, height, width = values.shape
+        folded = values.reshape(
+            *others, factor, height // factor, factor, width // factor
+        )
+        return folded.movedim((-3, -1), (0, 1)).flatten(-2)
+
+    def moduli(self, spectra, name):
+        """Moduli of images convolved with each of the wavelets.
 
         Parameters
         ----------
-        spectra : complex tensor of shape (n_images, height, width)
+        spectra : tensor of shape (height, 2, width // 2 + 1, n_images)
+            As :meth:`Fourier.spectra` gives them.
+        name : str
+            Of the buffer where the moduli go.
 
         Returns
         -------
-        spectra : complex tensor of shape (n_angles * n_images, height, width)
+        moduli : tensor of shape (height, width, n_angles * n_images)
+            Height and width are those of `fourier`.
         """
-        parts = torch.view_as_real(spectra).flatten(2)
-        products = parts * self.filters[:, None]
-        return torch.view_as_complex(products.view(-1, *spectra.shape[1:], 2))
-
-
-class _SubsamplingWavelets:
-    """Wavelets of one scale, and what they make is subsampled by `factor`."""
-
-    def __init__(self, spectra, factor, dtype, device):
-        n_angles, height, width = spectra.shape
-        self.shape = (factor, height // factor, factor, width // factor)
-        # (n_frequencies left, n_angles, factor ** 2)
-        filters = spectra.view(n_angles, *self.shape).permute(2, 4, 0, 1, 3)
-        filters = filters.reshape(-1, n_angles, factor**2) / factor**2
-        self.filters = filters.to(device, dtype)
-
-    def convolve(self, spectra):
-        """Spectra of images convolved with each of the wavelets.
-
-        Parameters
-        ----------
-        spectra : complex tensor of shape (n_images, height, width)
-
-        Returns
-        -------
-        spectra : complex tensor of shape (n_angles * n_images, ...)
-            Height and width are 1 of `factor`.
-        """
-        n_left, _, n_folded = self.filters.shape
-        blocks = spectra.view(-1, *self.shape).permute(2, 4, 1, 3, 0)
-        blocks = blocks.reshape(n_left, n_folded, -1)  # n_images comes last
-        products = self.filters @ torch.view_as_real(blocks).flatten(2)
-        products = torch.view_as_complex(products.view(n_left, -1, 2))
-        return products.t().contiguous().view(-1, self.shape[1], self.shape[3])
-
-
-def _wavelets(spectra, factor, dtype, device):
-    if factor == 1:
-        return _Wavelets(spectra, dtype, device)
-    return _SubsamplingWavelets(spectra, factor, dtype, device)
-
-
-def _modulus(values):
-    """Absolute values; overwrites what it is given."""
-    # Several times as fast as abs, which guards the squares against overflow.
-    squares = torch.view_as_real(values).square_()
-    return squares[..., 0].add(squares[..., 1]).sqrt_()
+        n_entries, n_angles, n_folded = self.filters.shape
+        n_images, buffers = spectra.shape[3], self.fourier.buffers
+        folded = buffers("folded", n_entries * n_folded, n_images)
+        torch.index_select(spectra.view(-1, n_images), 0, self.index, out=folded)
+        folded = folded.view(n_entries, n_folded, n_images)
+        products = buffers("products", n_entries, n_angles, n_images)
+        # Products of matrices are slow where each is of two vectors.
+        multiply = torch.mul if n_folded == 1 else torch.bmm
+        multiply(self.filters, folded, out=products)
+        height, width = self.fourier.height, self.fourier.width
+        return self.fourier.moduli(products.view(height, width, 2, -1), name)
 
 
 def average_matrix(size, padded_size, J, j):
@@ -211,16 +223,17 @@ class Scattering:
             torch.from_numpy(_reflected(size, to)).to(device)
             for size, to in zip(shape, padded, strict=True)
         ]
-
-        def place(tensor):
-            return tensor.to(device, dtype)
-
         self.averages = [
             [
-                place(average_matrix(size, to, J, j))
+                average_matrix(size, to, J, j).to(device, dtype)
                 for size, to in zip(shape, padded, strict=True)
             ]
             for j in range(J)
+        ]
+        buffers = Buffers(dtype, device)
+        # By the scale j, at 1 of 2 ** j pixels.
+        self.fourier = [
+            fourier(*(size // 2**j for size in padded), buffers) for j in range(J)
         ]
         # By the scale of what they are applied to, and their own.
         self.wavelets = {}
@@ -229,9 +242,7 @@ class Scattering:
             spectra = torch.stack(spectra)
             for start in range(max(j, 1)) if order == 2 else [0]:
                 low = _crop(_crop(spectra, 1, 2**start), 2, 2**start)
-                self.wavelets[start, j] = _wavelets(
-                    low, 2 ** (j - start), dtype, device
-                )
+                self.wavelets[start, j] = Wavelets(low, self.fourier[j])
 
     def transform(self, images):
         """Scatter images.
@@ -244,39 +255,36 @@ class Scattering:
         -------
         coefficients : tensor of shape (n_images, n_paths, n_positions)
         """
-        n_images = len(images)
         rows, columns = self.margins
         images = images.index_select(1, rows).index_select(2, columns)
-        spectra = torch.fft.fft2(images)
-        first, second = [], []
+        images = images.permute(1, 2, 0).contiguous()  # (height, width, n_images)
+        spectra = self.fourier[0].spectra(images, "spectra of images")
+        paths = [self._average(images, 0, 1)]
+        second = []
         for j1 in range(self.J):
-            moduli = self._moduli(spectra, 0, j1)
-            first.append(self._average(moduli, j1).view(self.L, n_images, -1))
+            moduli = self.wavelets[0, j1].moduli(spectra, "moduli")
+            paths.append(self._average(moduli, j1, self.L))
             if self.order == 2 and j1 < self.J - 1:
-                second.append(self._second_order(moduli, j1, n_images))
-        paths = [self._average(images, 0)[None], *first, *second]
-        return torch.cat(paths).transpose(0, 1)
+                second.append(self._second_order(moduli, j1))
+        paths = torch.cat([part.flatten(1, -2) for part in [*paths, *second]], dim=1)
+        return paths.permute(2, 1, 0)
 
-    def _second_order(self, moduli, j1, n_images):
-        """(L * (J - 1 - j1) * L, n_images, n_positions), by angle 1, j2, angle 2."""
-        spectra = torch.fft.fft2(moduli)
+    def _second_order(self, moduli, j1):
+        """(n_positions, L, J - 1 - j1, L, n_images), by angle 1, j2, angle 2."""
+        spectra = self.fourier[j1].spectra(moduli, "spectra of moduli")
         parts = []
         for j2 in range(j1 + 1, self.J):
-            moduli = self._moduli(spectra, j1, j2)
-            averages = self._average(moduli, j2)
-            parts.append(averages.view(self.L, self.L, n_images, -1))
-        # Angle 2 is the slowest axis of a convolution's result.
-        return torch.stack(parts).permute(2, 0, 1, 3, 4).flatten(0, 2)
+            moduli = self.wavelets[j1, j2].moduli(spectra, "moduli of moduli")
+            parts.append(self._average(moduli, j2, self.L, self.L))
+        # Angle 2 is the slower one in what is convolved last.
+        return torch.stack(parts, dim=1).movedim(3, 1)
 
-    def _moduli(self, spectra, start, j):
-        return _modulus(torch.fft.ifft2(self.wavelets[start, j].convolve(spectra)))
-
-    def _average(self, moduli, j):
-        """(n_images, n_positions) from (n_images, height, width)."""
+    def _average(self, moduli, j, *n_angles):
+        """(n_positions, *n_angles, n_images) from (height, width, ...)."""
         down, across = self.averages[j]
-        # Both as one product of matrices, not as many small ones.
-        averaged = (moduli @ across.mT).mT.contiguous()
-        return (averaged @ down.mT).mT.flatten(1)
+        averaged = torch.bmm(across.expand(len(moduli), -1, -1), moduli)
+        averaged = down @ averaged.flatten(1)
+        return averaged.view(len(down) * len(across), *n_angles, -1)
 
 
 def is_image_shape(shape):
@@ -325,8 +333,8 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
         Where the work is done. "auto" is the device of X if it is a tensor,
         else a GPU if torch finds one.
     batch_size : int or "auto", default="auto"
-        Images worked on at a time. "auto" keeps the buffers in the cache of a
-        CPU, and below a gigabyte or so elsewhere.
+        Images worked on at a time. "auto" keeps the buffers at some MiB on a CPU,
+        and below a gigabyte or so elsewhere.
 
     Attributes
     ----------
