@@ -952,15 +952,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         rows, processes, random_state = run.X, run.processes, run.random_state
         if processes.size > 1:
             rows = self._gather_rows(run, n_trials)
-        self.representation_ = None
+        self.representation_, features = None, run.X
         if self._models_scattering(run.is_incomplete, goes_on=False):
-            self.representation_ = self._new_representation(random_state)
-            state = processes.first(
-                lambda: self.representation_.fit(as_numpy(rows)).state_dict()
-            )
-            if processes.rank > 0:
-                self.representation_.load_state_dict(state)
-        features = self._represent(run.X)
+            features = self._fit_representation(run, rows)
         self.scale_ = self._find_scale(features, run)
 
         def set_start():
@@ -979,6 +973,18 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
         processes.first(set_start)
         return features
+
+    def _fit_representation(self, run, rows):
+        """Find it in rows of all processes; return the features of the own ones."""
+        self.representation_ = self._new_representation(run.random_state)
+        if run.processes.size == 1:
+            return self.representation_.fit_transform(as_numpy(rows))
+        state = run.processes.first(
+            lambda: self.representation_.fit(as_numpy(rows)).state_dict()
+        )
+        if run.processes.rank > 0:
+            self.representation_.load_state_dict(state)
+        return self._represent(run.X)
 
     def _gather_rows(self, run, n_trials):
         """Bring the rows that all start from to the first process."""

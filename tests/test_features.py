@@ -75,6 +75,17 @@ def test_images_come_back_from_features(digits):
     assert np.linalg.norm(worse - digits) > np.linalg.norm(back - digits)
 
 
+@pytest.mark.parametrize("max_samples", [100, 1000])
+def test_fit_transform_gives_what_transform_gives(digits, max_samples):
+    features = ScatteringFeatures(
+        (8, 8), 20, max_samples, "cpu", np.random.RandomState(0)
+    )
+    transformed = features.fit_transform(digits)
+    np.testing.assert_array_equal(transformed, features.transform(digits))
+    alone = fit_features(digits, max_samples=max_samples)
+    np.testing.assert_array_equal(transformed, alone.transform(digits))
+
+
 def test_images_of_another_dtype_than_in_fit(digits):
     features = fit_features(digits.astype(np.float32), n_components=5)
     transformed = features.transform(digits)

@@ -177,19 +177,51 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         self : object
             The estimator itself.
         """
+        self._fit(X)
+        return self
+
+    def fit_transform(self, X, y=None):
+        """Find the axes, and give the features of the images.
+
+        Where all images are drawn they are scattered once for both.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_pixels)
+        y : Ignored
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_components)
+            To the last bit what :meth:`transform` gives.
+        """
+        deviations = self._fit(X)
+        if len(X) > self.max_samples:
+            return self.transform(X)
+        features = np.empty((len(X), len(self.components_)), dtype=X.dtype)
+        for block in _blocks(X):
+            self._project(deviations[block], out=features[block])
+        return features
+
+    def _fit(self, X):
+        """Fit; return roots of coefficients of the images drawn, less their mean."""
         drawn = self.random_state.permutation(len(X))[: self.max_samples]
         images = X[np.sort(drawn)]
         self.scattering_ = ScatteringTransform(
             self.image_shape, J=default_scale(self.image_shape), device=self.device
         ).fit(images)
-        roots = self._roots(images)
+        roots = np.empty(
+            (len(images), math.prod(self.scattering_.output_shape_)), dtype=X.dtype
+        )
+        for block in _blocks(images):
+            roots[block] = self._roots(images[block])
         self.mean_ = roots.mean(axis=0)
         roots -= self.mean_
         self.components_ = principal_axes(roots, self.n_components).T
         features = roots @ self.components_.T
         with_one = np.column_stack([features, np.ones(len(features), features.dtype)])
         self.decoder_ = np.linalg.lstsq(with_one, images, rcond=None)[0]
-        return self
+        return roots
 
     def state_dict(self):
         """Return what was found, and what it was found with.
@@ -236,17 +268,18 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
             In the units of the square root of X.
         """
         features = np.empty((len(X), len(self.components_)), dtype=X.dtype)
+        for block in _blocks(X):
+            roots = self._roots(X[block])
+            roots -= self.mean_
+            self._project(roots, out=features[block])
+        return features
+
+    def _project(self, deviations, out):
+        """Coordinates along the axes."""
         # By torch, as the scattering is: its threads and those of numpy's products wait
         # busily, and would stand in each other's way.
-        mean, axes = (
-            torch.from_numpy(found.astype(X.dtype, copy=False))
-            for found in (self.mean_, self.components_.T)
-        )
-        for start in range(0, len(X), IMAGES_AT_A_TIME):
-            block = slice(start, start + IMAGES_AT_A_TIME)
-            roots = torch.from_numpy(self._roots(X[block])).sub_(mean)
-            torch.mm(roots, axes, out=torch.from_numpy(features[block]))
-        return features
+        axes = torch.from_numpy(self.components_.T.astype(out.dtype, copy=False))
+        torch.mm(torch.from_numpy(deviations), axes, out=torch.from_numpy(out))
 
     def _roots(self, X):
         coefficients = self.scattering_.transform(X)
@@ -266,3 +299,9 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         images : ndarray of shape (n_samples, n_pixels)
         """
         return X @ self.decoder_[:-1] + self.decoder_[-1]
+
+
+def _blocks(X):
+    """Split images, always alike: the last bits may depend on what is beside one."""
+    for start in range(0, len(X), IMAGES_AT_A_TIME):
+        yield slice(start, start + IMAGES_AT_A_TIME)
