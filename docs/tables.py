@@ -166,6 +166,7 @@ def speed():
     step, alone = results["step"], results["predict"]["time_over_that_of_predict"]
     published = step["published_over_ours"]
     share = results["rate"]["without_skipping"]["share_of_matrix_product_rate"]
+    scattering = figures("scattering")
     rows = [
         ["published training step, over ours", published["complete"][1]],
         ["the same, a quarter of the pixels missing", published["incomplete"][1]],
@@ -176,6 +177,7 @@ def speed():
         ["share of the matrix-product rate, nothing skipped", share[1]],
         ["matrix products of predict alone, over it", alone["its matrix products"][1]],
         ["KMeans.predict, over predict", alone["KMeans.predict"][1]],
+        ["kymatio, over ScatteringTransform", scattering["ratio_quartiles"][1]],
     ]
     growth = [
         [name, f"{of['sizes'][0]} to {of['sizes'][-1]}", of["exponent"]]

@@ -9,6 +9,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 from sklearn.utils.validation import validate_data
 
+from ._consensus import consensus_labels
+
 # Below this many samples a full decomposition is as fast as Lanczos iterations
 # and, unlike them, sure to end.
 _DENSE_BELOW = 400
@@ -138,8 +140,9 @@ def spectral_labels(affinity, n_clusters, random_state, n_steps=None):
     n_clusters : int
     random_state : RandomState
     n_steps : int or None, default=None
-        None for `n_clusters` eigenvectors, weighed alike; otherwise half as many
-        again, weighed by what a random walk of so many steps leaves of them.
+        None for `n_clusters` eigenvectors, weighed alike, and the best of many runs;
+        otherwise half as many again, weighed by what a random walk of so many steps
+        leaves of them, and what the good runs agree on.
 
     Returns
     -------
@@ -153,14 +156,14 @@ def spectral_labels(affinity, n_clusters, random_state, n_steps=None):
     Analysis 2006.
     """
     if n_steps is None:
-        coordinates = leading_eigenvectors(affinity, n_clusters, random_state)[1]
-    else:
-        values, vectors = leading_eigenvectors(
-            affinity, math.ceil(1.5 * n_clusters), random_state, deflate=True
-        )
-        coordinates = vectors * values**n_steps
-    kmeans = KMeans(n_clusters, n_init=_N_INIT, random_state=random_state)
-    return kmeans.fit_predict(normalize(coordinates))
+        vectors = leading_eigenvectors(affinity, n_clusters, random_state)[1]
+        kmeans = KMeans(n_clusters, n_init=_N_INIT, random_state=random_state)
+        return kmeans.fit_predict(normalize(vectors))
+    values, vectors = leading_eigenvectors(
+        affinity, math.ceil(1.5 * n_clusters), random_state, deflate=True
+    )
+    points = normalize(vectors * values**n_steps)
+    return consensus_labels(points, n_clusters, random_state)
 
 
 def self_representation(X, n_nonzero_coefs, tol):

@@ -50,8 +50,9 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         None takes `n_clusters` eigenvectors and weighs them alike. An int takes
         half as many again, each weighed by what a random walk of so many steps
         on the graph leaves of it: where clusters differ in how well they hang
-        together, one may show only in a later eigenvector. On images 4 does
-        better; it loses clusters that are long and thin.
+        together, one may show only in a later eigenvector. k-means then has many ends
+        that are nearly as good, and what the good ones agree on is taken. On images 4
+        does better; it loses clusters that are long and thin.
     refine : bool, default=False
         Whether the clusters of the graph are where EM of normal distributions starts,
         one a cluster and each of a shape of its own, which then say who belongs where.
