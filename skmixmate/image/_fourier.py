@@ -81,7 +81,7 @@ class Fourier(ABC):
         Parameters
         ----------
         spectra : tensor of shape (height, width, 2, n_images)
-            Overwritten.
+            Contiguous; overwritten.
         name : str
             Of the buffer where the moduli go.
 
