@@ -45,6 +45,9 @@ _LEAST_EXPONENT = -100.0
 # the caches; elsewhere, enough to keep all of the device at work.
 _CPU_ENTRIES, _DEVICE_ENTRIES = 2**19, 2**24
 
+# Of large images too a few go together, or products with matrices have too few columns.
+_LEAST_IMAGES = 4
+
 
 def _frequencies(size, n_copies):
     """Angular frequencies of a DFT, (2 * n_copies + 1, size).
@@ -574,4 +577,5 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
         if self.order == 2 and self.J > 1:  # at half the resolution
             n_wavelets = max(self.L, self.L**2 // 4)
         n_entries = _CPU_ENTRIES if device.type == "cpu" else _DEVICE_ENTRIES
-        return max(1, n_entries // (n_channels * n_pixels * n_wavelets))
+        n_planes = max(_LEAST_IMAGES, n_entries // (n_pixels * n_wavelets))
+        return max(1, n_planes // n_channels)
