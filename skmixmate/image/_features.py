@@ -195,16 +195,11 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         features : ndarray of shape (n_samples, n_components)
             To the last bit what :meth:`transform` gives.
         """
-        deviations = self._fit(X)
-        if len(X) > self.max_samples:
-            return self.transform(X)
-        features = np.empty((len(X), len(self.components_)), dtype=X.dtype)
-        for block in _blocks(X):
-            self._project(deviations[block], out=features[block])
-        return features
+        features = self._fit(X)
+        return features if len(X) <= self.max_samples else self.transform(X)
 
     def _fit(self, X):
-        """Fit; return roots of coefficients of the images drawn, less their mean."""
+        """Fit; return the features of the images drawn."""
         drawn = self.random_state.permutation(len(X))[: self.max_samples]
         images = X[np.sort(drawn)]
         self.scattering_ = ScatteringTransform(
@@ -218,10 +213,12 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         self.mean_ = roots.mean(axis=0)
         roots -= self.mean_
         self.components_ = principal_axes(roots, self.n_components).T
-        features = roots @ self.components_.T
+        features = np.empty((len(images), len(self.components_)), dtype=X.dtype)
+        for block in _blocks(images):
+            self._project(roots[block], out=features[block])
         with_one = np.column_stack([features, np.ones(len(features), features.dtype)])
         self.decoder_ = np.linalg.lstsq(with_one, images, rcond=None)[0]
-        return roots
+        return features
 
     def state_dict(self):
         """Return what was found, and what it was found with.
