@@ -21,7 +21,7 @@ import torch
 
 from skmixmate.model.encoder import parts
 from skmixmate.model.normal import NormalMixture
-from skmixmate.model.posterior import counting_rows, take
+from skmixmate.model.posterior import Blocks
 
 # Added to Gram matrices of atoms of norm 1: the first for the signs, the best of .1,
 # .3 and 1 on dictionaries trained on MNIST; the second keeps the inverse finite.
@@ -97,30 +97,40 @@ class SkippingMixture(NormalMixture):
         gram, step = super().curvature()
         return gram, step, EnergyBound(gram, self.prior.alpha)
 
-    def gradient(self, rows, observed, inferred, responsibilities, curvature):
+    def add_gradient(self, *args):
         """Go back without the bound."""
-        return super().gradient(
-            rows, observed, inferred, responsibilities, curvature[:2]
-        )
+        *args, curvature = args
+        super().add_gradient(*args, curvature[:2])
 
     def explain(self, correlations, norms, curvature):
         """Find codes and energies of the pairs that may matter."""
-        *curvature, bound = curvature
+        gram, step, bound = curvature
+        codes = torch.zeros_like(correlations)
         energies = bound(correlations, norms) - self.weights.log()[:, None]
 
         def explain_some(marked):
-            index = counting_rows(marked)
-            some = take(correlations, index), take(norms, index)
-            codes, own_energies = super(SkippingMixture, self).explain(*some, curvature)
-            return index, codes, energies.scatter(1, index, own_energies)
+            whole = Blocks.of(marked)
+            for part in parts(whole.index, len(codes[0]) * whole.index.shape[1]):
+                blocks = whole[part]
+                owners = blocks.owners
+                own_codes, costs = self._cost(
+                    blocks.take(correlations),
+                    blocks.take(norms),
+                    gram[owners],
+                    step[owners],
+                    self.prior.of(owners),
+                )
+                costs -= self.weights.log()[owners, None]
+                energies[owners[:, None], blocks.index] = costs
+                codes.mT[owners[:, None], blocks.index] = own_codes.mT
 
         # FISTA need not descend, so no layer but the last tells what to compare the
         # bounds with: the energy of the most promising cluster comes first.
         first = energies.argmin(dim=0, keepdim=True)
         marked = torch.zeros_like(energies, dtype=torch.bool).scatter_(0, first, True)
-        best = explain_some(marked)[2].gather(0, first)
+        explain_some(marked)
+        best = energies.gather(0, first)
         # All that is skipped has, together, less than a float can add to 1.
         margin = math.log(len(energies) / torch.finfo(energies.dtype).eps)
-        index, own_codes, energies = explain_some(energies <= best + margin)
-        index = index[:, None].expand_as(own_codes)
-        return torch.zeros_like(correlations).scatter_(2, index, own_codes), energies
+        explain_some(energies <= best + margin)
+        return codes, energies

@@ -59,12 +59,12 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA, MiniBatchDictionaryLearning
 from sklearn.mixture import GaussianMixture
 
-from skmixmate import MixMateClustering, model
+from skmixmate import MixMateClustering
 from skmixmate._rows import Rows
 from skmixmate._training import ExpectationMaximization
 from skmixmate.datasets import load_mnist, make_sparse_mixture
 from skmixmate.model.normal import NormalMixture
-from skmixmate.model.posterior import posterior
+from skmixmate.model.posterior import Blocks, posterior
 from skmixmate.model.priors import Laplace
 
 from . import report
@@ -129,9 +129,11 @@ def no_skipping():
     """Let every cluster have a gradient from every row."""
 
     def all_rows(responsibilities):
-        return torch.arange(responsibilities.shape[1]).expand(responsibilities.shape)
+        n_clusters, n_rows = responsibilities.shape
+        index = torch.arange(n_rows).expand(n_clusters, n_rows)
+        return Blocks(torch.arange(n_clusters), index)
 
-    return mock.patch.object(model.normal, "counting_rows", all_rows)
+    return mock.patch.object(Blocks, "of", all_rows)
 
 
 @functools.cache
@@ -223,14 +225,13 @@ def flop_of_a_step(dictionaries, n_rows, n_own, n_layers=15):
     dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
     n_rows : int
         Images in the mini-batch.
-    n_own : int
-        Images that each cluster has a gradient from.
+    n_own : float
+        Images that a cluster has a gradient from, in the mean.
     n_layers : int
     """
     n_clusters, n_atoms, n_features = dictionaries.shape
-    with_features = (
-        2 * n_rows + 2 * n_atoms
-    )  # correlations, Gram, and gradients of both
+    # Correlations, Gram matrix, and the gradients of both.
+    with_features = n_rows + n_own + 2 * n_atoms
     with_atoms = n_layers * n_rows + (3 * n_layers - 1) * n_own  # layers and energy
     step_size = 5 * n_atoms
     return (
@@ -250,14 +251,14 @@ def rate(X, dictionaries):
     }.items():
         n_own = []
         with context:
-            find = model.normal.counting_rows
+            find = Blocks.of
 
             def counted(responsibilities, find=find, n_own=n_own):
-                index = find(responsibilities)
-                n_own.append(index.shape[1])
-                return index
+                blocks = find(responsibilities)
+                n_own.append(blocks.index.numel() / len(responsibilities))
+                return blocks
 
-            with mock.patch.object(model.normal, "counting_rows", counted):
+            with mock.patch.object(Blocks, "of", counted):
                 take_step = steps_of(training(X, dictionaries))
                 seconds = in_turn(
                     {"product": lambda: one @ one, "step": take_step},

@@ -89,6 +89,7 @@ class ExpectationMaximization:
         self.n_window = n_window or sum(counts)
         self._share_rows(counts)
         self.optimizer = Adam(mixture.dictionaries, learning_rate)
+        self._gradient = torch.zeros_like(mixture.dictionaries)
         self._counts = self._sums = None
         if mixture.intercepts is not None:
             # As if the window had been seen with the intercepts as they are.
@@ -208,13 +209,13 @@ class ExpectationMaximization:
         """
         mixture, curvature = self.mixture, self.mixture.curvature()
         total, counts, unexplained, squares = 0.0, 0.0, [], 0.0
-        gradient = 0.0
+        gradient = self._gradient.zero_()
         for _, rows, observed in split_by_completeness(batch, mask):
             inferred = mixture.e_step(rows, observed, curvature)
             *_, codes, energies = inferred
             responsibilities = counting_posterior(energies)
-            gradient = gradient + mixture.gradient(
-                rows, observed, inferred, responsibilities, curvature
+            mixture.add_gradient(
+                gradient, rows, observed, inferred, responsibilities, curvature
             )
             total = total + loss(energies).sum()
             counts = counts + responsibilities.sum(dim=1)

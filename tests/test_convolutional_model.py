@@ -121,9 +121,16 @@ def test_gradient_is_that_of_the_loss(masked, center):
     rows, observed = (rows * observed, observed) if masked else (rows, None)
     with torch.no_grad():
         inferred = mixture.e_step(rows, observed, mixture.curvature())
-        actual = mixture.gradient(
-            rows, observed, inferred, posterior(inferred[1]), mixture.curvature()
+        actual = torch.ones_like(mixture.dictionaries)
+        mixture.add_gradient(
+            actual,
+            rows,
+            observed,
+            inferred,
+            posterior(inferred[1]),
+            mixture.curvature(),
         )
+        actual -= 1
     start = mixture.dictionaries
 
     def total(dictionaries):
@@ -144,7 +151,9 @@ def test_rows_that_do_not_count_have_no_part_in_the_gradient():
 
     def gradient(rows, responsibilities):
         inferred = mixture.e_step(rows, None, mixture.curvature())
-        return mixture.gradient(rows, None, inferred, responsibilities, None)
+        gradient = torch.zeros_like(mixture.dictionaries)
+        mixture.add_gradient(gradient, rows, None, inferred, responsibilities, None)
+        return gradient
 
     whole = gradient(rows, counting)
     torch.testing.assert_close(whole, gradient(rows[::2], counting[:, ::2]))

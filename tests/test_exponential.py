@@ -208,8 +208,14 @@ def test_gradient_equals_autograd_through_the_layers(
     rows, observed = masked_rows(likelihood, masked)
     with torch.no_grad():
         codes, energies = mixture.e_step(rows, observed, None)
-        actual = mixture.gradient(
-            rows, observed, (codes, energies), counting_posterior(energies), None
+        actual = torch.zeros_like(mixture.dictionaries)
+        mixture.add_gradient(
+            actual,
+            rows,
+            observed,
+            (codes, energies),
+            counting_posterior(energies),
+            None,
         )
     leaf = mixture.dictionaries.clone().requires_grad_()
     mixture.dictionaries = leaf

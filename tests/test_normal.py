@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from skmixmate.model.normal import NormalMixture
-from skmixmate.model.posterior import posterior
+from skmixmate.model.posterior import loss_gradient, posterior
 from skmixmate.model.priors import Laplace
 
 from . import reference
 
 
-def random_mixture(with_intercepts=False, step_size=None, n_atoms=5, seed=0):
+def random_mixture(with_intercepts=False, step_size=None, n_atoms=5, n_rows=6, seed=0):
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape):
@@ -24,8 +24,8 @@ def random_mixture(with_intercepts=False, step_size=None, n_atoms=5, seed=0):
         n_layers=10,
         step_size=step_size,
     )
-    rows = draw(6, 8)
-    observed = torch.rand(6, 8, generator=generator) > 0.5
+    rows = draw(n_rows, 8)
+    observed = torch.rand(n_rows, 8, generator=generator) > 0.5
     return mixture, rows * observed, observed
 
 
@@ -104,23 +104,34 @@ def test_rows_are_filled_with_what_each_cluster_says_of_them(with_intercepts):
 
 @pytest.mark.parametrize("with_intercepts", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_dictionary_gradient_equals_autograd(with_intercepts, masked):
-    mixture, rows, observed = random_mixture(with_intercepts)
+def test_gradient_equals_autograd_whatever_rows_count(with_intercepts, masked):
+    mixture, rows, observed = random_mixture(with_intercepts, n_rows=70)
     observed = observed if masked else None
-    _, codes, _ = mixture.e_step(rows, observed, mixture.curvature())
-    slopes = torch.randn(3, 5, 6, dtype=torch.float64)
-    actual = mixture.dictionary_gradient(rows, observed, codes, slopes)
-    for k in range(3):
-        filled = rows
-        if masked:
-            explained = mixture.decode(codes[k].mT, torch.full((6,), k))
-            filled = torch.where(observed, rows, explained)
-        if with_intercepts:
-            filled = filled - mixture.intercepts[k]
-        dictionary = mixture.dictionaries[k].clone().requires_grad_()
-        product = (dictionary @ filled.mT * slopes[k]).sum()
-        (expected,) = torch.autograd.grad(product, dictionary)
-        torch.testing.assert_close(actual[k], expected)
+    responsibilities = torch.rand(3, 70, dtype=torch.float64)
+    responsibilities[1, 5:] = responsibilities[2] = 0
+    gram, step = mixture.curvature()
+    _, codes, energies = inferred = mixture.e_step(rows, observed, (gram, step))
+    gradient = torch.ones_like(mixture.dictionaries)
+    mixture.add_gradient(
+        gradient, rows, observed, inferred, responsibilities, (gram, step)
+    )
+
+    filled = rows.expand(3, 70, 8)
+    if masked:
+        explained = [
+            mixture.decode(codes[k].mT, torch.full((70,), k)) for k in range(3)
+        ]
+        filled = torch.where(observed, rows, torch.stack(explained))
+    if with_intercepts:
+        filled = filled - mixture.intercepts[:, None]
+    leaf = mixture.dictionaries.clone().requires_grad_()
+    _, costs = mixture.explain(
+        leaf @ filled.mT, filled.square().sum(dim=2), (leaf @ leaf.mT, step)
+    )
+    weights = loss_gradient(energies, responsibilities)
+    (expected,) = torch.autograd.grad(costs, leaf, weights)
+    torch.testing.assert_close(gradient - 1, expected)
+    assert not expected[2].any()
 
 
 def test_row_with_nothing_observed_has_the_weights_for_its_posterior():

@@ -3,12 +3,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skmixmate.model.posterior import (
+    Blocks,
     counting_posterior,
-    counting_rows,
     loss,
     loss_gradient,
     posterior,
-    take,
 )
 
 
@@ -41,16 +40,40 @@ def test_what_does_not_count_is_lost_beside_one(seed, spread):
     assert (responsibilities == whole)[counts].all()
 
 
-def test_each_cluster_takes_the_rows_that_count_for_it():
-    responsibilities = counting_posterior(random_energies(spread=100.0))
-    index = counting_rows(responsibilities)
-    counts = (responsibilities > 0).sum(dim=1)
-    assert index.shape == (4, counts.max())
-    assert counts.min() < counts.max() < 50
-    for own, row in zip(responsibilities, index, strict=True):
-        assert set(own.nonzero()[:, 0].tolist()) <= set(row.tolist())
-        assert len(set(row.tolist())) == len(row)
+@given(
+    counts=st.lists(st.integers(0, 100), min_size=1, max_size=12),
+    n_others=st.integers(0, 40),
+    seed=st.integers(0, 2**31),
+)
+def test_blocks_hold_each_row_that_counts_once(counts, n_others, seed):
+    n_rows = max(counts) + n_others
+    generator = torch.Generator().manual_seed(seed)
+    counting = torch.zeros(len(counts), n_rows)
+    for own, count in zip(counting, counts, strict=True):
+        own[torch.randperm(n_rows, generator=generator)[:count]] = 0.5
+    blocks = Blocks.of(counting)
+    held = torch.zeros_like(counting)
+    for k, rows in zip(blocks.owners, blocks.index, strict=True):
+        assert len(rows.unique()) == len(rows)
+        held[k, rows] += counting[k, rows]
+    torch.testing.assert_close(held, counting)
+    assert blocks.index.numel() <= len(counts) * max(counts)
+    assert (blocks.owners.diff() >= 0).all()
+
+
+def test_blocks_are_fewer_where_clusters_share_rows_unevenly():
+    counting = torch.zeros(50, 200)
+    counting[:, :20] = counting[0] = 1
+    assert len(Blocks.of(counting).owners) > 50
+    assert Blocks.of(counting).index.numel() < 50 * 60
+    assert Blocks.of(counting[1:]).index.shape == (49, 20)
+
+
+def test_blocks_take_what_their_clusters_have_of_their_rows():
+    blocks = Blocks.of(counting_posterior(random_energies(spread=100.0)))
     codes = torch.arange(4 * 3 * 50.0).view(4, 3, 50)
-    for k in range(4):
-        torch.testing.assert_close(take(codes, index)[k], codes[k][:, index[k]])
-        torch.testing.assert_close(take(codes[:, 0], index)[k], codes[k, 0, index[k]])
+    for part in (blocks, blocks[1:3]):
+        taken, first = part.take(codes), part.take(codes[:, 0])
+        for i, (k, rows) in enumerate(zip(part.owners, part.index, strict=True)):
+            torch.testing.assert_close(taken[i], codes[k][:, rows])
+            torch.testing.assert_close(first[i], codes[k, 0, rows])

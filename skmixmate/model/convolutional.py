@@ -115,27 +115,24 @@ class ConvolutionalMixture:
         """Infer codes and energies, as :meth:`infer` does."""
         return self.infer(rows, observed, curvature)
 
-    def gradient(self, rows, observed, inferred, responsibilities, curvature):
-        """Gradient of the summed loss in the filters, through all layers.
+    def add_gradient(
+        self, gradient, rows, observed, inferred, responsibilities, curvature
+    ):
+        """Add the gradient of the summed loss in the filters, through all layers.
 
         A cluster goes forward once more, and backward, with the rows alone that count
         for it. Autograd does it; the step size is not taken as a constant.
 
         Parameters
         ----------
-        rows, observed, inferred, responsibilities, curvature
-            As in :meth:`Mixture.gradient`; the curvature is not used.
-
-        Returns
-        -------
-        gradient : tensor of shape (n_clusters, n_filters, n_features)
-            Of what turns a filter alone. Longer ones always lower the loss; Adam,
-            which takes each pixel by itself, would bend them on the way, and few
-            pixels weigh much.
+        gradient, rows, observed, inferred, responsibilities, curvature
+            As in :meth:`Mixture.add_gradient`; the curvature is not used. Added is
+            what turns a filter alone. Longer ones always lower the loss; Adam, which
+            takes each pixel by itself, would bend them on the way, and few pixels
+            weigh much.
         """
         slopes = loss_gradient(inferred[1], responsibilities)
         images, mask, _ = self.unfold(rows, observed)
-        gradient = torch.zeros_like(self.dictionaries)
         for k in range(len(slopes)):
             members = slopes[k].nonzero()[:, 0]
             if not len(members):
@@ -149,9 +146,9 @@ class ConvolutionalMixture:
                 step = bound[0].reciprocal()
                 _, costs = self._explain(images[members], own_mask, filters, step)
                 (slope,) = torch.autograd.grad(costs, filters, slopes[k, members])
-            gradient[k] = slope.movedim(1, 3).flatten(1)
-        along = (gradient * self.dictionaries).sum(dim=2, keepdim=True)
-        return gradient.sub_(along * self.dictionaries)
+            slope = slope.movedim(1, 3).flatten(1)  # (n_filters, n_features)
+            along = (slope * self.dictionaries[k]).sum(dim=1, keepdim=True)
+            gradient[k] += slope - along * self.dictionaries[k]
 
     def _explain(self, images, mask, filters, step):
         """Codes under one cluster, and their energies but for its weight."""

@@ -30,7 +30,7 @@ from .encoder import parts
 from .evidence import log_evidence
 from .likelihoods import Likelihood
 from .mixture import Mixture
-from .posterior import counting_rows, loss_gradient, take
+from .posterior import Blocks, loss_gradient
 
 # A step that was too long becomes shorter by at least the first factor, at most the
 # second: how the gradient changes far away says little of how it does nearby.
@@ -112,26 +112,22 @@ class ExponentialMixture(Mixture):
             costs[part] = self._costs(targets, seen, natural, codes[part], prior)
         return codes, costs - self.weights.log()[:, None]
 
-    def gradient(self, rows, observed, inferred, responsibilities, curvature):
-        """Gradient of the summed loss in the dictionaries, through all layers.
+    def add_gradient(
+        self, gradient, rows, observed, inferred, responsibilities, curvature
+    ):
+        """Add the gradient of the summed loss in the dictionaries, through all layers.
 
         Parameters
         ----------
-        rows, observed, inferred, responsibilities, curvature
-            As in :meth:`Mixture.gradient`.
-
-        Returns
-        -------
-        gradient : tensor of shape (n_clusters, n_atoms, n_features)
+        gradient, rows, observed, inferred, responsibilities, curvature
+            As in :meth:`Mixture.add_gradient`.
         """
-        gradient = torch.empty_like(self.dictionaries)
         slopes = loss_gradient(inferred[1], responsibilities)
-        for part, index, targets, seen in self._counting(
-            rows, observed, responsibilities
-        ):
-            prior, offsets = self.prior.of(part), self._offsets(part)
+        for blocks, targets, seen in self._counting(rows, observed, responsibilities):
+            owners = blocks.owners
+            prior, offsets = self.prior.of(owners), self._offsets(owners)
             with torch.enable_grad():
-                dictionaries = self.dictionaries[part].detach().requires_grad_()
+                dictionaries = self.dictionaries[owners].detach().requires_grad_()
                 codes = _UnrolledDescent.apply(
                     dictionaries,
                     offsets,
@@ -143,10 +139,10 @@ class ExponentialMixture(Mixture):
                 )
                 natural = offsets + dictionaries.mT @ codes
                 costs = self._costs(targets, seen, natural, codes, prior)
-                (gradient[part],) = torch.autograd.grad(
-                    costs, dictionaries, take(slopes[part], index)
+                (own_gradient,) = torch.autograd.grad(
+                    costs, dictionaries, blocks.take(slopes)
                 )
-        return gradient
+            gradient.index_add_(0, owners, own_gradient)
 
     def unexplained(self, rows, codes, responsibilities, observed=None):
         """Sum what a step of Newton's method on the intercepts needs.
@@ -163,17 +159,16 @@ class ExponentialMixture(Mixture):
             the entries, the curvatures of their likelihood; sums are these times the
             intercept, and what the mean leaves of the entries.
         """
-        counts, sums = (torch.empty_like(self.intercepts) for _ in range(2))
-        for part, index, targets, seen in self._counting(
-            rows, observed, responsibilities
-        ):
-            own_codes = take(codes[part], index)
-            natural = self._offsets(part) + self.dictionaries[part].mT @ own_codes
-            means = self.likelihood.mean(natural)
-            shares = take(responsibilities[part], index)[:, None]
+        counts, sums = (torch.zeros_like(self.intercepts) for _ in range(2))
+        for blocks, targets, seen in self._counting(rows, observed, responsibilities):
+            owners = blocks.owners
+            explained = self.dictionaries[owners].mT @ blocks.take(codes)
+            means = self.likelihood.mean(self._offsets(owners) + explained)
+            shares = blocks.take(responsibilities)[:, None]
             shares = shares if seen is None else shares * seen
-            counts[part] = (self.likelihood.variance(means) * shares).sum(dim=2)
-            sums[part] = ((targets - means) * shares).sum(dim=2)
+            variances = self.likelihood.variance(means)
+            counts.index_add_(0, owners, (variances * shares).sum(dim=2))
+            sums.index_add_(0, owners, ((targets - means) * shares).sum(dim=2))
         return sums.addcmul_(counts, self.intercepts), counts
 
     def information(self):
@@ -250,8 +245,8 @@ class ExponentialMixture(Mixture):
     def _offsets(self, part):
         """Give the intercepts of some clusters, of shape (n_part, n_features, 1)."""
         if self.intercepts is None:
-            n_clusters, _, n_features = self.dictionaries[part].shape
-            return self.dictionaries.new_zeros(n_clusters, n_features, 1)
+            n_clusters, _, n_features = self.dictionaries.shape
+            return self.dictionaries.new_zeros(n_clusters, n_features, 1)[part]
         return self.intercepts[part, :, None]
 
     def _costs(self, targets, seen, natural, codes, prior):
@@ -262,24 +257,22 @@ class ExponentialMixture(Mixture):
         return losses.sum(dim=1) + prior.value(codes)
 
     def _counting(self, rows, observed, responsibilities):
-        """Go through the clusters, with the rows that each is responsible for.
+        """Go through the rows that each cluster is responsible for.
 
         Yields
         ------
-        part : slice
-            Some of the clusters.
-        index : int tensor of shape (n_part, n_index)
-            As :func:`counting_rows` gives it.
-        targets : tensor of shape (n_part, n_features, n_index)
+        blocks : Blocks
+            Some of them.
+        targets : tensor of shape (n_blocks, n_features, n_block)
             These rows.
         seen : tensor of the same shape, or None
             1 where an entry was observed, 0 where it is missing.
         """
-        index = counting_rows(responsibilities)
-        for part in parts(self.dictionaries, rows[0].numel() * index.shape[1]):
-            own = index[part]
-            seen = None if observed is None else observed[own].mT.to(rows.dtype)
-            yield part, own, rows[own].mT, seen
+        whole = Blocks.of(responsibilities)
+        for part in parts(whole.index, rows.shape[1] * whole.index.shape[1]):
+            index = whole.index[part]
+            seen = None if observed is None else observed[index].mT.to(rows.dtype)
+            yield whole[part], rows[index].mT, seen
 
 
 def descend(

@@ -67,24 +67,25 @@ class Mixture(ABC):
         """
 
     @abstractmethod
-    def gradient(self, rows, observed, inferred, responsibilities, curvature):
-        """Gradient of the summed loss in the dictionaries, through all layers.
+    def add_gradient(
+        self, gradient, rows, observed, inferred, responsibilities, curvature
+    ):
+        """Add the gradient of the summed loss in the dictionaries, through all layers.
 
         A cluster has no gradient from a row that it takes no responsibility for:
         each goes forward once more, and backward, with the rows that count for it.
 
         Parameters
         ----------
+        gradient : tensor of shape (n_clusters, n_atoms, n_features)
+            What it is added to: a step of many clusters would else take longer to get
+            memory for it than to find it.
         rows, observed, curvature
             As in :meth:`e_step`.
         inferred : tuple
             What :meth:`e_step` gave.
         responsibilities : tensor of shape (n_clusters, n_rows)
             As :func:`counting_posterior` gives them.
-
-        Returns
-        -------
-        gradient : tensor of shape (n_clusters, n_atoms, n_features)
         """
 
     @abstractmethod

@@ -16,7 +16,7 @@ from .encoder import (
 )
 from .evidence import code_posterior
 from .mixture import Mixture
-from .posterior import counting_rows, loss_gradient, take
+from .posterior import Blocks, loss_gradient
 
 
 @dataclass
@@ -184,45 +184,47 @@ class NormalMixture(Mixture):
         # (n_clusters, n_features, n_rows)
         return targets - self.intercepts[:, :, None] * observed, observed
 
-    def gradient(self, rows, observed, inferred, responsibilities, curvature):
-        """Gradient of the summed loss in the dictionaries, through all layers.
+    def add_gradient(
+        self, gradient, rows, observed, inferred, responsibilities, curvature
+    ):
+        """Add the gradient of the summed loss in the dictionaries, through all layers.
 
         Parameters
         ----------
-        rows, observed, inferred, responsibilities, curvature
-            As in :meth:`Mixture.gradient`.
-
-        Returns
-        -------
-        gradient : tensor of shape (n_clusters, n_atoms, n_features)
+        gradient, rows, observed, inferred, responsibilities, curvature
+            As in :meth:`Mixture.add_gradient`.
         """
         correlated, codes, energies = inferred
-        index = counting_rows(responsibilities)
-        weights = take(loss_gradient(energies, responsibilities), index)
-        own_slopes, gram_slopes = self._slopes(
-            take(correlated[0], index), weights, *curvature
+        blocks = Blocks.of(responsibilities)
+        weights = blocks.take(loss_gradient(energies, responsibilities))
+        slopes, gram_slopes = self._slopes(
+            blocks.take(correlated[0]),
+            weights,
+            *(whole[blocks.owners] for whole in curvature),
+            self.prior.of(blocks.owners),
         )
-        slopes = torch.zeros_like(codes)
-        slopes.scatter_(2, index[:, None].expand_as(own_slopes), own_slopes)
-        gradient = self.dictionary_gradient(rows, observed, codes, slopes)
-        return gradient.baddbmm_(gram_slopes + gram_slopes.mT, self.dictionaries)
+        for part, filled in self._filled(rows, observed, codes, blocks):
+            gradient.index_add_(0, blocks.owners[part], slopes[part] @ filled)
+        totals = torch.zeros_like(curvature[0])
+        totals.index_add_(0, blocks.owners, gram_slopes)
+        gradient.baddbmm_(totals + totals.mT, self.dictionaries)
 
-    def _slopes(self, correlations, weights, gram, step):
+    def _slopes(self, correlations, weights, gram, step, prior):
         """Differentiate weighted energies in inner products of atoms, by hand.
 
         Returns
         -------
-        slopes : tensor of shape (n_clusters, n_atoms, n_rows)
+        slopes : tensor of shape (n_blocks, n_atoms, n_block)
             Gradient in the correlations.
-        gram_slopes : tensor of shape (n_clusters, n_atoms, n_atoms)
+        gram_slopes : tensor of shape (n_blocks, n_atoms, n_atoms)
             Gradient in the Gram matrices.
         """
         tape = Tape()
-        penalty = self._penalty(self.prior)
+        penalty = self._penalty(prior)
         codes = unroll(correlations, gram, step, penalty, self.n_layers, tape)
         with torch.enable_grad():
             leaf = codes.detach().requires_grad_()
-            (code_slopes,) = torch.autograd.grad(self.prior.value(leaf), leaf, weights)
+            (code_slopes,) = torch.autograd.grad(prior.value(leaf), leaf, weights)
         # Of ||y||^2 + x.(G x - 2 C) over twice the noise variance.
         weights = weights[:, None] / self.noise_variance
         pulls = torch.baddbmm(correlations, gram, codes, beta=-1)
@@ -232,34 +234,28 @@ class NormalMixture(Mixture):
         gram_slopes.baddbmm_(weighted, codes.mT, alpha=0.5)
         return slopes.sub_(weighted), gram_slopes
 
-    def dictionary_gradient(self, rows, observed, codes, slopes):
-        """Gradient in the dictionaries of what depends on the correlations.
+    def _filled(self, rows, observed, codes, blocks):
+        """Go through blocks of rows, less the intercepts, as their clusters fill them.
 
-        Parameters
-        ----------
-        rows, observed
-            As in :meth:`infer`.
-        codes : tensor of shape (n_clusters, n_atoms, n_rows)
-            What missing entries are filled by.
-        slopes : tensor of shape (n_clusters, n_atoms, n_rows)
-            Gradient in the correlations that :meth:`e_step` gave.
-
-        Returns
-        -------
-        gradient : tensor of shape (n_clusters, n_atoms, n_features)
-            Filled entries are taken as data.
+        Yields
+        ------
+        part : slice
+            Some of the blocks.
+        filled : tensor of shape (n_part, n_block, n_features)
         """
-        if observed is None:
-            gradient = (slopes.flatten(0, 1) @ rows).view_as(self.dictionaries)
-            if self.intercepts is None:
-                return gradient
-            totals = slopes.sum(dim=2, keepdim=True)
-            return gradient.sub_(totals * self.intercepts[:, None])
-        gradient = (slopes @ codes.mT) @ self.dictionaries
-        targets, observed = self._targets(rows, observed)
-        for part, left in residuals(targets, observed, self.dictionaries, codes):
-            gradient[part].baddbmm_(slopes[part], left.mT)
-        return gradient
+        seen = None if observed is None else observed.to(rows.dtype)
+        for part in parts(blocks.index, blocks.index.shape[1] * rows.shape[1]):
+            owners, index = blocks.owners[part], blocks.index[part]
+            # Whole rows are copied, faster than by rows[index].
+            filled = rows.index_select(0, index.view(-1)).view(*index.shape, -1)
+            if self.intercepts is not None:
+                filled.sub_(self.intercepts[owners, None])
+            if seen is not None:
+                explained = blocks[part].take(codes).mT @ self.dictionaries[owners]
+                # As torch.where, which takes ten times as long.
+                own = seen.index_select(0, index.view(-1)).view_as(filled)
+                torch.lerp(explained, filled, own, out=filled)
+            yield part, filled
 
     def unexplained(self, rows, codes, responsibilities, observed=None):
         """Sum, over rows, what the dictionaries leave unexplained.

@@ -5,7 +5,16 @@ cluster, and to the others with a probability that a float cannot hold beside 1:
 also how to leave out what does not count.
 """
 
+import math
+from dataclasses import dataclass
+
 import torch
+
+# Rows in the smallest block: products with fewer take as long.
+_LEAST_BLOCK = 16
+
+# What a block takes whatever its size, in rows.
+_BLOCK_COST = 32
 
 
 def posterior(energies):
@@ -50,41 +59,93 @@ def counting_posterior(energies):
     return responsibilities.masked_fill_(is_negligible, 0)
 
 
-def counting_rows(responsibilities):
-    """Find the rows that each cluster has a gradient from.
+@dataclass(frozen=True)
+class Blocks:
+    """The rows that clusters have a gradient from, in blocks of one size.
 
-    Only they have to go forward with a tape, and backward.
-
-    Parameters
-    ----------
-    responsibilities : tensor of shape (n_clusters, n_rows)
-
-    Returns
-    -------
-    index : int tensor of shape (n_clusters, n_counting)
-        All rows of positive responsibility; clusters with fewer than others are
-        topped up with rows whose responsibility, and so whose gradient, is 0.
-    """
-    counting = responsibilities > 0
-    n_counting = int(counting.sum(dim=1).max())
-    return counting.to(torch.uint8).topk(n_counting, dim=1, sorted=False).indices
-
-
-def take(tensor, index):
-    """Take rows of its own for each cluster.
+    Only they have to go forward with a tape, and backward. Clusters share the rows
+    unevenly: each has as many blocks as it needs.
 
     Parameters
     ----------
-    tensor : tensor of shape (n_clusters, n_rows) or (n_clusters, n_atoms, n_rows)
-    index : int tensor of shape (n_clusters, n_index)
+    owners : int tensor of shape (n_blocks,)
+        The cluster of each block, in order.
+    index : int tensor of shape (n_blocks, n_block)
+        Rows of each block. Clusters with too few are topped up with rows whose
+        responsibility, and so whose gradient, is 0; none has a row twice.
+    """
+
+    owners: torch.Tensor
+    index: torch.Tensor
+
+    @classmethod
+    def of(cls, responsibilities):
+        """Find them.
+
+        Parameters
+        ----------
+        responsibilities : tensor of shape (n_clusters, n_rows)
+
+        Returns
+        -------
+        blocks : Blocks
+            With all rows of positive responsibility.
+        """
+        counting = responsibilities > 0
+        n_clusters, n_rows = counting.shape
+        counts = counting.sum(dim=1)
+        n_splits, size = _block_size(counts.tolist(), n_rows)
+        index = counting.to(torch.uint8).topk(n_splits * size, dim=1).indices
+        starts = torch.arange(n_splits, device=counts.device) * size
+        used = (starts < counts[:, None]).view(-1).nonzero()[:, 0]
+        index = index.view(n_clusters * n_splits, size).index_select(0, used)
+        return cls(used.div(n_splits, rounding_mode="floor"), index)
+
+    def __getitem__(self, part):
+        """Give some of the blocks."""
+        return Blocks(self.owners[part], self.index[part])
+
+    def take(self, tensor):
+        """Give each block its rows of what its cluster has.
+
+        Parameters
+        ----------
+        tensor : tensor of shape (n_clusters, n_rows) or (n_clusters, n_atoms, n_rows)
+
+        Returns
+        -------
+        taken : tensor of shape (n_blocks, n_block) or (n_blocks, n_atoms, n_block)
+        """
+        index = self.index
+        if tensor.dim() == 3:
+            index = index[:, None].expand(-1, tensor.shape[1], -1)
+        return tensor.index_select(0, self.owners).gather(-1, index)
+
+
+def _block_size(counts, n_rows):
+    """Split clusters such that there is least to do.
+
+    Parameters
+    ----------
+    counts : list of int
+        Rows that count for each cluster.
+    n_rows : int
 
     Returns
     -------
-    taken : tensor of shape (n_clusters, n_index) or (n_clusters, n_atoms, n_index)
+    n_splits : int
+        Blocks of the cluster with the most rows.
+    size : int
+        Rows in a block. As many blocks have no more than `n_rows`.
     """
-    if tensor.dim() == 3:
-        index = index[:, None].expand(-1, tensor.shape[1], -1)
-    return tensor.gather(-1, index)
+    most = max(counts)
+    costs = {}
+    for n_splits in range(1, max(1, most // _LEAST_BLOCK) + 1):
+        size = math.ceil(most / n_splits)
+        if n_splits * size <= n_rows:
+            n_blocks = sum(math.ceil(count / size) for count in counts if count)
+            costs[n_splits, size] = n_blocks * (size + _BLOCK_COST)
+    return min(costs, key=costs.get)
 
 
 def loss(energies):
