@@ -16,7 +16,8 @@ predict
     prediction is made of, alone.
 growth
     A step over the number of clusters, atoms, features and layers, an epoch over the
-    number of rows, with the fitted exponents; data are drawn from the model.
+    number of rows, sizes in turn, with the quartiles of the fitted exponents; data are
+    drawn from the model.
 memory
     What a fit adds to a process, over the size of a memory map.
 skipping
@@ -130,7 +131,7 @@ def no_skipping():
 
     def all_rows(responsibilities):
         n_clusters, n_rows = responsibilities.shape
-        index = torch.arange(n_rows).expand(n_clusters, n_rows)
+        index = torch.arange(n_rows).repeat(n_clusters, 1)
         return Blocks(torch.arange(n_clusters), index)
 
     return mock.patch.object(Blocks, "of", all_rows)
@@ -332,41 +333,35 @@ def drawn_training(n_samples=2560, **sizes):
     return training(X, dictionaries, n_layers)
 
 
-def exponent(sizes, seconds):
-    return round(float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0]), 2)
-
-
-def milliseconds_of_a_step(em):
-    n_steps = len(em.members) // em.batch_size
-    seconds = in_turn({"step": steps_of(em)}, n_steps - 2, n_warm=2)["step"]
-    return round(1e3 * float(np.median(seconds)), 2)
+def growth_over(sizes, functions, **settings):
+    """Time functions of several sizes in turn, and fit an exponent to each turn."""
+    seconds = in_turn(dict(zip(sizes, functions, strict=True)), **settings)
+    times = np.stack([seconds[size] for size in sizes])  # (n_sizes, n_times)
+    return {
+        "sizes": sizes,
+        "milliseconds": np.median(1e3 * times, axis=1).round(2).tolist(),
+        "exponent": quartiles(np.polyfit(np.log(sizes), np.log(times), 1)[0]),
+    }
 
 
 def growth():
     figures = {}
     for name, sizes in GROWTH.items():
-        times, times_without = [], []
-        for size in sizes:
-            em = drawn_training(**{name: size})
-            if name == "n_samples":
-                em.run_epoch()
-                runs = [report.seconds(em.run_epoch) for _ in range(3)]
-                times.append(round(1e3 * float(np.median(runs)), 2))
-                continue
-            times.append(milliseconds_of_a_step(em))
-            if name == "n_clusters":
-                with no_skipping():
-                    times_without.append(milliseconds_of_a_step(em))
-        figures[name] = {
-            "sizes": sizes,
-            "milliseconds": times,
-            "exponent": exponent(sizes, times),
-        }
-        if times_without:
-            figures[name] |= {
-                "milliseconds_without_skipping": times_without,
-                "exponent_without_skipping": exponent(sizes, times_without),
-            }
+        if name == "n_samples":
+            epochs = [drawn_training(size).run_epoch for size in sizes]
+            figures[name] = growth_over(sizes, epochs, n_times=5, n_warm=1)
+            continue
+
+        def steps(name=name, sizes=sizes):
+            return [steps_of(drawn_training(12_800, **{name: size})) for size in sizes]
+
+        settings = {"n_times": 9, "n_warm": 1, "n_calls": 5}
+        figures[name] = growth_over(sizes, steps(), **settings)
+        if name == "n_clusters":
+            with no_skipping():
+                figures[f"{name}_without_skipping"] = growth_over(
+                    sizes, steps(), **settings
+                )
     return figures
 
 
