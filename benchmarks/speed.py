@@ -203,7 +203,7 @@ def step(X, dictionaries):
         functions[f"{name}, as published"] = published_steps_of(
             training(data, dictionaries)
         )
-    seconds = in_turn(functions, n_times=9, n_warm=1, n_calls=10)
+    seconds = in_turn(functions, n_times=25, n_warm=1, n_calls=10)
     return {
         "milliseconds": {
             name: quartiles(1e3 * values) for name, values in seconds.items()
