@@ -71,7 +71,7 @@ class Prior(ABC):
 
         Parameters
         ----------
-        part : slice
+        part : slice, or int tensor of shape (n_part,)
 
         Returns
         -------
