@@ -323,7 +323,7 @@ def predict(X, dictionaries):
     }
 
 
-def drawn_training(n_samples=2560, **sizes):
+def drawn_training(n_samples, **sizes):
     sizes = USUAL | sizes
     n_layers = sizes.pop("n_layers")
     bunch = make_sparse_mixture(n_samples, random_state=0, **sizes)
@@ -344,6 +344,11 @@ def growth_over(sizes, functions, **settings):
     }
 
 
+def growth_of_a_step(name, sizes):
+    steps = [steps_of(drawn_training(12_800, **{name: size})) for size in sizes]
+    return growth_over(sizes, steps, n_times=9, n_warm=1, n_calls=5)
+
+
 def growth():
     figures = {}
     for name, sizes in GROWTH.items():
@@ -351,17 +356,10 @@ def growth():
             epochs = [drawn_training(size).run_epoch for size in sizes]
             figures[name] = growth_over(sizes, epochs, n_times=5, n_warm=1)
             continue
-
-        def steps(name=name, sizes=sizes):
-            return [steps_of(drawn_training(12_800, **{name: size})) for size in sizes]
-
-        settings = {"n_times": 9, "n_warm": 1, "n_calls": 5}
-        figures[name] = growth_over(sizes, steps(), **settings)
+        figures[name] = growth_of_a_step(name, sizes)
         if name == "n_clusters":
             with no_skipping():
-                figures[f"{name}_without_skipping"] = growth_over(
-                    sizes, steps(), **settings
-                )
+                figures[f"{name}_without_skipping"] = growth_of_a_step(name, sizes)
     return figures
 
 

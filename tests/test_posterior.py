@@ -77,3 +77,4 @@ def test_blocks_take_what_their_clusters_have_of_their_rows():
         for i, (k, rows) in enumerate(zip(part.owners, part.index, strict=True)):
             torch.testing.assert_close(taken[i], codes[k][:, rows])
             torch.testing.assert_close(first[i], codes[k, 0, rows])
+            torch.testing.assert_close(part.rows(codes[0].mT)[i], codes[0].mT[rows])

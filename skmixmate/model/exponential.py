@@ -270,9 +270,10 @@ class ExponentialMixture(Mixture):
         """
         whole = Blocks.of(responsibilities)
         for part in parts(whole.index, rows.shape[1] * whole.index.shape[1]):
-            index = whole.index[part]
-            seen = None if observed is None else observed[index].mT.to(rows.dtype)
-            yield whole[part], rows[index].mT, seen
+            blocks, seen = whole[part], None
+            if observed is not None:
+                seen = blocks.rows(observed).mT.to(rows.dtype)
+            yield blocks, blocks.rows(rows).mT, seen
 
 
 def descend(

@@ -245,16 +245,14 @@ class NormalMixture(Mixture):
         """
         seen = None if observed is None else observed.to(rows.dtype)
         for part in parts(blocks.index, blocks.index.shape[1] * rows.shape[1]):
-            owners, index = blocks.owners[part], blocks.index[part]
-            # Whole rows are copied, faster than by rows[index].
-            filled = rows.index_select(0, index.view(-1)).view(*index.shape, -1)
+            some = blocks[part]
+            filled = some.rows(rows)
             if self.intercepts is not None:
-                filled.sub_(self.intercepts[owners, None])
+                filled.sub_(self.intercepts[some.owners, None])
             if seen is not None:
-                explained = blocks[part].take(codes).mT @ self.dictionaries[owners]
+                explained = some.take(codes).mT @ self.dictionaries[some.owners]
                 # As torch.where, which takes ten times as long.
-                own = seen.index_select(0, index.view(-1)).view_as(filled)
-                torch.lerp(explained, filled, own, out=filled)
+                torch.lerp(explained, filled, some.rows(seen), out=filled)
             yield part, filled
 
     def unexplained(self, rows, codes, responsibilities, observed=None):

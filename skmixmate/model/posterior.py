@@ -121,6 +121,21 @@ class Blocks:
             index = index[:, None].expand(-1, tensor.shape[1], -1)
         return tensor.index_select(0, self.owners).gather(-1, index)
 
+    def rows(self, tensor):
+        """Give each block its rows of what all clusters share.
+
+        Parameters
+        ----------
+        tensor : tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        rows : tensor of shape (n_blocks, n_block, n_features)
+        """
+        # Whole rows are copied, faster than by tensor[self.index].
+        rows = tensor.index_select(0, self.index.view(-1))
+        return rows.view(*self.index.shape, -1)
+
 
 def _block_size(counts, n_rows):
     """Split clusters such that there is least to do.
