@@ -489,7 +489,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
         mixture = em.mixture
         return {
             "filters_": self._as_filters(mixture.dictionaries.numpy(force=True).copy()),
-            "weights_": mixture.weights.numpy(force=True),
+            "weights_": mixture.weights.numpy(force=True).copy(),
         }
 
     def _as_filters(self, flat):

@@ -1327,6 +1327,6 @@ def _attributes(em):
     return {
         "dictionaries_": mixture.dictionaries.numpy(force=True).copy(),
         "intercepts_": intercepts.numpy(force=True),
-        "weights_": mixture.weights.numpy(force=True),
+        "weights_": mixture.weights.numpy(force=True).copy(),
         "noise_variance_": mixture.noise_variance,
     }

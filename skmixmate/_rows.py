@@ -165,8 +165,9 @@ class Rows:
         """Mini-batches of all members in random order.
 
         X is shuffled in windows of up to 256 MiB, each made of runs of rows from
-        all over X. Of a memory map or Source, or for another device, a window is read
-        once, run by run. The order does not depend on where X lies.
+        all over X. Of a memory map or Source, or for a GPU, a window is read once, run
+        by run, and for each of its mini-batches the host need not wait for the device.
+        The order does not depend on where X lies.
 
         Parameters
         ----------
@@ -185,7 +186,8 @@ class Rows:
         n_bytes = self.X.shape[1] * self.X.dtype.itemsize
         n_run = size * max(1, _RUN // (n_bytes * size))
         n_window = n_run * max(1, _WINDOW // (n_bytes * n_run))
-        is_near = not is_mapped(self.X) and self._device_of_X() == self.device
+        on_host = self.device.type == "cpu"
+        is_near = on_host and not is_mapped(self.X) and not self._is_on_device()
         for window in windows(self.count(members), n_run, n_window, generator):
             order = torch.randperm(len(window), generator=generator)
             order = order[: len(order) // size * size]
@@ -198,16 +200,17 @@ class Rows:
                     yield self.take(window[batch])
                 continue
             near = self._read(window)
-            near = near.pin_memory() if self.device.type == "cuda" else near
-            near = near.to(self.device, non_blocking=True)
+            if self.device.type == "cuda" and not near.is_cuda:
+                near = near.pin_memory()
+            # What goes to the host would be read before it has come.
+            near = near.to(self.device, non_blocking=not on_host)
             is_complete = not has_missing(near)
             for batch in order.to(self.device).split(size):
                 yield self._standardize(near[batch], is_complete)
             del near  # before the next is read
 
-    def _device_of_X(self):
-        in_torch = isinstance(self.X, torch.Tensor)
-        return self.X.device if in_torch else torch.device("cpu")
+    def _is_on_device(self):
+        return isinstance(self.X, torch.Tensor) and self.X.device.type != "cpu"
 
     def _standardize(self, rows, is_complete):
         if self.location is not None:

@@ -14,6 +14,7 @@ from itertools import islice
 import torch
 
 from ._adam import Adam
+from ._capture import CapturedStep, recorder
 from ._distributed import Processes, apportion
 from ._rows import split_by_completeness
 from .model.posterior import counting_posterior, loss
@@ -94,7 +95,8 @@ class ExpectationMaximization:
         if mixture.intercepts is not None:
             # As if the window had been seen with the intercepts as they are.
             shares = self.n_window * mixture.weights[:, None]
-            self._counts = shares * mixture.information()
+            self._counts = torch.empty_like(mixture.intercepts)
+            self._counts.copy_(shares * mixture.information())
             self._sums = self._counts * mixture.intercepts
         self._squares = None
         if learn_noise:
@@ -107,6 +109,11 @@ class ExpectationMaximization:
             n_entries += 2 * mixture.intercepts.numel()
         n_entries += 2 * learn_noise
         self.exchange = self.processes.exchange(n_entries, mixture.dictionaries)
+        self._captured = None
+        record = recorder(mixture.dictionaries.device)
+        is_alone = self.processes.size == 1
+        if record and is_alone and mixture.keeps_to_device and not learn_noise:
+            self._captured = CapturedStep(record)
 
     def _share_rows(self, counts):
         shares = apportion(self.batch_size, counts)
@@ -136,7 +143,10 @@ class ExpectationMaximization:
         shuffler = self.processes.shuffler(self.generator)
         batches = self.rows.batches(self.members, self._n_own, shuffler)
         for batch in islice(batches, self._n_batches):
-            losses, responsibilities = self.step(*batch)
+            if self._captured is None:
+                losses, responsibilities = self.step(*batch)
+            else:
+                losses, responsibilities = self._captured(self.step, *batch)
             total = total + losses
             counts += responsibilities
         if self.learn_weights:
@@ -159,9 +169,9 @@ class ExpectationMaximization:
                 mixture.dictionaries, mixture.weights, *intercepts
             )
         )
-        # In place, as it is this tensor that the optimizer moves.
         mixture.dictionaries.copy_(dictionaries)
-        mixture.intercepts = intercepts[0] if intercepts else None
+        if intercepts:
+            mixture.intercepts.copy_(intercepts[0])
 
     def run_stream(self):
         """Pass once over all rows in their order, in whole mini-batches.
@@ -186,11 +196,14 @@ class ExpectationMaximization:
     def _set_weights(self, counts):
         # The M-step of Eq. 2; a weight of zero would have no logarithm.
         counts = counts.clamp_min(torch.finfo(counts.dtype).tiny)
-        self.mixture.weights = counts / counts.sum()
+        self.mixture.weights.copy_(counts / counts.sum())
 
     @torch.no_grad()
     def step(self, batch, mask):
         """Take one mini-batch.
+
+        What changes is changed in place: a step that is captured knows tensors by
+        where they are.
 
         Parameters
         ----------
@@ -210,7 +223,7 @@ class ExpectationMaximization:
         mixture, curvature = self.mixture, self.mixture.curvature()
         total, counts, unexplained, squares = 0.0, 0.0, [], 0.0
         gradient = self._gradient.zero_()
-        for _, rows, observed in split_by_completeness(batch, mask):
+        for rows, observed in self._parts(batch, mask):
             inferred = mixture.e_step(rows, observed, curvature)
             *_, codes, energies = inferred
             responsibilities = counting_posterior(energies)
@@ -246,6 +259,12 @@ class ExpectationMaximization:
             self._update_intercepts(*sums)
         return total, counts
 
+    def _parts(self, batch, mask):
+        """Part complete rows, which take less time, unless it would be waited for."""
+        if self.mixture.keeps_to_device:
+            return [(batch, mask)]
+        return [part for _, *part in split_by_completeness(batch, mask)]
+
     def _update_intercepts(self, sums, counts):
         """Move each intercept to where it explains most of what its dictionary leaves.
 
@@ -254,10 +273,10 @@ class ExpectationMaximization:
         atoms, Lloyd's iteration of k-means.
         """
         keep = 1 - self.batch_size / self.n_window
-        self._sums = keep * self._sums + sums
-        self._counts = keep * self._counts + counts
-        self.mixture.intercepts = self.mixture.moved_intercepts(
-            self._sums, self._counts
+        self._sums.mul_(keep).add_(sums)
+        self._counts.mul_(keep).add_(counts)
+        self.mixture.intercepts.copy_(
+            self.mixture.moved_intercepts(self._sums, self._counts)
         )
 
     def _update_noise(self, squares):
@@ -326,16 +345,21 @@ class ExpectationMaximization:
         """
         self.generator.set_state(state["generator"])
         state = _copied(state, self.mixture.dictionaries.device)
-        # In place, as it is this tensor that the optimizer moves.
-        self.mixture.dictionaries.copy_(state["dictionaries"])
-        self.mixture.intercepts = state["intercepts"]
-        self.mixture.weights = state["weights"]
         self.rows.location = state["location"]
-        self._sums, self._counts = state["sums"], state["counts"]
         self.mixture.noise_variance = state["noise_variance"]
         if self._squares is not None and state["squares"] is not None:
             self._squares = state["squares"]
-        self.optimizer.moments = state["moments"]
+        mixture, moments = self.mixture, self.optimizer.moments
+        for tensor, value in [
+            (mixture.dictionaries, state["dictionaries"]),
+            (mixture.weights, state["weights"]),
+            (mixture.intercepts, state["intercepts"]),
+            (self._sums, state["sums"]),
+            (self._counts, state["counts"]),
+            *((moments[name], state["moments"][name]) for name in moments),
+        ]:
+            if tensor is not None:
+                tensor.copy_(value)
 
 
 def _summed(unexplained):

@@ -43,7 +43,7 @@ def make_em(X, n_clusters=3, n_atoms=4, intercepts=None, step_size=None, **setti
         dictionaries /= dictionaries.norm(dim=2, keepdim=True)
     mixture = NormalMixture(
         dictionaries=dictionaries,
-        intercepts=None if intercepts is None else torch.as_tensor(intercepts),
+        intercepts=None if intercepts is None else torch.tensor(intercepts),
         weights=torch.full((n_clusters,), 1 / n_clusters, dtype=X.dtype),
         prior=Laplace(0.3),
         n_layers=15,

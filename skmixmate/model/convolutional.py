@@ -70,6 +70,9 @@ class ConvolutionalMixture:
     # The paper's; it is not learned.
     noise_variance = 0.5
 
+    # Which rows count for a cluster, the host has to know.
+    keeps_to_device = False
+
     @property
     def filters(self):
         """Filters of shape (n_clusters, n_filters, n_channels, size, size)."""

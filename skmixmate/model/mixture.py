@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .posterior import posterior
+from .posterior import posterior, take_all_rows
 from .priors import Prior
 
 # Numbers in the covariances of codes that are worked on at a time.
@@ -42,6 +42,11 @@ class Mixture(ABC):
 
     # The paper's. Where it may be another a mixture has its own.
     noise_variance = 0.5
+
+    @property
+    def keeps_to_device(self):
+        """Whether the host need know nothing of what a training step finds."""
+        return take_all_rows(len(self.dictionaries), self.dictionaries.device)
 
     @abstractmethod
     def curvature(self):

@@ -16,6 +16,10 @@ _LEAST_BLOCK = 16
 # What a block takes whatever its size, in rows.
 _BLOCK_COST = 32
 
+# On a GPU up to so many clusters take all rows: it is done before the host, which would
+# have to wait, knew which of them count.
+_FEW_CLUSTERS = 64
+
 
 def posterior(energies):
     """Probability of each cluster given the row (Eq. 7).
@@ -59,6 +63,22 @@ def counting_posterior(energies):
     return responsibilities.masked_fill_(is_negligible, 0)
 
 
+def take_all_rows(n_clusters, device):
+    """Tell whether clusters have a gradient from all rows, whether they count or not.
+
+    Parameters
+    ----------
+    n_clusters : int
+    device : torch.device
+
+    Returns
+    -------
+    take_all : bool
+        If so the host need not know what the posterior is.
+    """
+    return device.type != "cpu" and n_clusters <= _FEW_CLUSTERS
+
+
 @dataclass(frozen=True)
 class Blocks:
     """The rows that clusters have a gradient from, in blocks of one size.
@@ -91,12 +111,16 @@ class Blocks:
         blocks : Blocks
             With all rows of positive responsibility.
         """
+        n_clusters, n_rows = responsibilities.shape
+        device = responsibilities.device
+        if take_all_rows(n_clusters, device):
+            index = torch.arange(n_rows, device=device).expand(n_clusters, -1)
+            return cls(torch.arange(n_clusters, device=device), index)
         counting = responsibilities > 0
-        n_clusters, n_rows = counting.shape
         counts = counting.sum(dim=1)
         n_splits, size = _block_size(counts.tolist(), n_rows)
         index = counting.to(torch.uint8).topk(n_splits * size, dim=1).indices
-        starts = torch.arange(n_splits, device=counts.device) * size
+        starts = torch.arange(n_splits, device=device) * size
         used = (starts < counts[:, None]).view(-1).nonzero()[:, 0]
         index = index.view(n_clusters * n_splits, size).index_select(0, used)
         return cls(used.div(n_splits, rounding_mode="floor"), index)
@@ -133,7 +157,7 @@ class Blocks:
         rows : tensor of shape (n_blocks, n_block, n_features)
         """
         # Whole rows are copied, faster than by tensor[self.index].
-        rows = tensor.index_select(0, self.index.view(-1))
+        rows = tensor.index_select(0, self.index.reshape(-1))
         return rows.view(*self.index.shape, -1)
 
 
