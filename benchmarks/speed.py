@@ -395,6 +395,7 @@ def mnist_training(n_clusters, n_atoms, n_features):
     mixmate = MixMateClustering(
         n_clusters,
         n_atoms=n_atoms,
+        alpha=ALPHA,  # the bound is for one rate
         init=KMeans(n_clusters, n_init=1, max_iter=10, random_state=0),
         init_size=len(X),
         max_iter=1,
