@@ -23,8 +23,10 @@ def machine():
     if cpuinfo.exists():
         lines = cpuinfo.read_text().splitlines()
         cpu = next((x.split(":")[1].strip() for x in lines if "model name" in x), cpu)
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     return {
         "cpu": cpu,
+        **gpu,
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "system": platform.system(),

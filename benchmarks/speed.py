@@ -39,6 +39,10 @@ dec
     ours and DEC's 100 and 150 take. The machine that a whole fit of DEC has is not the
     one that a fit of ours had an hour before. Needs ``--clustpy-python``; a quarter of
     an hour.
+gpu
+    On a CUDA device: a training step that is captured beside one that is taken call by
+    call, epochs of both in turn, and whole fits of MNIST, starts included, twice each:
+    what the first has to set up, the second finds.
 
 Times of things compared are taken in turn; ratios come with their quartiles. The
 figures go to ``benchmarks/results/speed_PART.json``.
@@ -153,16 +157,17 @@ def mnist_start(n_atoms="auto"):
     return X * np.float32(mixmate.scale_), torch.from_numpy(mixmate.dictionaries_)
 
 
-def training(X, dictionaries, n_layers=15):
+def training(X, dictionaries, n_layers=15, device=CPU):
+    n_clusters = len(dictionaries)
     return ExpectationMaximization(
         NormalMixture(
-            dictionaries=dictionaries.clone(),
+            dictionaries=dictionaries.to(device, copy=True),
             intercepts=None,
-            weights=torch.full((len(dictionaries),), 1 / len(dictionaries)),
+            weights=torch.full((n_clusters,), 1 / n_clusters, device=device),
             prior=Laplace(ALPHA),
             n_layers=n_layers,
         ),
-        Rows(X, device=CPU),
+        Rows(X, device=device),
         torch.arange(len(X)),
         batch_size=BATCH_SIZE,
         learning_rate=1e-3,
@@ -563,6 +568,38 @@ def pixels(**params):
     )
 
 
+def gpu():
+    device = torch.device("cuda")
+    X, dictionaries = mnist_start()
+    ems = {
+        name: training(X, dictionaries, device=device)
+        for name in ("captured", "call by call")
+    }
+    ems["call by call"]._captured = None
+    seconds = in_turn({name: em.run_epoch for name, em in ems.items()}, 9, n_warm=2)
+    n_steps = len(X) // BATCH_SIZE
+    figures = {
+        "milliseconds_of_a_step": {
+            name: quartiles(1e3 * values / n_steps, 3)
+            for name, values in seconds.items()
+        },
+        "call_by_call_over_captured": quartiles(
+            seconds["call by call"] / seconds["captured"]
+        ),
+        "seconds_of_fits": {},
+    }
+    images = load_mnist().data
+    for key, estimator in {
+        OURS: pixels(max_iter=50, device="cuda"),
+        "defaults": MixMateClustering(
+            10, image_shape=(28, 28), device="cuda", random_state=0
+        ),
+    }.items():
+        times = [fit_seconds(clone(estimator), images)["seconds"] for _ in range(2)]
+        figures["seconds_of_fits"][key] = [round(taken, 2) for taken in times]
+    return figures
+
+
 def fit_seconds(estimator, X):
     """Time a fit, by the clock and in processor time of all its threads."""
     processor_start = time.process_time()
@@ -595,6 +632,7 @@ PARTS = {
     "skipping": lambda _: skipping(),
     "fits": lambda options: fits(options.clustpy_python, options.quick),
     "dec": lambda options: dec(options.clustpy_python),
+    "gpu": lambda _: gpu(),
 }
 
 
@@ -606,6 +644,8 @@ def main():
     options = parser.parse_args()
     if "dec" in options.parts and options.clustpy_python is None:
         parser.error("dec needs --clustpy-python")
+    if "gpu" in options.parts and not torch.cuda.is_available():
+        parser.error("gpu needs a CUDA device")
     for name in options.parts:
         suffix = "_quick" if name == "fits" and options.quick else ""
         report.write(f"speed_{name}{suffix}", PARTS[name](options))

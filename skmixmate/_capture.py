@@ -4,7 +4,12 @@ On a GPU the hundreds of calls that make a step take longer than what they do. A
 graph has them recorded, with the memory they work in, and launches all in one call.
 """
 
+import threading
+
 import torch
+
+# Of a process only one thread at a time may record.
+_RECORDING = threading.Lock()
 
 # Steps that are taken call by call first: libraries set themselves up in them.
 _N_WARM = 3
@@ -89,8 +94,13 @@ def recorder(device):
 
     def record(function):
         graph = torch.cuda.CUDAGraph()
-        # What is recorded is not done yet.
-        with torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
+        capture = torch.cuda.graph(
+            graph,
+            stream=torch.cuda.Stream(device),
+            # Other threads may go on, with starts of their own.
+            capture_error_mode="thread_local",
+        )
+        with _RECORDING, capture:  # what is recorded is not done yet
             outputs = function()
         return graph.replay, outputs
 

@@ -250,10 +250,14 @@ class NormalMixture(Mixture):
             if self.intercepts is not None:
                 filled.sub_(self.intercepts[some.owners, None])
             if seen is not None:
-                explained = some.take(codes).mT @ self.dictionaries[some.owners]
                 # As torch.where, which takes ten times as long.
+                explained = self._explained(codes, some)
                 torch.lerp(explained, filled, some.rows(seen), out=filled)
             yield part, filled
+
+    def _explained(self, codes, blocks):
+        """Give what codes say of rows, (n_blocks, n_block, n_features)."""
+        return blocks.take(codes).mT @ self.dictionaries[blocks.owners]
 
     def unexplained(self, rows, codes, responsibilities, observed=None):
         """Sum, over rows, what the dictionaries leave unexplained.
@@ -274,15 +278,17 @@ class NormalMixture(Mixture):
         counts : tensor of shape (n_clusters, n_features) or (n_clusters, 1)
             Sum of the posterior over the same entries.
         """
-        shares = responsibilities[:, :, None]  # (n_clusters, n_rows, 1)
+        sums = responsibilities @ rows
         if observed is None:
-            explained = (codes @ shares).mT @ self.dictionaries
-            sums = responsibilities @ rows - explained[:, 0]
-            return sums, responsibilities.sum(dim=1, keepdim=True)
-        sums = codes.new_empty(len(codes), rows.shape[1])
+            explained = (codes @ responsibilities[:, :, None]).mT @ self.dictionaries
+            return sums - explained[:, 0], responsibilities.sum(dim=1, keepdim=True)
         seen = observed.to(rows.dtype)
-        for part, left in residuals(rows.mT, seen.mT, self.dictionaries, codes):
-            torch.bmm(left, shares[part], out=sums[part, :, None])
+        blocks = Blocks.of(responsibilities)
+        for part in parts(blocks.index, blocks.index.shape[1] * rows.shape[1]):
+            some = blocks[part]
+            explained = self._explained(codes, some).mul_(some.rows(seen))
+            shares = some.take(responsibilities)[:, None]  # (n_part, 1, n_block)
+            sums.index_add_(0, some.owners, (shares @ explained)[:, 0], alpha=-1)
         return sums, responsibilities @ seen
 
     def information(self):
