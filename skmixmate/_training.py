@@ -260,7 +260,7 @@ class ExpectationMaximization:
         return total, counts
 
     def _parts(self, batch, mask):
-        """Part complete rows, which take less time, unless it would be waited for."""
+        """Part complete rows, which take less time, if the host need not wait."""
         if self.mixture.keeps_to_device:
             return [(batch, mask)]
         return [part for _, *part in split_by_completeness(batch, mask)]

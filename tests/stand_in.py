@@ -68,6 +68,8 @@ class StandIn(TorchDispatchMode):
     device : torch.device
     waits : list of str
         Operations for which the host had to wait.
+    n_recorded : int
+        Calls of :meth:`record`.
     """
 
     def __init__(self):
@@ -75,6 +77,7 @@ class StandIn(TorchDispatchMode):
         _register()
         self.device = torch.device(_NAME, 0)
         self.waits = []
+        self.n_recorded = 0
         self._record = None
         self._before = {}
 
@@ -146,6 +149,7 @@ class StandIn(TorchDispatchMode):
         outputs : object
             Where `play` leaves what the function gave.
         """
+        self.n_recorded += 1
         n_waits = len(self.waits)
         self._record = record = []
         outputs = function()
