@@ -157,9 +157,12 @@ def fits():
     ]
 
 
-def step_ratios(machine=""):
-    """Ratios of a training step, and the results they are from."""
-    step, rate = figures(f"speed_step{machine}"), figures(f"speed_rate{machine}")
+def machine_ratios(machine=""):
+    """Ratios of training steps and of prediction, and the results they are from."""
+    step, rate, predict = (
+        figures(f"speed_{part}{machine}") for part in ("step", "rate", "predict")
+    )
+    alone = predict["time_over_that_of_predict"]
     published = step["published_over_ours"]
     shares = {
         atoms: rate[atoms]["without_skipping"]["share_of_matrix_product_rate"][1]
@@ -174,24 +177,19 @@ def step_ratios(machine=""):
         ],
         ["share of the matrix-product rate, nothing skipped", shares["50_atoms"]],
         ["the same, 150 atoms", shares["150_atoms"]],
+        ["matrix products of predict alone, over it", alone["its matrix products"][1]],
+        ["KMeans.predict, over predict", alone["KMeans.predict"][1]],
     ]
     return rows, step
 
 
 def speed():
     """Ratios of the speed benchmark, and how times grow."""
-    results = {
-        part: figures(f"speed_{part}") for part in ("predict", "growth", "memory")
-    }
-    alone = results["predict"]["time_over_that_of_predict"]
+    results = {part: figures(f"speed_{part}") for part in ("growth", "memory")}
     scattering = figures("scattering")
-    rows, step = step_ratios()
-    rows += [
-        ["matrix products of predict alone, over it", alone["its matrix products"][1]],
-        ["KMeans.predict, over predict", alone["KMeans.predict"][1]],
-        ["kymatio, over ScatteringTransform", scattering["ratio_quartiles"][1]],
-    ]
-    other_rows, other_step = step_ratios("_epyc")
+    rows, step = machine_ratios()
+    rows.append(["kymatio, over ScatteringTransform", scattering["ratio_quartiles"][1]])
+    other_rows, other_step = machine_ratios("_epyc")
     growth = [
         [
             name.replace(WITHOUT_SKIPPING, ", nothing skipped"),

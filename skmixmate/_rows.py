@@ -199,7 +199,9 @@ class Rows:
                 for batch in order.split(size):
                     yield self.take(window[batch])
                 continue
-            near = self._read(window)
+            # All of a tensor that is on the device already is not copied.
+            is_whole = len(window) == len(self)
+            near = self._read(slice(None) if is_whole else window)
             if self.device.type == "cuda" and not near.is_cuda:
                 near = near.pin_memory()
             # What goes to the host would be read before it has come.

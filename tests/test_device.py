@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from skmixmate import ConvolutionalMixMate, MixMateClustering, ScatteringTransform
+from skmixmate import (
+    ConvolutionalMixMate,
+    MixMateClustering,
+    ScatteringTransform,
+    _rows,
+)
 from skmixmate import _training as training
 from skmixmate._rows import Rows
 from skmixmate._training import ExpectationMaximization
@@ -165,6 +170,15 @@ def test_the_host_waits_for_a_window_and_not_for_its_mini_batches(stand_in):
         assert len(batches) == 200 // size
         n_waits.append(len(stand_in.waits))
     assert n_waits[0] == n_waits[1]
+
+
+def test_a_tensor_that_fits_a_window_is_not_copied(stand_in, monkeypatch):
+    em, checked = make_em(stand_in.device), []
+    monkeypatch.setattr(
+        _rows, "has_missing", lambda rows: bool(checked.append(rows.near.data_ptr()))
+    )
+    next(em.rows.batches(em.members, em.batch_size, em.generator))
+    assert checked == [em.rows.X.near.data_ptr()]
 
 
 def test_many_clusters_leave_rows_out_on_a_device_too(stand_in, monkeypatch):
