@@ -14,7 +14,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 _NAME = "standin"
 
 # Operations of which the host has to know what came out.
-_ANSWERS = {"_local_scalar_dense", "_unique2", "equal", "nonzero"}
+_ANSWERS = {"_local_scalar_dense", "_unique2", "equal", "masked_select", "nonzero"}
 
 # These may have tensors of both, for which the host waits.
 _COPIES = {"copy_", "_to_copy", "index", "index_put_", "_index_put_impl_"}
