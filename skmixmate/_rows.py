@@ -13,7 +13,7 @@ _BLOCK = 2**20
 
 # Bytes that are shuffled at a time, and that each run of rows has in which X is read
 # for that. Data that fit into one window are shuffled as a whole.
-_WINDOW, _RUN = 2**28, 2**20
+_WINDOW, _RUN = 7 * 2**25, 2**20
 
 
 def validate_rows(estimator, X, reset):
@@ -164,7 +164,7 @@ class Rows:
     def batches(self, members, size, generator):
         """Mini-batches of all members in random order.
 
-        X is shuffled in windows of up to 256 MiB, each made of runs of rows from
+        X is shuffled in windows of up to 224 MiB, each made of runs of rows from
         all over X. Of a memory map or Source, or for a GPU, a window is read once, run
         by run, and for each of its mini-batches the host need not wait for the device.
         The order does not depend on where X lies.
