@@ -1,5 +1,6 @@
 """Data at the edge: mini-batches of X as the model wants them."""
 
+import math
 import os
 
 import numpy as np
@@ -221,8 +222,9 @@ class Rows:
         rows = rows * self.scale
         observed = None
         if not is_complete:
-            missing = rows.isnan()
-            rows, observed = rows.masked_fill_(missing, 0), ~missing
+            # Only NaN differs from itself. It takes a third of the time of a mask.
+            observed = rows == rows
+            rows.nan_to_num_(nan=0.0, posinf=math.inf, neginf=-math.inf)
         if self.check is not None:
             self.check(rows)
         return rows, observed
@@ -369,12 +371,15 @@ def split_by_completeness(rows, observed):
     if observed is None:
         yield slice(None), rows, None
         return
-    is_complete = observed.all(dim=1)
+    # Faster than observed.all(dim=1).
+    is_complete = observed.sum(dim=1) == observed.shape[1]
     for index, is_masked in (
         (is_complete.nonzero()[:, 0], False),
         ((~is_complete).nonzero()[:, 0], True),
     ):
-        if len(index):
+        if is_masked and len(index) == len(rows):
+            yield slice(None), rows, observed
+        elif len(index):
             yield index, rows[index], observed[index] if is_masked else None
 
 

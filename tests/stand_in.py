@@ -103,7 +103,7 @@ class StandIn(TorchDispatchMode):
         else:
             goes_back = not all(is_here) and asked is not None and asked.type == "cpu"
         comes = mixed and not kwargs.get("non_blocking")
-        asks_for_mask = name in _COPIES and any(
+        asks_for_mask = "index" in name and any(
             t.dtype == torch.bool for t in tensors[1:]
         )
         if goes_back or comes or asks_for_mask or name in _ANSWERS:
