@@ -39,7 +39,14 @@ def encode_observed(rows, dictionaries, observed, step, alpha, n_layers):
     gram = dictionaries @ dictionaries.mT
     prior = Laplace(alpha)
     return encode_incomplete(
-        rows.T * mask, mask, dictionaries, gram, step, prior, n_layers
+        dictionaries @ (rows.T * mask),
+        rows.T * mask,
+        mask,
+        dictionaries,
+        gram,
+        step,
+        prior,
+        n_layers,
     )
 
 

@@ -206,8 +206,10 @@ def test_missing_entries_take_no_part(prior):
     rows, dictionaries, step = random_problem()
     mask = (torch.rand(8, 6, generator=torch.Generator().manual_seed(0)) > 0.3).double()
     gram = dictionaries @ dictionaries.mT
+    targets = rows.T * mask
+    correlations = dictionaries @ targets
     codes = encode_incomplete(
-        rows.T * mask, mask, dictionaries, gram, step, prior, n_layers=4
+        correlations, targets, mask, dictionaries, gram, step, prior, n_layers=4
     )
     for i, row in enumerate(rows):
         expected = encode_rows(row[None], dictionaries * mask[:, i], step, prior, 4)

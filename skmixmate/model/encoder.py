@@ -22,6 +22,8 @@ import math
 import torch
 from torch.autograd.function import once_differentiable
 
+from . import compiled
+
 # The bound of `largest_eigenvalue` takes the Schatten norm of order
 # 2 ** (_N_SQUARINGS + 1): at most n_atoms ** (1/64), 6% for 50 atoms, too large.
 _N_SQUARINGS = 5
@@ -93,43 +95,51 @@ def momenta(n_layers):
     return values
 
 
-def unroll(correlations, gram, step, prior, n_layers, tape=None):
+def _is_compiled(correlations, prior):
+    return compiled.can_run(correlations) and prior.thresholds is not None
+
+
+def unroll(correlations, gram, step, prior, n_layers, keep=False):
     """Run the layers of Eq. 4.
 
     Codes are kept in units of the step size, in which a threshold is the same for
     every cluster. The momentum is added to what the layers multiply, not to what they
     are given, which takes fewer passes over the codes; and these are made in few
     buffers: at usual sizes a pass, and memory that is new, cost as much as a
-    product.
+    product. Compiled layers need neither, and are used where there are any.
 
     Parameters
     ----------
     correlations, gram, step, prior, n_layers
         As in :func:`encode`.
-    tape : Tape, default=None
-        Is given what the way back needs.
+    keep : bool, default=False
+        Whether to keep what the way back needs.
 
     Returns
     -------
     codes : tensor of shape (n_clusters, n_atoms, n_rows)
+    tape : Tape or CompiledTape, or None
+        None unless it is to be kept.
     """
+    if _is_compiled(correlations, prior):
+        layers = (gram, step, prior.thresholds, momenta(n_layers))
+        return compiled.unroll(correlations, *layers, keep)
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     contraction = eye - step * gram  # (n_clusters, n_atoms, n_atoms)
     # beta_(0) = 0
     codes = prior.shrink(correlations, step, out=torch.empty_like(correlations))
     smoothed, before = torch.zeros_like(codes), torch.empty_like(codes)
-    if tape is not None:
-        tape.begin(contraction, step, prior, correlations, codes)
+    tape = Tape(contraction, step, prior, correlations, codes) if keep else None
     for momentum in momenta(n_layers):
         before, smoothed = smoothed, before
         torch.bmm(contraction, codes, out=smoothed)
         points = torch.add(correlations, before, alpha=-momentum, out=before)
         points.add_(smoothed, alpha=1 + momentum)
-        if tape is not None:
+        if keep:
             codes = torch.empty_like(codes)
             tape.add(points, codes)
         prior.shrink(points, step, out=codes)
-    return codes * step
+    return codes * step, tape
 
 
 class Tape:
@@ -138,10 +148,18 @@ class Tape:
     It needs, of every layer, only the code that was put out, and what the prior was
     given if that asks for it. The step size is taken as a constant: no gradient flows
     through it.
+
+    Parameters
+    ----------
+    contraction : tensor of shape (n_clusters, n_atoms, n_atoms)
+        What the layers multiply with.
+    step : tensor of shape (n_clusters, 1, 1)
+    prior : Prior
+    correlations, codes : tensors of shape (n_clusters, n_atoms, n_rows)
+        What the first layer was given, and put out.
     """
 
-    def begin(self, contraction, step, prior, correlations, codes):
-        """Keep what all layers share, and the first of them."""
+    def __init__(self, contraction, step, prior, correlations, codes):
         self.contraction, self.step, self.prior = contraction, step, prior
         self.outputs, self.inputs = [codes], [correlations]
 
@@ -192,10 +210,9 @@ class _UnrolledFista(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, correlations, gram, *settings):
-        if not any(ctx.needs_input_grad):
-            return unroll(correlations, gram, *settings)
-        ctx.tape = Tape()
-        return unroll(correlations, gram, *settings, ctx.tape)
+        keep = any(ctx.needs_input_grad)
+        codes, ctx.tape = unroll(correlations, gram, *settings, keep=keep)
+        return codes
 
     @staticmethod
     @once_differentiable
@@ -237,6 +254,30 @@ def encode(correlations, gram, step, prior, n_layers):
     return _UnrolledFista.apply(correlations, gram, step, prior, n_layers)
 
 
+def encode_and_gain(correlations, gram, step, prior, n_layers):
+    r"""Sparse codes, and what they take off the squared norms of rows.
+
+    Parameters
+    ----------
+    correlations, gram, step, prior, n_layers
+        As in :func:`encode`.
+
+    Returns
+    -------
+    codes : tensor of shape (n_clusters, n_atoms, n_rows)
+    gains : tensor of shape (n_clusters, n_rows)
+        :math:`\|y\|^2 - \|y - A^T x\|^2 = x \cdot (2 C - G x)`. Both are
+        differentiable, once, in `correlations` and `gram`.
+    """
+    if _is_compiled(correlations, prior) and not torch.is_grad_enabled():
+        layers = (gram, step, prior.thresholds, momenta(n_layers))
+        gains = correlations.new_empty(correlations[:, 0].shape)
+        return compiled.unroll(correlations, *layers, gains=gains)[0], gains
+    codes = encode(correlations, gram, step, prior, n_layers)
+    slopes = torch.baddbmm(correlations, gram, codes, beta=2, alpha=-1)
+    return codes, (codes * slopes).sum(dim=1)
+
+
 def parts(codes, n_entries):
     """Split clusters into parts that stay in the cache of a processor.
 
@@ -261,8 +302,8 @@ def parts(codes, n_entries):
         yield slice(start, start + size)
 
 
-def residuals(targets, observed, dictionaries, codes):
-    """Give what codes leave of the observed entries, a few clusters at a time.
+def pulls(targets, observed, dictionaries, codes):
+    """Give the inner products of the atoms with what codes leave of observed entries.
 
     Parameters
     ----------
@@ -270,21 +311,24 @@ def residuals(targets, observed, dictionaries, codes):
         As in :func:`encode_incomplete`.
     codes : tensor of shape (n_clusters, n_atoms, n_rows)
 
-    Yields
-    ------
-    part : slice
-        Which clusters.
-    residuals : tensor of shape (n_part, n_features, n_rows)
-        0 where an entry is missing.
+    Returns
+    -------
+    pulls : tensor of shape (n_clusters, n_atoms, n_rows)
     """
+    if compiled.can_run(codes):
+        return compiled.pulls(targets, observed, dictionaries, codes)
     targets = targets.expand(len(codes), *observed.shape)
+    pulls = torch.empty_like(codes)
     for part in parts(codes, observed.numel()):
-        left = dictionaries[part].mT @ codes[part]
+        left = dictionaries[part].mT @ codes[part]  # (n_part, n_features, n_rows)
         torch.addcmul(targets[part], left, observed, value=-1, out=left)
-        yield part, left
+        torch.bmm(dictionaries[part], left, out=pulls[part])
+    return pulls
 
 
-def encode_incomplete(targets, observed, dictionaries, gram, step, prior, n_layers):
+def encode_incomplete(
+    correlations, targets, observed, dictionaries, gram, step, prior, n_layers
+):
     r"""Sparse codes of rows with missing entries, Psi A in place of A.
 
     Only every fourth layer has the gradient of Eq. 4 for Psi A, which takes two
@@ -298,6 +342,8 @@ def encode_incomplete(targets, observed, dictionaries, gram, step, prior, n_laye
 
     Parameters
     ----------
+    correlations : tensor of shape (n_clusters, n_atoms, n_rows)
+        Inner products of the atoms with `targets`.
     targets : tensor of shape (n_features, n_rows) or \
             (n_clusters, n_features, n_rows)
         The rows, less the intercept if any; 0 where an entry is missing.
@@ -316,18 +362,20 @@ def encode_incomplete(targets, observed, dictionaries, gram, step, prior, n_laye
     period = 1 if n_layers <= _ANCHOR_PERIOD else _ANCHOR_PERIOD
     missing = 1 - observed.mean(dim=0)  # (n_rows,)
     curvature = step * gram
-    pull = dictionaries @ targets
+    pull = correlations
     # In units of the step size, as in _UnrolledFista.
     codes = prior.shrink(pull, step, out=torch.empty_like(pull))
     before, smoothed = codes.clone(), torch.empty_like(pull)
     for layer, momentum in enumerate(momenta(n_layers), start=1):
         points = torch.lerp(before, codes, 1 + momentum, out=before)
         torch.bmm(curvature, points, out=smoothed)
-        smoothed.mul_(1 - missing.clamp_max(1 / (1 + momentum)) / 2)
+        damping = 1 - missing.clamp_max(1 / (1 + momentum)) / 2  # (n_rows,)
         if layer % period == 0:
-            pull.copy_(smoothed)
-            for part, left in residuals(targets, observed, dictionaries, points * step):
-                pull[part].baddbmm_(dictionaries[part], left)
+            pull = pulls(targets, observed, dictionaries, points * step)
+            points.add_(pull)
+            pull.addcmul_(smoothed, damping)
+        else:
+            points.add_(pull).addcmul_(smoothed, damping, value=-1)
         before, codes = codes, points
-        prior.shrink(points.add_(pull).sub_(smoothed), step, out=codes)
+        prior.shrink(points, step, out=codes)
     return codes.mul_(step)

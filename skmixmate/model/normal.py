@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import torch
 
 from .encoder import (
-    Tape,
-    encode,
+    encode_and_gain,
     encode_incomplete,
     largest_eigenvalue,
     parts,
-    residuals,
+    pulls,
     unroll,
 )
 from .evidence import code_posterior
@@ -90,16 +89,19 @@ class NormalMixture(Mixture):
         n_observed = observed.sum(dim=1, dtype=rows.dtype)
         targets, observed = self._targets(rows, observed)
         penalty = self._penalty(self.prior)
-        encoder = (self.dictionaries, *curvature, penalty, self.n_layers)
-        codes = encode_incomplete(targets, observed, *encoder)
-        squares = codes.new_empty(len(codes), len(rows))
-        pulls = torch.empty_like(codes)
-        for part, left in residuals(targets, observed, self.dictionaries, codes):
-            torch.bmm(self.dictionaries[part], left, out=pulls[part])
-            torch.sum(left.square_(), dim=1, out=squares[part])
-        # Filled rows are A^T x + r, with r the residual.
-        correlations = torch.baddbmm(pulls, curvature[0], codes)
-        norms = squares + (codes * pulls.add_(correlations)).sum(dim=1)
+        data = (targets, observed, self.dictionaries)
+        correlations = self.dictionaries @ targets
+        codes = encode_incomplete(
+            correlations, *data, *curvature, penalty, self.n_layers
+        )
+        # With r the residual, ||r||^2 = ||y||^2 - x.(A y + A r), and filled rows are
+        # A^T x + r.
+        pulled = pulls(*data, codes)
+        norms = torch.linalg.vector_norm(targets, dim=-2).square_()
+        squares = norms - (codes * correlations.add_(pulled)).sum(dim=1)
+        squares = squares.clamp_min_(0)  # rounding may take it below
+        correlations = torch.baddbmm(pulled, curvature[0], codes)
+        norms = squares + (codes * pulled.add_(correlations)).sum(dim=1)
         costs = squares / (2 * self.noise_variance) + self.prior.value(codes)
         costs = costs + self._constants(n_observed, self.dictionaries, observed)
         return (correlations, norms), codes, costs
@@ -166,23 +168,22 @@ class NormalMixture(Mixture):
 
     def _cost(self, correlations, norms, gram, step, prior):
         """Codes, and the part of their energies that depends on them."""
-        codes = encode(correlations, gram, step, self._penalty(prior), self.n_layers)
-        # ||y - A^T x||^2 = ||y||^2 + x.(G x - 2 C)
-        slopes = torch.baddbmm(correlations, gram, codes, beta=-2)
-        squares = norms + (codes * slopes).sum(dim=1)
+        encoder = (gram, step, self._penalty(prior), self.n_layers)
+        codes, gains = encode_and_gain(correlations, *encoder)
         # Rounding may take it below zero.
-        squares = squares.clamp_min(0) / (2 * self.noise_variance)
+        squares = (norms - gains).clamp_min(0) / (2 * self.noise_variance)
         return codes, squares + prior.value(codes)
 
     def _targets(self, rows, observed):
         """Rows less the intercepts, and the mask, both with rows last."""
         # (n_features, n_rows), laid out as the residuals they are combined with
-        targets = rows.mT.contiguous()
-        observed = observed.mT.to(rows.dtype).contiguous()
+        targets, seen = (
+            rows.new_empty(whole.mT.shape).copy_(whole.mT) for whole in (rows, observed)
+        )
         if self.intercepts is None:
-            return targets, observed
+            return targets, seen
         # (n_clusters, n_features, n_rows)
-        return targets - self.intercepts[:, :, None] * observed, observed
+        return targets - self.intercepts[:, :, None] * seen, seen
 
     def add_gradient(
         self, gradient, rows, observed, inferred, responsibilities, curvature
@@ -203,11 +204,22 @@ class NormalMixture(Mixture):
             *(whole[blocks.owners] for whole in curvature),
             self.prior.of(blocks.owners),
         )
-        for part, filled in self._filled(rows, observed, codes, blocks):
-            gradient.index_add_(0, blocks.owners[part], slopes[part] @ filled)
+        if observed is None:
+            blocks.add_products(gradient, slopes, rows)
+            self._take_off_intercepts(gradient, slopes, blocks.owners)
+        else:
+            for part, filled in self._filled(rows, observed, codes, blocks):
+                gradient.index_add_(0, blocks.owners[part], slopes[part] @ filled)
         totals = torch.zeros_like(curvature[0])
         totals.index_add_(0, blocks.owners, gram_slopes)
         gradient.baddbmm_(totals + totals.mT, self.dictionaries)
+
+    def _take_off_intercepts(self, gradient, slopes, owners):
+        """Leave of the products with rows those with rows less the intercepts."""
+        if self.intercepts is not None:
+            sums = torch.zeros_like(gradient[:, :, :1])
+            sums.index_add_(0, owners, slopes.sum(dim=2, keepdim=True))
+            gradient.baddbmm_(sums, self.intercepts[:, None], alpha=-1)
 
     def _slopes(self, correlations, weights, gram, step, prior):
         """Differentiate weighted energies in inner products of atoms, by hand.
@@ -219,9 +231,8 @@ class NormalMixture(Mixture):
         gram_slopes : tensor of shape (n_blocks, n_atoms, n_atoms)
             Gradient in the Gram matrices.
         """
-        tape = Tape()
-        penalty = self._penalty(prior)
-        codes = unroll(correlations, gram, step, penalty, self.n_layers, tape)
+        encoder = (gram, step, self._penalty(prior), self.n_layers)
+        codes, tape = unroll(correlations, *encoder, keep=True)
         with torch.enable_grad():
             leaf = codes.detach().requires_grad_()
             (code_slopes,) = torch.autograd.grad(prior.value(leaf), leaf, weights)
@@ -243,17 +254,15 @@ class NormalMixture(Mixture):
             Some of the blocks.
         filled : tensor of shape (n_part, n_block, n_features)
         """
-        seen = None if observed is None else observed.to(rows.dtype)
+        seen = observed.to(rows.dtype)
         for part in parts(blocks.index, blocks.index.shape[1] * rows.shape[1]):
             some = blocks[part]
             filled = some.rows(rows)
             if self.intercepts is not None:
                 filled.sub_(self.intercepts[some.owners, None])
-            if seen is not None:
-                # As torch.where, which takes ten times as long.
-                explained = self._explained(codes, some)
-                torch.lerp(explained, filled, some.rows(seen), out=filled)
-            yield part, filled
+            # As torch.where, which takes ten times as long.
+            explained = self._explained(codes, some)
+            yield part, torch.lerp(explained, filled, some.rows(seen), out=filled)
 
     def _explained(self, codes, blocks):
         """Give what codes say of rows, (n_blocks, n_block, n_features)."""

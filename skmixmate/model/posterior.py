@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
+from . import compiled
+from .encoder import parts
+
 # Rows in the smallest block: products with fewer take as long.
 _LEAST_BLOCK = 16
 
@@ -159,6 +162,22 @@ class Blocks:
         # Whole rows are copied, faster than by tensor[self.index].
         rows = tensor.index_select(0, self.index.reshape(-1))
         return rows.view(*self.index.shape, -1)
+
+    def add_products(self, gradient, slopes, rows):
+        """Add products of slopes with rows to the gradient of clusters.
+
+        Parameters
+        ----------
+        gradient : tensor of shape (n_clusters, n_atoms, n_features)
+        slopes : tensor of shape (n_blocks, n_atoms, n_block)
+        rows : tensor of shape (n_rows, n_features)
+        """
+        if compiled.can_run(slopes):
+            compiled.add_products(gradient, slopes, rows, self)
+            return
+        for part in parts(self.index, self.index.shape[1] * rows.shape[1]):
+            some = self[part]
+            gradient.index_add_(0, some.owners, slopes[part] @ some.rows(rows))
 
 
 def _block_size(counts, n_rows):

@@ -34,6 +34,17 @@ class Prior(ABC):
     # Parameters that the penalty is proportional to, all at a time.
     rate_names: ClassVar[tuple[str, ...]] = ("alpha",)
 
+    @property
+    def thresholds(self):
+        """What `shrink` clamps points to, and takes off them, if it does just that.
+
+        Returns
+        -------
+        thresholds : tuple or None
+            Lower and upper one, numbers or tensors of shape (n_clusters, n_atoms, 1).
+        """
+        return None
+
     @abstractmethod
     def value(self, codes):
         """Negative logarithm of the prior, up to a constant (Eq. 5).
@@ -217,6 +228,11 @@ class Laplace(Prior):
     def __post_init__(self):
         _check_rate("alpha", self.alpha)
 
+    @property
+    def thresholds(self):
+        """Minus and plus alpha."""
+        return -self.alpha, self.alpha
+
     def value(self, codes):
         """Rate times the sum of magnitudes."""
         return self.alpha * codes.abs().sum(dim=1)
@@ -277,6 +293,11 @@ class AtomwiseLaplace(Prior):
     def of(self, part):
         """Give the rates of some of the clusters."""
         return AtomwiseLaplace(self.rates[part, :, 0], self.n_features)
+
+    @property
+    def thresholds(self):
+        """Minus and plus the rate of each atom."""
+        return -self.rates, self.rates
 
     def value(self, codes):
         """Rates times magnitudes, summed."""
@@ -361,6 +382,11 @@ class Exponential(Prior):
     def __post_init__(self):
         _check_rate("alpha", self.alpha)
 
+    @property
+    def thresholds(self):
+        """Alpha above, none below."""
+        return -math.inf, self.alpha
+
     def value(self, codes):
         """Rate times the sum of the entries, which `shrink` left none negative."""
         return self.alpha * codes.sum(dim=1)
@@ -419,6 +445,7 @@ class ElasticNet(Laplace):
     ridge: float = 0.1
 
     rate_names = ("alpha", "ridge")
+    thresholds = None  # what is left is divided, too
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,0 +1,314 @@
+"""The layers of the encoder, compiled: one tile of rows through all of them at a time.
+
+What :mod:`~skmixmate.model.encoder` does in torch, `layers.c` does for float32 on a CPU
+and priors that shrink by thresholds, in about half the time. It is built where there is
+a C compiler when the package is installed; without it nothing else changes.
+"""
+
+import ctypes
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+# As in layers.c: rows in a tile, what atoms are topped up to a multiple of, and tiles
+# of features at a time.
+_ROWS, _TAIL, _TILES = 16, 5, 8
+
+# Units of work for each thread, so that none waits long for the last.
+_UNITS_PER_THREAD = 8
+
+# With more, a product of torch has enough to do; and each thread wants 16 times the
+# memory of a Gram matrix.
+_MOST_ATOMS = 256
+
+
+class _Shape(ctypes.Structure):
+    """``struct shape`` of layers.c, which says what is what; so below."""
+
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in (
+            "n_clusters",
+            "n_atoms",
+            "n_rows",
+            "n_tiles",
+            "tiles_in_unit",
+            "units_in_cluster",
+            "n_lanes",
+        )
+    ]
+
+    @classmethod
+    def of(cls, codes):
+        """Share tiles out among threads."""
+        n_clusters, _, n_rows = codes.shape
+        n_tiles = -(-n_rows // _ROWS)
+        n_wanted = _UNITS_PER_THREAD * torch.get_num_threads()
+        tiles_in_unit = min(n_tiles, max(1, n_clusters * n_tiles // n_wanted))
+        units_in_cluster = -(-n_tiles // tiles_in_unit)
+        sharing = n_tiles, tiles_in_unit, units_in_cluster
+        return cls(*codes.shape, *sharing, _library.layers_lanes())
+
+
+class _Layers(ctypes.Structure):
+    """``struct layers``."""
+
+    _fields_ = [
+        ("shape", _Shape),
+        ("gram", ctypes.c_void_p),
+        ("step", ctypes.c_void_p),
+        ("lower", ctypes.c_void_p),
+        ("upper", ctypes.c_void_p),
+        ("momenta", ctypes.c_void_p),
+        ("input", ctypes.c_void_p),
+        ("output", ctypes.c_void_p),
+        ("codes", ctypes.c_void_p),
+        ("gains", ctypes.c_void_p),
+        ("tape", ctypes.c_void_p),
+        ("gram_slopes", ctypes.c_void_p),
+        ("n_layers", ctypes.c_int64),
+    ]
+
+
+class _Pulls(ctypes.Structure):
+    """``struct pulls``."""
+
+    _fields_ = [
+        ("shape", _Shape),
+        ("dictionaries", ctypes.c_void_p),
+        ("targets", ctypes.c_void_p),
+        ("observed", ctypes.c_void_p),
+        ("codes", ctypes.c_void_p),
+        ("output", ctypes.c_void_p),
+        ("n_features", ctypes.c_int64),
+        ("targets_apart", ctypes.c_int64),
+    ]
+
+
+class _Products(ctypes.Structure):
+    """``struct products``."""
+
+    _fields_ = [
+        ("rows", ctypes.c_void_p),
+        ("slopes", ctypes.c_void_p),
+        ("index", ctypes.c_void_p),
+        ("owners", ctypes.c_void_p),
+        ("gradient", ctypes.c_void_p),
+        ("n_all", ctypes.c_int64),
+        ("n_features", ctypes.c_int64),
+        ("n_blocks", ctypes.c_int64),
+        ("n_clusters", ctypes.c_int64),
+        ("n_atoms", ctypes.c_int64),
+        ("n_rows", ctypes.c_int64),
+        ("n_groups", ctypes.c_int64),
+        ("n_lanes", ctypes.c_int64),
+    ]
+
+
+def load():
+    """Load what was built, if it was, and if the processor can run it.
+
+    Returns
+    -------
+    library : ctypes.CDLL or None
+    """
+    spec = find_spec("skmixmate.model._layers")
+    if spec is None:
+        return None
+    try:
+        library = ctypes.CDLL(spec.origin)
+    except OSError:  # built for another machine
+        return None
+    return library if library.layers_lanes() else None
+
+
+_library = load()
+
+
+def can_run(codes):
+    """Tell whether there is compiled code for these.
+
+    Parameters
+    ----------
+    codes : tensor of shape (n_clusters, n_atoms, n_rows)
+
+    Returns
+    -------
+    can_run : bool
+    """
+    return (
+        _library is not None
+        and codes.dtype == torch.float32
+        and codes.device.type == "cpu"
+        and codes.shape[1] <= _MOST_ATOMS
+        and codes.numel() > 0
+    )
+
+
+def unroll(correlations, gram, step, thresholds, momenta, keep=False, gains=None):
+    """Run the layers of Eq. 4.
+
+    Parameters
+    ----------
+    correlations, gram, step, keep
+        As in :func:`~skmixmate.model.encoder.unroll`.
+    gains : tensor of shape (n_clusters, n_rows), default=None
+        Where what codes take off the squared norms of rows goes.
+    thresholds : tuple of float or of tensors of shape (n_clusters, n_atoms, 1)
+        Lower and upper; see :attr:`Prior.thresholds`.
+    momenta : list of float, of length n_layers - 1
+
+    Returns
+    -------
+    codes : tensor of shape (n_clusters, n_atoms, n_rows)
+    tape : CompiledTape or None
+        None unless it is to be kept. It needs the codes as they are.
+
+    Raises
+    ------
+    MemoryError
+        If there is not enough for what a thread works with.
+    """
+    n_clusters, n_atoms, n_rows = correlations.shape
+    lower, upper = (
+        torch.as_tensor(bound, dtype=torch.float32)
+        .expand(n_clusters, n_atoms, 1)
+        .contiguous()
+        for bound in thresholds
+    )
+    codes, tape = correlations.new_empty(correlations.shape), None
+    if keep:
+        n_padded = -(-n_atoms // _TAIL) * _TAIL
+        n_tiles = -(-n_rows // _ROWS)
+        tape = codes.new_empty(n_clusters, n_tiles, len(momenta), n_padded, _ROWS)
+    shared = {
+        "gram": gram,
+        "step": step,
+        "lower": lower,
+        "upper": upper,
+        "momenta": torch.tensor(momenta, dtype=torch.float32),
+        "tape": tape,
+        "n_layers": len(momenta) + 1,
+    }
+    ends = {"input": correlations, "output": codes, "gains": gains}
+    _run("layers_run", _Layers, shape=_Shape.of(codes), **shared, **ends)
+    return codes, CompiledTape(shared, codes) if keep else None
+
+
+@dataclass
+class CompiledTape:
+    """What the layers did, and the way back through them.
+
+    Parameters
+    ----------
+    shared : dict
+        What both ways need.
+    codes : tensor of shape (n_clusters, n_atoms, n_rows)
+        What came out.
+    """
+
+    shared: dict[str, Any]
+    codes: torch.Tensor
+
+    def backward(self, grad):
+        """Go back; see :meth:`skmixmate.model.encoder.Tape.backward`."""
+        n_clusters, n_atoms, _ = grad.shape
+        shape = _Shape.of(grad)
+        grad_correlations = torch.empty_like(self.codes)
+        grad_gram = grad.new_empty(n_clusters, shape.units_in_cluster, n_atoms, n_atoms)
+        _run(
+            "layers_run",
+            _Layers,
+            shape=shape,
+            **self.shared,
+            input=grad,
+            output=grad_correlations,
+            codes=self.codes,
+            gram_slopes=grad_gram,
+        )
+        return grad_correlations, grad_gram.sum(dim=1)
+
+
+def pulls(targets, observed, dictionaries, codes):
+    """Give the inner products of the atoms with what codes leave of observed entries.
+
+    Parameters
+    ----------
+    targets, observed, dictionaries, codes
+        As in :func:`skmixmate.model.encoder.pulls`.
+
+    Returns
+    -------
+    pulls : tensor of shape (n_clusters, n_atoms, n_rows)
+
+    Raises
+    ------
+    MemoryError
+        If there is not enough for what a thread works with.
+    """
+    output = codes.new_empty(codes.shape)
+    _run(
+        "layers_pull",
+        _Pulls,
+        shape=_Shape.of(codes),
+        dictionaries=dictionaries,
+        targets=targets,
+        observed=observed,
+        codes=codes,
+        output=output,
+        n_features=len(observed),
+        targets_apart=observed.numel() if targets.dim() == 3 else 0,
+    )
+    return output
+
+
+def add_products(gradient, slopes, rows, blocks):
+    """Add products of slopes with rows to the gradient of clusters.
+
+    Parameters
+    ----------
+    gradient, slopes, rows
+        As in :meth:`skmixmate.model.posterior.Blocks.add_products`. The gradient is
+        contiguous.
+    blocks : Blocks
+
+    Raises
+    ------
+    MemoryError
+        If there is not enough for what a thread works with.
+    """
+    n_clusters, n_atoms, n_features = gradient.shape
+    n_parts = -(-n_features // (_ROWS * _TILES))
+    n_wanted = -(-_UNITS_PER_THREAD * torch.get_num_threads() // n_parts)
+    _run(
+        "layers_add_products",
+        _Products,
+        rows=rows,
+        slopes=slopes,
+        index=blocks.index,
+        owners=blocks.owners,
+        gradient=gradient,
+        n_all=len(rows),
+        n_features=n_features,
+        n_blocks=len(slopes),
+        n_clusters=n_clusters,
+        n_atoms=n_atoms,
+        n_rows=slopes.shape[2],
+        n_groups=min(n_clusters, n_wanted),
+        n_lanes=_library.layers_lanes(),
+    )
+
+
+def _run(name, structure, **fields):
+    """Call a function of the library; tensors stay alive until it returns."""
+    tensors = {
+        name: value.contiguous()
+        for name, value in fields.items()
+        if isinstance(value, torch.Tensor)
+    }
+    pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
+    arguments = structure(**{**fields, **pointers})
+    if getattr(_library, name)(ctypes.byref(arguments), torch.get_num_threads()):
+        raise MemoryError("The encoder found no memory to work with.")
