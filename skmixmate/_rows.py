@@ -233,6 +233,8 @@ class Rows:
         if isinstance(self.X, torch.Tensor):
             return self.X[index]
         if isinstance(index, torch.Tensor):
+            if _is_plain(self.X):
+                return torch.from_numpy(self.X).index_select(0, index)
             return torch.from_numpy(self.X[index.numpy()])
         # A view of an array that may be read-only: torch would warn.
         return torch.from_numpy(np.array(self.X[index], order="C"))
@@ -334,6 +336,14 @@ def joined(waiting, X, members):
     """
     taken = torch.as_tensor(X[members])
     return torch.cat([waiting.to(taken.device), taken.to(waiting.dtype)])
+
+
+def _is_plain(X):
+    """Tell whether torch can read an array, with all threads, which numpy does not."""
+    if not isinstance(X, np.ndarray):
+        return False
+    # torch warns of what is read-only.
+    return X.flags.writeable and X.flags.c_contiguous
 
 
 def is_mapped(X):

@@ -64,6 +64,7 @@ ALL = [
     pytest.param(as_prior(OutsideWithGradient(), None), id="own gradient"),
 ]
 DOUBLE = {"dtype": torch.float64}
+RATES = torch.linspace(0.1, 1, 12, **DOUBLE).view(2, 6)
 
 
 def prox(prior, points, step):
@@ -217,6 +218,19 @@ def test_missing_entries_take_no_part(prior):
 
 
 # --- what is said of each ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "prior", [*ALL, pytest.param(AtomwiseLaplace(RATES, 4), id="rates")]
+)
+def test_slopes_are_those_of_the_values(prior):
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randn(2, 6, 5, generator=generator, **DOUBLE)
+    codes[:, 0] = 0
+    weights = torch.rand(2, 5, generator=generator, **DOUBLE)
+    leaf = codes.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(prior.value(leaf), leaf, weights)
+    torch.testing.assert_close(prior.slopes(codes, weights), expected)
 
 
 def test_values():

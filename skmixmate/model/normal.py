@@ -233,9 +233,7 @@ class NormalMixture(Mixture):
         """
         encoder = (gram, step, self._penalty(prior), self.n_layers)
         codes, tape = unroll(correlations, *encoder, keep=True)
-        with torch.enable_grad():
-            leaf = codes.detach().requires_grad_()
-            (code_slopes,) = torch.autograd.grad(prior.value(leaf), leaf, weights)
+        code_slopes = prior.slopes(codes, weights)
         # Of ||y||^2 + x.(G x - 2 C) over twice the noise variance.
         weights = weights[:, None] / self.noise_variance
         pulls = torch.baddbmm(correlations, gram, codes, beta=-1)

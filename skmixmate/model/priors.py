@@ -77,6 +77,22 @@ class Prior(ABC):
             `out`.
         """
 
+    def slopes(self, codes, weights):
+        """Gradient of weighted values.
+
+        Parameters
+        ----------
+        codes : tensor of shape (n_clusters, n_atoms, n_rows)
+        weights : tensor of shape (n_clusters, n_rows)
+
+        Returns
+        -------
+        slopes : tensor of shape (n_clusters, n_atoms, n_rows)
+        """
+        with torch.enable_grad():
+            leaf = codes.detach().requires_grad_()
+            return torch.autograd.grad(self.value(leaf), leaf, weights)[0]
+
     def of(self, part):
         """Give the prior of some of the clusters.
 
@@ -237,6 +253,10 @@ class Laplace(Prior):
         """Rate times the sum of magnitudes."""
         return self.alpha * codes.abs().sum(dim=1)
 
+    def slopes(self, codes, weights):
+        """Rate times signs, weighted."""
+        return codes.sign().mul_(self.alpha * weights[:, None])
+
     def shrink(self, points, step, out):
         """Soft-threshold at alpha."""
         return torch.ops.aten.softshrink.out(points, self.alpha, out=out)
@@ -302,6 +322,10 @@ class AtomwiseLaplace(Prior):
     def value(self, codes):
         """Rates times magnitudes, summed."""
         return (self.rates * codes.abs()).sum(dim=1)
+
+    def slopes(self, codes, weights):
+        """Rates times signs, weighted."""
+        return codes.sign().mul_(self.rates).mul_(weights[:, None])
 
     def volume(self, dictionaries=None, observed=None):
         """Sum what each atom adds; of one that is observed in part, that part of it."""
@@ -454,6 +478,11 @@ class ElasticNet(Laplace):
     def value(self, codes):
         """Both penalties, summed over the entries."""
         return super().value(codes) + self.ridge / 2 * codes.square().sum(dim=1)
+
+    def slopes(self, codes, weights):
+        """Those of both penalties, weighted."""
+        slopes = super().slopes(codes, weights)
+        return slopes.addcmul_(codes, weights[:, None], value=self.ridge)
 
     def shrink(self, points, step, out):
         """Soft-threshold at alpha, and pull towards 0."""
