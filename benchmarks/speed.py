@@ -68,6 +68,7 @@ from skmixmate import MixMateClustering
 from skmixmate._rows import Rows
 from skmixmate._training import ExpectationMaximization
 from skmixmate.datasets import load_mnist, make_sparse_mixture
+from skmixmate.model import compiled
 from skmixmate.model.normal import NormalMixture
 from skmixmate.model.posterior import Blocks, posterior
 from skmixmate.model.priors import Laplace
@@ -182,6 +183,16 @@ def steps_of(em):
     return lambda: em.step(*next(batches))
 
 
+def uncompiled(function):
+    """Call a function without the compiled encoder."""
+
+    def call():
+        with mock.patch.object(compiled, "_library", None):
+            function()
+
+    return call
+
+
 def published_steps_of(em):
     """Give the same for the published formulation, on the same mini-batches."""
     mixture = em.mixture
@@ -205,6 +216,9 @@ def step(X, dictionaries):
     functions = {}
     for name, data in {"complete": X, "incomplete": holes}.items():
         functions[name] = steps_of(training(data, dictionaries))
+        functions[f"{name}, in torch"] = uncompiled(
+            steps_of(training(data, dictionaries))
+        )
         functions[f"{name}, as published"] = published_steps_of(
             training(data, dictionaries)
         )
@@ -213,9 +227,12 @@ def step(X, dictionaries):
         "milliseconds": {
             name: quartiles(1e3 * values) for name, values in seconds.items()
         },
-        "published_over_ours": {
-            name: quartiles(seconds[f"{name}, as published"] / seconds[name])
-            for name in ("complete", "incomplete")
+        **{
+            f"{key}_over_ours": {
+                name: quartiles(seconds[f"{name}, {other}"] / seconds[name])
+                for name in ("complete", "incomplete")
+            }
+            for key, other in [("published", "as published"), ("torch", "in torch")]
         },
         "incomplete_over_complete": quartiles(
             seconds["incomplete"] / seconds["complete"]

@@ -157,13 +157,15 @@ def fits():
     ]
 
 
-def machine_ratios(machine=""):
-    """Ratios of training steps and of prediction, and the results they are from."""
-    step, rate, predict = (
-        figures(f"speed_{part}{machine}") for part in ("step", "rate", "predict")
+def speed():
+    """Ratios of the speed benchmark, and how times grow."""
+    step, rate, predict, growths, memory = (
+        figures(f"speed_{part}")
+        for part in ("step", "rate", "predict", "growth", "memory")
     )
+    scattering = figures("scattering")
     alone = predict["time_over_that_of_predict"]
-    published = step["published_over_ours"]
+    published, in_torch = step["published_over_ours"], step["torch_over_ours"]
     shares = {
         atoms: rate[atoms]["without_skipping"]["share_of_matrix_product_rate"][1]
         for atoms in ("50_atoms", "150_atoms")
@@ -171,6 +173,8 @@ def machine_ratios(machine=""):
     rows = [
         ["published training step, over ours", published["complete"][1]],
         ["the same, a quarter of the pixels missing", published["incomplete"][1]],
+        ["step without the compiled encoder, over ours", in_torch["complete"][1]],
+        ["the same, a quarter of the pixels missing", in_torch["incomplete"][1]],
         [
             "step with a quarter missing, over one without",
             step["incomplete_over_complete"][1],
@@ -180,36 +184,25 @@ def machine_ratios(machine=""):
         ["matrix products of predict alone, over it", alone["its matrix products"][1]],
         ["KMeans.predict, over predict", alone["KMeans.predict"][1]],
     ]
-    return rows, step
-
-
-def speed():
-    """Ratios of the speed benchmark, and how times grow."""
-    results = {part: figures(f"speed_{part}") for part in ("growth", "memory")}
-    scattering = figures("scattering")
-    rows, step = machine_ratios()
-    rows.append(["kymatio, over ScatteringTransform", scattering["ratio_quartiles"][1]])
-    other_rows, other_step = machine_ratios("_epyc")
+    kymatio = ["kymatio, over ScatteringTransform", scattering["ratio_quartiles"][1]]
     growth = [
         [
             name.replace(WITHOUT_SKIPPING, ", nothing skipped"),
             f"{of['sizes'][0]} to {of['sizes'][-1]}",
             of["exponent"][1],
         ]
-        for name, of in results["growth"].items()
+        for name, of in growths.items()
         if "exponent" in of
     ]
-    memory = zip(
-        *(results["memory"][key] for key in ("data_mib", "fit_adds_mib")), strict=True
-    )
+    added = zip(*(memory[key] for key in ("data_mib", "fit_adds_mib")), strict=True)
     return [
         *list_table(["", "ratio"], rows),
-        *list_table(["MiB of a memory map", "MiB that a fit of it adds"], memory),
+        *list_table(["MiB of a memory map", "MiB that a fit of it adds"], added),
         *measured_on(step),
-        *list_table(["on another machine", "ratio"], other_rows),
-        *measured_on(other_step),
+        *list_table(["", "ratio"], [kymatio]),
+        *measured_on(scattering),
         *list_table(["time grows with", "over", "to the power of"], growth),
-        *measured_on(results["growth"]),
+        *measured_on(growths),
     ]
 
 
