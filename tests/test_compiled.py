@@ -53,6 +53,16 @@ def priors(n_clusters, n_atoms):
     }
 
 
+of_any_size = given(
+    n_clusters=st.integers(1, 4),
+    n_atoms=st.integers(1, 33),
+    n_rows=st.integers(1, 70),
+    n_layers=st.integers(1, 15),
+    name=st.sampled_from(sorted(priors(1, 1))),
+    seed=st.integers(0, 99),
+)
+
+
 def there_and_back(correlations, gram, step, prior, n_layers, grad):
     """Codes and both gradients; and what is not 0 after each layer."""
     codes, tape = unroll(correlations, gram, step, prior, n_layers, keep=True)
@@ -104,14 +114,7 @@ def test_they_are_built_where_there_is_a_compiler():
 
 @needs_library
 @settings(deadline=None, max_examples=60)
-@given(
-    n_clusters=st.integers(1, 4),
-    n_atoms=st.integers(1, 33),
-    n_rows=st.integers(1, 70),
-    n_layers=st.integers(1, 15),
-    name=st.sampled_from(sorted(priors(1, 1))),
-    seed=st.integers(0, 99),
-)
+@of_any_size
 def test_they_give_what_those_of_torch_give(
     n_lanes, n_clusters, n_atoms, n_rows, n_layers, name, seed
 ):
@@ -252,14 +255,7 @@ def test_pulls_are_those_of_torch(
 
 @needs_library
 @settings(deadline=None, max_examples=40)
-@given(
-    n_clusters=st.integers(1, 4),
-    n_atoms=st.integers(1, 33),
-    n_rows=st.integers(1, 70),
-    n_layers=st.integers(1, 15),
-    name=st.sampled_from(sorted(priors(1, 1))),
-    seed=st.integers(0, 99),
-)
+@of_any_size
 def test_gains_are_what_codes_take_off_the_squared_norms(
     n_lanes, n_clusters, n_atoms, n_rows, n_layers, name, seed
 ):

@@ -24,21 +24,20 @@ _UNITS_PER_THREAD = 8
 _MOST_ATOMS = 256
 
 
+def _fields(pointers, sizes):
+    return [
+        *((name, ctypes.c_void_p) for name in pointers.split()),
+        *((name, ctypes.c_int64) for name in sizes.split()),
+    ]
+
+
 class _Shape(ctypes.Structure):
     """``struct shape`` of layers.c, which says what is what; so below."""
 
-    _fields_ = [
-        (name, ctypes.c_int64)
-        for name in (
-            "n_clusters",
-            "n_atoms",
-            "n_rows",
-            "n_tiles",
-            "tiles_in_unit",
-            "units_in_cluster",
-            "n_lanes",
-        )
-    ]
+    _fields_ = _fields(
+        "",
+        "n_clusters n_atoms n_rows n_tiles tiles_in_unit units_in_cluster n_lanes",
+    )
 
     @classmethod
     def of(cls, codes):
@@ -57,18 +56,10 @@ class _Layers(ctypes.Structure):
 
     _fields_ = [
         ("shape", _Shape),
-        ("gram", ctypes.c_void_p),
-        ("step", ctypes.c_void_p),
-        ("lower", ctypes.c_void_p),
-        ("upper", ctypes.c_void_p),
-        ("momenta", ctypes.c_void_p),
-        ("input", ctypes.c_void_p),
-        ("output", ctypes.c_void_p),
-        ("codes", ctypes.c_void_p),
-        ("gains", ctypes.c_void_p),
-        ("tape", ctypes.c_void_p),
-        ("gram_slopes", ctypes.c_void_p),
-        ("n_layers", ctypes.c_int64),
+        *_fields(
+            "gram step lower upper momenta input output codes gains tape gram_slopes",
+            "n_layers",
+        ),
     ]
 
 
@@ -77,34 +68,19 @@ class _Pulls(ctypes.Structure):
 
     _fields_ = [
         ("shape", _Shape),
-        ("dictionaries", ctypes.c_void_p),
-        ("targets", ctypes.c_void_p),
-        ("observed", ctypes.c_void_p),
-        ("codes", ctypes.c_void_p),
-        ("output", ctypes.c_void_p),
-        ("n_features", ctypes.c_int64),
-        ("targets_apart", ctypes.c_int64),
+        *_fields(
+            "dictionaries targets observed codes output", "n_features targets_apart"
+        ),
     ]
 
 
 class _Products(ctypes.Structure):
     """``struct products``."""
 
-    _fields_ = [
-        ("rows", ctypes.c_void_p),
-        ("slopes", ctypes.c_void_p),
-        ("index", ctypes.c_void_p),
-        ("owners", ctypes.c_void_p),
-        ("gradient", ctypes.c_void_p),
-        ("n_all", ctypes.c_int64),
-        ("n_features", ctypes.c_int64),
-        ("n_blocks", ctypes.c_int64),
-        ("n_clusters", ctypes.c_int64),
-        ("n_atoms", ctypes.c_int64),
-        ("n_rows", ctypes.c_int64),
-        ("n_groups", ctypes.c_int64),
-        ("n_lanes", ctypes.c_int64),
-    ]
+    _fields_ = _fields(
+        "rows slopes index owners gradient",
+        "n_all n_features n_blocks n_clusters n_atoms n_rows n_groups n_lanes",
+    )
 
 
 def load():

@@ -74,12 +74,23 @@ INLINE void NAME(multiply)(tile *sums, const float *panel, ptrdiff_t apart,
                 sums[b][v] += panel[b] * codes[j][v];
 }
 
+/* Do something for all atoms, some at a time. How many is a constant where it is
+   inlined. */
+#define BY_BLOCKS(n_padded, function, ...)                                        \
+    do {                                                                          \
+        ptrdiff_t first = 0;                                                      \
+        for (; first + BLOCK <= (n_padded); first += BLOCK)                       \
+            NAME(function)(__VA_ARGS__, first, BLOCK);                            \
+        for (; first < (n_padded); first += TAIL)                                 \
+            NAME(function)(__VA_ARGS__, first, TAIL);                             \
+    } while (0)
+
 /* A layer for some atoms: their new codes, and the points that the next layer
    multiplies, which are the codes with their momentum. */
 INLINE void NAME(forward_block)(const struct layers *layers, const struct shared *all,
                                 const tile *correlations, const tile *points,
-                                tile *codes, tile *next, ptrdiff_t first,
-                                float momentum, int n_block)
+                                tile *codes, tile *next, float momentum,
+                                ptrdiff_t first, int n_block)
 {
     tile sums[BLOCK];
     memcpy(sums, correlations + first, n_block * sizeof(tile));
@@ -131,24 +142,15 @@ TARGET static void NAME(forward)(const struct layers *layers,
         const float momentum = layer < n_last ? layers->momenta[layer] : 0;
         if (layers->tape)
             memcpy(tape + (layer - 1) * n_padded, codes, n_padded * sizeof(tile));
-        ptrdiff_t first = 0;
-        for (; first + BLOCK <= n_padded; first += BLOCK)
-            NAME(forward_block)(layers, all, correlations, points, codes, next, first,
-                                momentum, BLOCK);
-        for (; first < n_padded; first += TAIL)
-            NAME(forward_block)(layers, all, correlations, points, codes, next, first,
-                                momentum, TAIL);
+        BY_BLOCKS(n_padded, forward_block, layers, all, correlations, points, codes,
+                  next, momentum);
         tile *spent = points;
         points = next;
         next = spent;
     }
     if (layers->gains) {
         tile gains = {0};
-        ptrdiff_t first = 0;
-        for (; first + BLOCK <= n_padded; first += BLOCK)
-            NAME(gain_block)(layers, all, correlations, codes, gains, first, BLOCK);
-        for (; first < n_padded; first += TAIL)
-            NAME(gain_block)(layers, all, correlations, codes, gains, first, TAIL);
+        BY_BLOCKS(n_padded, gain_block, layers, all, correlations, codes, gains);
         memcpy(layers->gains + at.cluster * layers->shape.n_rows + at.number * ROWS,
                gains, at.n_rows * sizeof(float));
     }
@@ -173,8 +175,8 @@ INLINE void NAME(cut)(const tile gradient, const tile codes, tile total, tile la
 
 INLINE void NAME(backward_block)(const struct layers *layers, const struct shared *all,
                                  const tile *after, const tile *codes, tile *totals,
-                                 tile *later, tile *slopes, ptrdiff_t first, int layer,
-                                 int n_block)
+                                 tile *later, tile *slopes, int layer,
+                                 ptrdiff_t first, int n_block)
 {
     const float momentum = layer > 0 ? layers->momenta[layer - 1] : 0;
     tile sums[BLOCK];
@@ -237,13 +239,8 @@ TARGET static void NAME(backward)(const struct layers *layers,
         const tile *after = slopes + layer * n_padded;
         const tile *before = tape + layer * n_padded;
         tile *next = layer > 0 ? slopes + (layer - 1) * n_padded : spare;
-        ptrdiff_t first = 0;
-        for (; first + BLOCK <= n_padded; first += BLOCK)
-            NAME(backward_block)(layers, all, after, before, totals, later, next,
-                                 first, layer, BLOCK);
-        for (; first < n_padded; first += TAIL)
-            NAME(backward_block)(layers, all, after, before, totals, later, next,
-                                 first, layer, TAIL);
+        BY_BLOCKS(n_padded, backward_block, layers, all, after, before, totals, later,
+                  next, layer);
     }
     NAME(add_products)(all->products, slopes, tape, n_padded, n_last);
     NAME(store_all)(layers->output, totals, &layers->shape, at);
@@ -353,6 +350,7 @@ TARGET static void NAME(gather)(const struct products *products, void *buffer,
     }
 }
 
+#undef BY_BLOCKS
 #undef vector
 #undef mask
 #undef tile
