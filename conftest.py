@@ -2,6 +2,23 @@
 
 import os
 
+# Tries of each campaign in the daily run; the command line asks for more.
+_FEW_TRIES = 40
+
+
+def pytest_addoption(parser):
+    """Add what says how much random testing is done, and where it starts."""
+    group = parser.getgroup("campaign", "random tests (tests/campaign)")
+    group.addoption(
+        "--tries",
+        type=int,
+        default=_FEW_TRIES,
+        help="random tries of each campaign; costly ones run a fraction of them",
+    )
+    group.addoption(
+        "--seed", type=int, default=0, help="seed of the first try; each adds one"
+    )
+
 
 def pytest_configure(config):
     """Give each of several processes that run tests one thread, before torch is there.
