@@ -26,7 +26,8 @@ from ._fitting import (
     warn_about_lost_clusters,
     warn_about_training,
 )
-from ._inference import Inference, torch_dtype
+from ._guards import all_or_nothing, default_modes
+from ._inference import Inference, is_learned, torch_dtype
 from ._random import private_random_state
 from ._rows import Rows, missing_counts, resolve_device, validate_rows
 from ._training import ExpectationMaximization, train
@@ -185,6 +186,8 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
     weights_: np.ndarray
     scale_: float
 
+    _answering = ("image_shape", "filter_size", "alpha", "n_layers", "center")
+
     _answers = Inference._answers | {
         "transform": lambda batch: batch.pooled_codes,
         "encode": lambda batch: batch.codes.movedim(1, 0),
@@ -265,6 +268,8 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    @all_or_nothing
+    @default_modes()
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Data, y: Any = None) -> Self:
@@ -300,6 +305,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
         """
         X = validate_rows(self, X, reset=True)
         self._check_settings()
+        self._keep_settings()
         device = resolve_device(self.device, X)
         random_state = private_random_state(self.random_state)
         n_missing = missing_counts(Rows(X, device=device))
@@ -434,7 +440,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
 
     def _shape(self):
         """(height, width) or (height, width, n_channels)."""
-        return tuple(self.image_shape)
+        return tuple(self._settings["image_shape"])
 
     def _initialize(self, X, n_missing, device, random_state):
         """Set the parameters that training starts from."""
@@ -469,7 +475,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
             torch.from_numpy(members),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            learn_weights=self._learns_weights(),
+            learn_weights=is_learned(self.weights),
             generator=drawn_generator(random_state),
         )
         with printing(self.verbose):
@@ -494,7 +500,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
 
     def _as_filters(self, flat):
         """Give flat filters the shape of `filters_`."""
-        size, n_channels = self.filter_size, self._shape()[2:]
+        size, n_channels = self._settings["filter_size"], self._shape()[2:]
         return flat.reshape(*flat.shape[:2], size, size, *n_channels)
 
     def _fitted_model(self, X, device):
@@ -505,10 +511,10 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
             dictionaries=torch.tensor(self.filters_, **like).flatten(2),
             weights=torch.tensor(self.weights_, **like),
             image_shape=(height, width, *(channels or [1])),
-            filter_size=self.filter_size,
-            alpha=float(self.alpha),
-            n_layers=self.n_layers,
-            center=bool(self.center),
+            filter_size=self._settings["filter_size"],
+            alpha=float(self._settings["alpha"]),
+            n_layers=self._settings["n_layers"],
+            center=bool(self._settings["center"]),
         )
         return mixture, Rows(X, device=device, scale=self.scale_)
 

@@ -201,7 +201,14 @@ def warn_about_training(estimator, history):
         Just fitted.
     history : History
     """
-    if history.interrupted:
+    if history.diverged:
+        warnings.warn(
+            f"The loss is {history.losses[-1]} after {estimator.n_iter_} epochs: the "
+            "training has diverged, and the model is of no use.",
+            UserWarning,
+            stacklevel=4,
+        )
+    elif history.interrupted:
         warnings.warn(
             f"The fit was interrupted after {estimator.n_iter_} whole epochs; the "
             "parameters are those of the last.",
@@ -217,6 +224,31 @@ def warn_about_training(estimator, history):
             f"The loss was still falling after max_iter={estimator.max_iter} epochs. "
             "Raise max_iter or tol.",
             ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+def warn_about_step_size(step_size, gram):
+    """Warn of a step size with which FISTA may diverge.
+
+    Parameters
+    ----------
+    step_size : float
+    gram : tensor of shape (n_clusters, n_atoms, n_atoms)
+        Gram matrices of the dictionaries.
+    """
+    if not gram.numel():
+        return
+    # Along an eigenvector a layer multiplies the error by a factor
+    # c = 1 - step_size * eigenvalue, with a momentum m < 1; it shrinks if
+    # -c * (1 + 2 * m) < 1.
+    limit = 4 / 3 / float(torch.linalg.eigvalsh(gram).max())
+    if step_size > limit:
+        warnings.warn(
+            f"step_size={step_size!r} is larger than {limit:.3g}, beyond which FISTA "
+            "may diverge with these dictionaries; codes, energies and labels are then "
+            "wrong. Use a smaller one, or step_size='auto', which cannot diverge.",
+            UserWarning,
             stacklevel=4,
         )
 

@@ -17,6 +17,7 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from ._dask import computed_blocks, is_dask, map_rows
+from ._guards import default_modes
 from ._random import private_random_state
 from ._rows import (
     Rows,
@@ -41,6 +42,10 @@ _ALPHAS = {"pixels": 0.75, "scattering": 0.2, "poisson": 1.0, "bernoulli": 0.5}
 # Entries of rows, and of codes, worked on at a time in prediction.
 _BLOCK_ENTRIES = 2**19
 
+# Mark of the cluster of an empty code, in standard deviations of the noise: far below
+# these, and yet a number that neither float16 nor a scaler loses.
+_MARK = 1e-4
+
 # Blocks of answers that are given, or written, at a time.
 _BATCH_BLOCKS = 8
 
@@ -57,6 +62,11 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
     weights: Any
 
     labels_: np.ndarray
+
+    # Parameters that answers depend on. `_settings` has them as they were in the fit; a
+    # later `set_params` is for the next one.
+    _answering: tuple[str, ...] = ()
+    _settings: dict[str, Any]
 
     _answers = {
         "predict": lambda batch: batch.labels,
@@ -241,8 +251,14 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
     def _check_is_fitted(self):
         check_is_fitted(self)
 
-    def _learns_weights(self):
-        return isinstance(self.weights, str) and self.weights == "learned"
+    def _keep_settings(self):
+        """Keep what answers depend on; called when a fit begins."""
+        self._settings = {name: getattr(self, name) for name in self._answering}
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "_settings" not in state:  # pickled by an earlier version
+            self._keep_settings()
 
     def _features(self, X):
         """Rows as they are modelled."""
@@ -258,9 +274,12 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
             For each function, what it gave for these rows.
         """
         device = resolve_device(self.device, X)
-        mixture, rows = self._fitted_model(X, device)
-        curvature = mixture.curvature()
+        with default_modes():
+            mixture, rows = self._fitted_model(X, device)
+            curvature = mixture.curvature()
 
+        # Not around the loop: what takes the answers keeps the caller's modes.
+        @default_modes()
         @torch.no_grad()
         def answers_in(block):
             arrays = []
@@ -393,6 +412,16 @@ class MixtureInference(Inference):
     noise_variance_: float
     representation_: ScatteringFeatures | None
 
+    _answering = (
+        "alpha",
+        "prior",
+        "likelihood",
+        "n_layers",
+        "step_size",
+        "noise_variance",
+        "weights",
+    )
+
     _answers = Inference._answers | {
         "transform": lambda batch: batch.placed_codes,
         "encode": lambda batch: batch.codes.permute(2, 0, 1),
@@ -471,12 +500,13 @@ class MixtureInference(Inference):
         count = n_clusters * n_atoms * (n_features - 1)  # atoms have norm 1
         if self.intercepts_.any():
             count += n_clusters * n_features
-        if self._learns_weights():
+        if is_learned(self._settings["weights"]):
             count += n_clusters - 1
         if self._has_rates():
             count += self.rates_.size
-        return count + (self.noise_variance == "auto")
+        return count + (self._settings["noise_variance"] == "auto")
 
+    @default_modes()
     def sample(
         self,
         n_samples: int = 1,
@@ -576,10 +606,13 @@ class MixtureInference(Inference):
         codes : ndarray or tensor of shape (n_samples, n_clusters * n_atoms)
             One block of `n_atoms` columns for each cluster: the code, in the
             units of X, or of natural parameters, in that of the assigned cluster,
-            zeros in all others.
+            zeros in all others. Where clusters have intercepts an empty code has, in
+            its first column, a ten-thousandth of the standard deviation of the noise,
+            by which :meth:`inverse_transform` knows the cluster.
         """
         return self._answer(X, "transform", out)
 
+    @default_modes()
     def inverse_transform(self, X: Data) -> Answer:
         """Reconstruct samples from what :meth:`transform` gave.
 
@@ -592,9 +625,9 @@ class MixtureInference(Inference):
         -------
         X_original : ndarray or tensor of shape (n_samples, n_features)
             The combination of atoms that each code stands for, and the
-            intercept of the cluster in whose block it lies. A row of zeros,
-            which :meth:`transform` never gives with intercepts, tells no
-            cluster: it gives their mean, weighted by `weights_`.
+            intercept of the cluster in whose block its largest entry lies. A row of
+            zeros, which :meth:`transform` never gives with intercepts, has the mean
+            of the intercepts, weighted by `weights_`.
         """
         self._check_is_fitted()
         if is_dask(X):
@@ -613,8 +646,13 @@ class MixtureInference(Inference):
                 "are expected, as transform gives them."
             )
         atoms = self.dictionaries_.astype(codes.dtype).reshape(-1, n_features)
-        used = np.any(codes.reshape(-1, n_clusters, n_atoms), axis=2)
-        shares = np.where(used.any(axis=1, keepdims=True), used, self.weights_)
+        blocks = np.abs(codes).reshape(len(codes), n_clusters, n_atoms)
+        reaches = blocks.max(axis=2, initial=0)  # (n_samples, n_clusters)
+        largest = reaches.max(axis=1, keepdims=True)
+        owners = np.eye(n_clusters)[reaches.argmax(axis=1)]
+        shares = np.where(largest > 0, owners, self.weights_)
+        # A mark is no code; narrower types round it.
+        codes = np.where(largest > 1.1 * self._mark(), codes, 0)
         intercepts = self.intercepts_.astype(codes.dtype)
         features = codes @ atoms + shares.astype(codes.dtype) @ intercepts
         likelihood = self._likelihood()
@@ -671,16 +709,21 @@ class MixtureInference(Inference):
             )
         check_is_fitted(self)
 
+    def _mark(self):
+        """Return what marks the cluster of an empty code, in the units of X."""
+        return _MARK * math.sqrt(self.noise_variance_) / self.scale_
+
     def _alpha(self):
-        if self.alpha == "auto":
-            if self.likelihood != "gaussian":
-                return _ALPHAS[self.likelihood]
+        alpha, likelihood = self._settings["alpha"], self._settings["likelihood"]
+        if alpha == "auto":
+            if likelihood != "gaussian":
+                return _ALPHAS[likelihood]
             return _ALPHAS["pixels" if self.representation_ is None else "scattering"]
-        return float(self.alpha)
+        return float(alpha)
 
     def _likelihood(self):
         """Give what entries are drawn from; None if they are normal."""
-        return LIKELIHOODS[self.likelihood]
+        return LIKELIHOODS[self._settings["likelihood"]]
 
     def _check_of_entries(self):
         """Give what refuses entries that cannot be; None if all can."""
@@ -688,8 +731,10 @@ class MixtureInference(Inference):
         return None if likelihood is None else likelihood.check
 
     def _leaves_rates_open(self):
-        by_name = isinstance(self.prior, str) and self.prior == "laplace"
-        return by_name and self.alpha == "auto" and self.likelihood == "gaussian"
+        prior = self._settings["prior"]
+        by_name = isinstance(prior, str) and prior == "laplace"
+        is_open = by_name and self._settings["alpha"] == "auto"
+        return is_open and self._settings["likelihood"] == "gaussian"
 
     def _has_rates(self):
         return self._leaves_rates_open() and self.rates_ is not None
@@ -697,7 +742,7 @@ class MixtureInference(Inference):
     def _as_prior(self, like):
         """Give what codes are drawn from, in the dtype and on the device given."""
         if not self._has_rates():
-            return as_prior(self.prior, self._alpha())
+            return as_prior(self._settings["prior"], self._alpha())
         rates = torch.as_tensor(self.rates_, **like)
         return AtomwiseLaplace(rates, self.dictionaries_.shape[2])
 
@@ -734,7 +779,7 @@ class MixtureInference(Inference):
             "dictionaries": torch.tensor(self.dictionaries_, **like),
             "weights": torch.tensor(self.weights_, **like),
             "prior": self._as_prior(like),
-            "n_layers": self.n_layers,
+            "n_layers": self._settings["n_layers"],
         }
         likelihood = self._likelihood()
         if likelihood is not None:
@@ -745,10 +790,11 @@ class MixtureInference(Inference):
         if intercepts is not None:
             location = intercepts.mean(dim=0)
             intercepts = (intercepts - location) * self.scale_
+        step_size = self._settings["step_size"]
         mixture = NormalMixture(
             **shared,
             intercepts=intercepts,
-            step_size=None if self.step_size == "auto" else float(self.step_size),
+            step_size=None if step_size == "auto" else float(step_size),
             noise_variance=self.noise_variance_,
         )
         return mixture, Rows(X, device=device, location=location, scale=self.scale_)
@@ -767,19 +813,24 @@ class MixtureInference(Inference):
     def _explained(self, mixture, rows, part, curvature):
         """Give what is inferred about rows that are all complete, or all not."""
         inferred = mixture.infer(*part, curvature)
-        return _Inference(mixture, rows, self._in_pixels, *part, *inferred)
+        return _Inference(
+            mixture, rows, self._mark(), self._in_pixels, *part, *inferred
+        )
 
 
 class _Inference:
     """What the model infers about a block of rows; answers in units of X."""
 
-    def __init__(self, mixture, rows, in_pixels, values, observed, codes, energies):
+    def __init__(
+        self, mixture, rows, mark, in_pixels, values, observed, codes, energies
+    ):
         self.energies = energies  # (n_clusters, n_rows)
         self.labels = energies.argmin(dim=0)
         # (n_clusters, n_atoms, n_rows); adding 0 takes the sign off zeros
         self.codes = codes / rows.scale + 0.0
         self._mixture = mixture
         self._rows = rows
+        self._mark = mark
         self._in_pixels = in_pixels
         self._values, self._observed = values, observed
 
@@ -795,7 +846,9 @@ class _Inference:
         own = self.own_codes
         if self._mixture.intercepts is not None:
             # A row of zeros would not tell whose intercept it has.
-            own[(own == 0).all(dim=1), :1] = torch.finfo(own.dtype).tiny
+            is_empty = (own.abs() <= self._mark).all(dim=1, keepdim=True)
+            own.masked_fill_(is_empty, 0)
+            own[:, :1].masked_fill_(is_empty, self._mark)
         blocks = own.new_zeros(n_rows, n_clusters, n_atoms)
         blocks[torch.arange(n_rows), self.labels] = own
         return blocks.flatten(1)
@@ -822,6 +875,11 @@ class _Inference:
         """Rows as the assigned clusters explain them, (n_rows, n_features) of X."""
         scaled = self._mixture.decode(self.own_codes * self._rows.scale, self.labels)
         return self._in_pixels(as_numpy(self._rows.restore(scaled)))
+
+
+def is_learned(weights):
+    """Return whether weights are learned, by the parameter of this name."""
+    return isinstance(weights, str) and weights == "learned"
 
 
 def torch_dtype(X):

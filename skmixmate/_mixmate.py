@@ -36,9 +36,11 @@ from ._fitting import (
     printing,
     warn_about_empty_codes,
     warn_about_lost_clusters,
+    warn_about_step_size,
     warn_about_training,
 )
-from ._inference import MixtureInference, torch_dtype
+from ._guards import all_or_nothing, default_modes
+from ._inference import MixtureInference, is_learned, torch_dtype
 from ._random import private_random_state, restore_state, written_state
 from ._rows import (
     Rows,
@@ -481,6 +483,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    @all_or_nothing
+    @default_modes()
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Data, y: Any = None) -> Self:
@@ -519,8 +523,14 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         UserWarning
             If all codes are empty; if with an `alpha` of one's own, and noise that is
             not learned, they are nearly full; if a cluster has lost all its samples; if
-            the fit was interrupted, after which the parameters of the last whole epoch
-            stand.
+            `step_size` is so large that the encoder may diverge, or the loss is no
+            longer finite; if the fit was interrupted while it trained, after which the
+            parameters of the last whole epoch stand.
+
+        Notes
+        -----
+        A fit that raises, or is interrupted before it trains, leaves the estimator as
+        it was: not fitted, or with the whole of the earlier model.
         """
         with find_processes(self.distributed) as processes:
             run = self._prepare(X, y, processes)
@@ -530,8 +540,6 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             self._conclude(run, features, history)
         return self
 
-    @with_callbacks
-    @_fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X: Data, y: Any = None) -> Self:
         """Learn from a part of the data, and go on with the next.
 
@@ -584,14 +592,23 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             )
         if is_stream(X):
             for part in stream_parts(X, self.image_shape):
-                self.partial_fit(part)
+                self._partial_fit(part)
             return self
+        return self._partial_fit(X, y)
+
+    @all_or_nothing
+    @default_modes()
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=False)
+    def _partial_fit(self, X, y=None):
+        """Learn from rows that are in memory; see :meth:`partial_fit`."""
         goes_on = hasattr(self, "dictionaries_")
         has_begun = hasattr(self, "_waiting")
         X = validate_rows(self, X, reset=not (goes_on or has_begun))
         if goes_on:
             self._check_continuation(X, "partial_fit")
         self._check_settings(X)
+        self._keep_settings()
         device = resolve_device(self.device, X)
         n_missing = self._check_entries(X, device)
         self._check_representation(n_missing.any(), goes_on)
@@ -639,6 +656,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if self._continues():
             self._check_continuation(X, "warm_start=True")
         self._check_settings(X)
+        self._keep_settings()
         device = resolve_device(self.device, X)
         self._check_agreement(X, processes)
         n_samples = processes.sum(len(X))
@@ -925,7 +943,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             "initialization", max_subtasks=n_trials, sequential_subtasks=False
         )
         subtask.call_on_fit_task_begin(estimator=self)
-        if not (self._learns_weights() and self._continues()):
+        if not (is_learned(self.weights) and self._continues()):
             dtype = numpy_dtype(run.X)
             self.weights_ = first_weights(self.weights, self.n_clusters, dtype)
         if self.noise_variance != "auto":
@@ -1170,7 +1188,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 n_trained += n_full
             self._waiting = rows[n_full:].clone()
         if n_trained:
-            self.loss_curve_.append(total / n_trained)
+            self.loss_curve_ = [*self.loss_curve_, total / n_trained]
         self.n_steps_ += n_trained // self.batch_size
         self.n_iter_ = len(self.loss_curve_)
         self.converged_ = False
@@ -1191,7 +1209,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             n_window=max(self.init_size, self.batch_size),
             generator=torch.Generator(),  # nothing is shuffled
         )
-        if self._state is not None:
+        if self._state is None:
+            self._check_step_size(em)
+        else:
             em.load_state_dict(self._state)
         mean_loss = em.run_stream()
         self._set(_attributes(em))
@@ -1209,6 +1229,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             generator=drawn_generator(run.random_state),
             processes=run.processes,
         )
+        self._check_step_size(em)
         history = None
         if checkpoint is not None:
             history = checkpoint.history
@@ -1243,11 +1264,15 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             rows,
             members if isinstance(members, slice) else torch.from_numpy(members),
             batch_size=self.batch_size,
-            learn_weights=self._learns_weights(),
+            learn_weights=is_learned(self.weights),
             penalty=self._penalty(),
             learn_noise=self.noise_variance == "auto",
             **settings,
         )
+
+    def _check_step_size(self, em):
+        if self.step_size != "auto":
+            warn_about_step_size(float(self.step_size), em.mixture.curvature()[0])
 
     def _warn_about(self, history, counts, fullness):
         """Warn of what a user should know of a fit that is done.
@@ -1255,6 +1280,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         Counts are those of the labels, in all processes.
         """
         warn_about_training(self, history)
+        if history.diverged:
+            return
         has_atoms = self.dictionaries_.shape[1] > 0
         # With noise that is learned, full codes are what the data say.
         is_given = "auto" not in (self.alpha, self.noise_variance)

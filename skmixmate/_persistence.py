@@ -100,6 +100,7 @@ def save(estimator, path):
         "skmixmate_version": __version__,
         "estimator": kind.__name__,
         "parameters": stored(estimator.get_params(deep=False)),
+        "settings": stored(estimator._settings, "settings_."),
         "attributes": stored({name: getattr(estimator, name) for name in names}),
         "representation": None,
         "feature_names": None,
@@ -264,6 +265,10 @@ def _restored(description, arrays, device):
         if device is not None:
             parameters["device"] = device
         estimator = kind(**parameters)
+        if "settings" in description:
+            estimator._settings = restored(description["settings"])
+        else:  # saved by an earlier version
+            estimator._keep_settings()
         attributes = restored(description["attributes"])
         for name in _OWN_ATTRIBUTES[kind] + _ATTRIBUTES:
             setattr(estimator, name, attributes[name])
@@ -332,8 +337,10 @@ def _check_shapes(estimator):
 
 
 def _shapes_of_filters(estimator, n_clusters):
-    size, n_channels = estimator.filter_size, tuple(estimator.image_shape)[2:]
-    shape = (n_clusters, estimator.n_filters, size, size, *n_channels)
+    size = estimator._settings["filter_size"]
+    n_channels = tuple(estimator._settings["image_shape"])[2:]
+    n_filters = estimator.filters_.shape[1]
+    shape = (n_clusters, n_filters, size, size, *n_channels)
     yield estimator, "filters_", shape
 
 

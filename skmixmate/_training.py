@@ -8,6 +8,7 @@ Learned weights are updated after every epoch, in a stream after every mini-batc
 """
 
 import logging
+import math
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -403,12 +404,19 @@ class History:
         Whether the monitor ended the run.
     interrupted : bool
         Whether the run was cut short by a KeyboardInterrupt.
+    diverged : bool
+        Whether the last loss is not finite.
     """
 
     losses: list[float] = field(default_factory=list)
     converged: bool = False
     stopped: bool = False
     interrupted: bool = False
+
+    @property
+    def diverged(self):
+        """Whether the last loss is not finite."""
+        return bool(self.losses) and not math.isfinite(self.losses[-1])
 
     def has_stalled(self, tol, n_iter_no_change):
         """Tell whether the last epochs did not better the ones before them.
@@ -465,7 +473,7 @@ def train(em, *, max_iter, tol, n_iter_no_change, monitor, history=None):
 
     def is_over():
         history.converged = history.has_stalled(tol, n_iter_no_change)
-        is_done = len(history.losses) == max_iter
+        is_done = len(history.losses) == max_iter or history.diverged
         return is_done or history.converged or history.stopped
 
     try:

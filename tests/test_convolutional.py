@@ -347,3 +347,31 @@ def test_interrupted_fit_leaves_the_last_whole_epoch(monkeypatch):
     with pytest.warns(UserWarning, match="interrupted after 1 whole epochs"):
         mixmate = small(max_iter=5).fit(stripes())
     np.testing.assert_array_equal(mixmate.filters_, expected.filters_)
+
+
+def test_an_interrupted_first_fit_leaves_an_estimator_that_is_not_fitted(monkeypatch):
+    def cut_short(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ConvolutionalMixMate, "_train", cut_short)
+    mixmate = small()
+    with pytest.raises(KeyboardInterrupt):
+        mixmate.fit(stripes())
+    with pytest.raises(NotFittedError):
+        mixmate.predict(stripes())
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"alpha": 3.0, "n_layers": 1},
+        {"center": False},
+        {"filter_size": 5, "n_filters": 7},
+        {"image_shape": (9, 16)},
+    ],
+)
+def test_set_params_is_for_the_next_fit(params):
+    mixmate = small().fit(stripes())
+    expected = mixmate.energies(stripes())
+    mixmate.set_params(**params)
+    np.testing.assert_array_equal(mixmate.energies(stripes()), expected)

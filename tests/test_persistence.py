@@ -398,7 +398,7 @@ def test_representations_that_do_not_fit(fitted_on_images, tmp_path):
 def test_filters_that_do_not_fit(changed, expected, fitted_filters, tmp_path):
     path = tmp_path / "model"
     fitted_filters.save(path)
-    rewritten(path, described(lambda d: d["parameters"].update(changed)))
+    rewritten(path, described(lambda d: d["settings"].update(changed)))
     with pytest.raises(
         ValueError, match=r"has filters_ of shape \(2, 2, 3, 3\)"
     ) as error:

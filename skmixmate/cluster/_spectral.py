@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
 from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._guards import all_or_nothing, default_modes
 from .._random import private_random_state
 from ._gaussian import gaussian_labels
 from ._graph import (
@@ -130,6 +131,8 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         self.refine = refine
         self.random_state = random_state
 
+    @all_or_nothing
+    @default_modes()
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: npt.ArrayLike, y: Any = None) -> Self:
         """Cluster the samples.

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
+from .._guards import all_or_nothing, default_modes
 from .._random import private_random_state
 from ._graph import representation_affinity, spectral_labels, validate_graph_data
 
@@ -89,6 +90,8 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
         self.tol = tol
         self.random_state = random_state
 
+    @all_or_nothing
+    @default_modes()
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: npt.ArrayLike, y: Any = None) -> Self:
         """Cluster the samples.

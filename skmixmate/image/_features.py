@@ -7,6 +7,7 @@ import torch
 from scipy.linalg import eigh
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from .._guards import default_modes
 from ._scattering import ScatteringTransform
 
 # Images read at a time when all of their coefficients are not needed at once.
@@ -198,6 +199,7 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         features = self._fit(X)
         return features if len(X) <= self.max_samples else self.transform(X)
 
+    @default_modes()
     def _fit(self, X):
         """Fit; return the features of the images drawn."""
         drawn = self.random_state.permutation(len(X))[: self.max_samples]
@@ -252,6 +254,7 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         self.scattering_ = scattering.set_params(device=self.device)
         return self
 
+    @default_modes()
     def transform(self, X):
         """Features of images.
 

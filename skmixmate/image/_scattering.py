@@ -27,6 +27,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._guards import all_or_nothing, default_modes
 from .._rows import Rows, resolve_device, validate_rows
 from .._typing import Answer, Data
 from ._fourier import Buffers, fourier
@@ -410,6 +411,8 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    @all_or_nothing
+    @default_modes()
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Data, y: Any = None) -> Self:
         """Check the parameters against the images; nothing is learned.
@@ -448,6 +451,7 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
         )
         return self
 
+    @default_modes()
     def transform(self, X: Data) -> Answer:
         """Scatter images.
 
