@@ -1,20 +1,21 @@
-"""Whether two versions learn the same, to the last bit, and how long each takes.
+"""Whether two versions learn the same, bit for bit, and how long each takes.
 
 Run ``python -m benchmarks.same OLD NEW`` in a clone, with two commits, and usps.npz in
-the folder named by SKMIXMATE_DATA. Each version, checked out to a folder of its own,
-fits with the defaults the digits and 2,000 images of USPS: on scattering coefficients,
-on pixels, and with a fifth of the pixels missing, three epochs each. They take turns,
-each in a process of its own; times are of the second of two fits there. What was
-learned is compared, and the ratio of the times goes, with its quartiles, to
-``benchmarks/results/same.json``.
+the folder named by SKMIXMATE_DATA. Each version is checked out to a folder and built
+there. Each fits small data in all ways that fits differ in: see `SCENARIOS`. They take
+turns, each in a process; times are of the second of two fits there. What was learned,
+and the energies of the first rows, are compared, and the ratio of the times goes, with
+its quartiles, to ``benchmarks/results/same.json``. ``--turns 1`` is a quick look.
 """
 
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,61 +25,167 @@ from . import report
 
 ROOT = Path(__file__).parents[1]
 LEARNED = ("dictionaries_", "intercepts_", "weights_", "loss_curve_", "labels_")
+BUILT = ("skmixmate", "setup.py", "setup.cfg", "pyproject.toml", "README.rst")
 N_TURNS = 5
+
+DIGITS = load_digits().data
+
+
+@cache
+def images():
+    from skmixmate.datasets import load_usps
+
+    return load_usps().data[:2000]
+
+
+@cache
+def incomplete():
+    holes = np.random.RandomState(0).uniform(size=images().shape) < 0.2
+    return np.where(holes, np.nan, images())
+
+
+def estimator(**params):
+    from skmixmate import MixMateClustering
+
+    defaults = {"n_clusters": 10, "max_iter": 3, "tol": 0, "random_state": 0}
+    return MixMateClustering(**{**defaults, **params})
+
+
+def fit_stream(folder):
+    stream = estimator(init_size=800)
+    for start in range(0, len(DIGITS), 300):
+        stream.partial_fit(DIGITS[start : start + 300])
+    return stream
+
+
+def fit_and_resume(folder):
+    """Interrupt a fit after an epoch, and let another end it."""
+    from sklearn.callback import ScoringMonitor
+
+    class Interrupt(ScoringMonitor):
+        def on_fit_task_begin(self, estimator, context):
+            if context.task_name == "epoch" and context.task_id == 1:
+                raise KeyboardInterrupt
+
+    path = Path(folder, "checkpoint")
+    cut_short = estimator(checkpoint=path).set_callbacks(Interrupt(scoring=None))
+    cut_short.fit(DIGITS)
+    return estimator(checkpoint=path).fit(DIGITS)
+
+
+def fit_in_process(rank, store):
+    """Fit together with the process of the other rank."""
+    import torch
+
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=2
+    )
+    fitted = estimator().fit(DIGITS[rank::2])
+    torch.distributed.destroy_process_group()
+    return fitted
+
+
+def fit_in_two(folder):
+    """Fit in two processes; return what the first learned."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    store = Path(folder, "store")
+    store.unlink(missing_ok=True)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        first, _ = pool.map(fit_in_process, range(2), [store] * 2)
+    return first
+
+
+# What is fitted: data, and parameters; or a function of a folder that fits.
+SCENARIOS = {
+    "plain": lambda _: estimator().fit(DIGITS),
+    "float32": lambda _: estimator().fit(DIGITS.astype(np.float32)),
+    "scattering": lambda _: estimator(image_shape=(16, 16)).fit(images()),
+    "pixels": lambda _: estimator(
+        image_shape=(16, 16), representation="pixels", dictionary_penalty=0.1
+    ).fit(images()),
+    "incomplete images": lambda _: estimator(image_shape=(16, 16)).fit(incomplete()),
+    "incomplete": lambda _: estimator().fit(incomplete()),
+    "counts": lambda _: estimator(likelihood="poisson").fit(DIGITS[:600]),
+    "binary": lambda _: estimator(likelihood="bernoulli").fit(DIGITS[:600] > 7),
+    "learned": lambda _: estimator(
+        weights="learned", noise_variance="auto", prior="elastic_net"
+    ).fit(DIGITS[:600]),
+    "groups": lambda _: estimator(prior="group").fit(DIGITS),
+    "nonnegative": lambda _: estimator(prior="nonnegative").fit(DIGITS),
+    "trials": lambda _: estimator(n_init=3, init="kmeans").fit(DIGITS),
+    "stream": fit_stream,
+    "resumed": fit_and_resume,
+    "two processes": fit_in_two,
+}
 
 
 def fits():
     """Fit this version; print a digest of what it learned, and seconds."""
-    from skmixmate import MixMateClustering
-    from skmixmate.datasets import load_usps
-
-    images = load_usps().data[:2000]
-    holes = np.random.RandomState(0).uniform(size=images.shape) < 0.2
-    sets = {
-        "digits": (load_digits().data, {}),
-        "images": (images, {"image_shape": (16, 16)}),
-        "pixels": (images, {"image_shape": (16, 16), "representation": "pixels"}),
-        "incomplete": (np.where(holes, np.nan, images), {"image_shape": (16, 16)}),
-    }
     found = {}
-    for name, (X, params) in sets.items():
-        mixmate = MixMateClustering(10, max_iter=3, tol=0, random_state=0, **params)
-        mixmate.fit(X)
-        seconds = report.seconds(lambda mixmate=mixmate, X=X: mixmate.fit(X))
-        digest = hashlib.sha256()
-        for attribute in LEARNED:
-            digest.update(np.ascontiguousarray(getattr(mixmate, attribute)).tobytes())
-        found[name] = {"digest": digest.hexdigest(), "seconds": seconds}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, fit in SCENARIOS.items():
+            fitted = fit(folder)
+            seconds = report.seconds(lambda fit=fit: fit(folder))
+            n_features = fitted.n_features_in_
+            rows = images() if n_features == 256 else DIGITS > 7
+            learned = [getattr(fitted, attribute) for attribute in LEARNED]
+            learned.append(fitted.energies(rows[:500].astype(float)))
+            digest = hashlib.sha256()
+            for array in learned:
+                digest.update(np.ascontiguousarray(array).tobytes())
+            found[name] = {"digest": digest.hexdigest(), "seconds": seconds}
     print(json.dumps(found))
 
 
 def run(folder):
     """Call `fits` on the package in a folder."""
+    # The folder of the package goes first in other processes, too.
+    paths = os.pathsep.join([str(folder), str(ROOT)])
     program = (
-        f"import sys; sys.path[:0] = [{str(folder)!r}]\n"
-        f"import skmixmate; sys.path[:0] = [{str(ROOT)!r}]\n"
-        "from benchmarks.same import fits; fits()"
+        f"import sys; sys.path[:0] = {[str(folder), str(ROOT)]!r}\n"
+        "import skmixmate; from benchmarks.same import fits\n"
+        f"assert skmixmate.__file__.startswith({str(folder)!r})\n"
+        "if __name__ == '__main__': fits()"
     )
-    command = [sys.executable, "-W", "ignore", "-c", program]
-    answer = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
     return json.loads(answer.stdout.splitlines()[-1])
 
 
-def compare(old, new):
-    """Check both versions out, and let them take turns."""
+def build(commit, folder):
+    """Check a commit out to a folder, and compile what is compiled."""
+    folder.mkdir()
+    archive = subprocess.run(
+        ["git", "archive", commit, *BUILT],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    subprocess.run(["tar", "-x"], cwd=folder, input=archive.stdout, check=True)
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=folder,
+        stdout=sys.stderr,
+        check=True,
+    )
+
+
+def compare(old, new, n_turns):
+    """Build both versions, and let them take turns."""
     runs = {old: [], new: []}
     with tempfile.TemporaryDirectory() as parent:
         for commit in runs:
-            archive = subprocess.run(
-                ["git", "archive", commit, "skmixmate"],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                check=True,
-            )
-            folder = Path(parent, commit)
-            folder.mkdir()
-            subprocess.run(["tar", "-x"], cwd=folder, input=archive.stdout, check=True)
-        for _ in range(N_TURNS):
+            build(commit, Path(parent, commit))
+        for _ in range(n_turns):
             for commit, done in runs.items():
                 done.append(run(Path(parent, commit)))
     figures = {"old": old, "new": new, "sets": {}}
@@ -98,8 +205,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("old", help="a commit")
     parser.add_argument("new", help="another")
+    parser.add_argument("--turns", type=int, default=N_TURNS)
     options = parser.parse_args()
-    report.write("same", compare(options.old, options.new))
+    report.write("same", compare(options.old, options.new, options.turns))
 
 
 if __name__ == "__main__":
