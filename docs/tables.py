@@ -312,6 +312,21 @@ def rows():
     return [*lines, *measured_on(results)]
 
 
+def campaigns():
+    """Lines of the table of random tests: tries that all held, and the slowest."""
+    results = figures("campaign")
+    rows = [
+        [
+            name.replace("_", " "),
+            f"{held['tries']:,.0f}",
+            f"{held['slowest_seconds']:g}",
+        ]
+        for name, held in results["campaigns"].items()
+    ]
+    header = ["Campaign", "tries", "slowest, in seconds"]
+    return [*measured_on(results), *list_table(header, rows)]
+
+
 def draw_growth(path):
     """Draw how times grow with each size, as multiples of the time at the smallest."""
     results = figures("speed_growth")
@@ -352,4 +367,5 @@ def write(folder):
     (folder / "fits.rst").write_text("\n".join(fits()))
     (folder / "noise.rst").write_text("\n".join(noise()))
     (folder / "speed.rst").write_text("\n".join(speed()))
+    (folder / "campaigns.rst").write_text("\n".join(campaigns()))
     draw_growth(folder / "growth.png")

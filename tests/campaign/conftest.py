@@ -1,9 +1,10 @@
 """Random tests: as many tries as are asked for, each of which can be repeated alone.
 
 ``pytest -m campaign --tries 10000`` runs all of them; a failure prints the command that
-repeats it.
+repeats it. ``python -m benchmarks.campaign`` writes down what they took.
 """
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
-def attempt(request):
+def attempt(request, record_property):
     """Run a function with one random generator after the other.
 
     ``attempt(function, cost=50)`` runs one try where a cheap campaign runs 50, and at
@@ -27,7 +28,9 @@ def attempt(request):
     first, n_tries = (request.config.getoption(name) for name in ("seed", "tries"))
 
     def run(function, cost=1):
-        for seed in range(first, first + max(1, n_tries // cost)):
+        n_runs, slowest = max(1, n_tries // cost), 0.0
+        for seed in range(first, first + n_runs):
+            start = time.perf_counter()
             try:
                 function(np.random.default_rng(seed))
             except BaseException as error:
@@ -36,5 +39,8 @@ def attempt(request):
                     f"{request.node.nodeid!r}"
                 )
                 raise
+            slowest = max(slowest, time.perf_counter() - start)
+        record_property("tries", n_runs)
+        record_property("slowest_seconds", round(slowest, 2))
 
     return run
