@@ -4,6 +4,8 @@ import sys
 
 import numpy as np
 
+from ._arrays import check_dense
+
 
 def is_dask(X):
     """Tell whether X is a dask array, which is not so if nobody imported dask.
@@ -45,7 +47,10 @@ def map_rows(function, X):
     ------
     ValueError
         If the number of features is unknown.
+    TypeError
+        If the blocks of X are sparse.
     """
+    check_dense(X._meta)
     if np.isnan(X.shape[1:]).any():
         raise ValueError(
             f"X has an unknown number of features (shape={X.shape}); call "

@@ -895,7 +895,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         penalty = self._penalty()
         if penalty is None:
             return 0.0
-        return float(penalty.value(torch.from_numpy(self.dictionaries_)))
+        return float(penalty.value(torch.tensor(self.dictionaries_)))
 
     def _fits_intercept(self):
         if isinstance(self.fit_intercept, str):

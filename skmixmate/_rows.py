@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from sklearn.utils.validation import validate_data
 
+from ._arrays import as_numpy as as_numpy
+from ._arrays import as_plain, as_tensor, is_wrappable
+from ._dask import is_dask
 from ._sources import Source, as_source
 
 # Entries read at a time when the whole of X is looked through.
@@ -33,21 +36,32 @@ def validate_rows(estimator, X, reset):
     -------
     X : ndarray, tensor or Source of shape (n_samples, n_features)
         float32 or float64; not copied if it was. The entries of a Source are
-        checked when they are read.
+        checked when they are read. Masked entries are missing, NaN.
 
     Raises
     ------
     ValueError
-        If X is not two-dimensional, has infinite entries or other features than
-        in fit.
+        If X is not two-dimensional, has infinite entries, entries that are no real
+        numbers or other features than in fit.
     TypeError
-        If X is sparse, or has no length.
+        If X is sparse, is nothing that rows can be read from, or has no length.
     """
     X = as_source(X, getattr(estimator, "image_shape", None))
     if isinstance(X, Source):
         _validate_shape(estimator, X, reset)
         return X
+    X = as_plain(X.compute() if is_dask(X) else X)
     if not isinstance(X, torch.Tensor):
+        return _validate_array(estimator, X, reset)
+    _validate_shape(estimator, X, reset)
+    if X.nansum().isinf() and X.isinf().any():
+        raise ValueError("Input X contains infinity; only NaN may be missing data.")
+    return X
+
+
+def _validate_array(estimator, X, reset):
+    """Let scikit-learn check and convert what is no tensor."""
+    try:
         return validate_data(
             estimator,
             X,
@@ -55,17 +69,20 @@ def validate_rows(estimator, X, reset):
             dtype=[np.float64, np.float32],
             ensure_all_finite="allow-nan",
         )
-    if X.layout != torch.strided:
-        raise TypeError(
-            f"X is a sparse tensor (layout={X.layout}), but dense data is required. "
-            "Use '.to_dense()' to convert it."
-        )
-    if X.dtype not in (torch.float32, torch.float64):
-        X = X.to(torch.get_default_dtype())
-    _validate_shape(estimator, X, reset)
-    if X.nansum().isinf() and X.isinf().any():
-        raise ValueError("Input X contains infinity; only NaN may be missing data.")
-    return X.detach()
+    except TypeError as error:
+        # In lists and arrays of objects it finds no complex numbers.
+        entries = np.asarray(X, dtype=object).flat
+        if any(isinstance(entry, complex) for entry in entries):
+            raise ValueError(
+                "Complex data not supported\nX has entries that are complex numbers."
+            ) from error
+        has_rows = isinstance(X, (list, tuple)) or hasattr(X, "__array__")
+        if not has_rows:
+            raise TypeError(
+                f"X is a {type(X).__name__}, but should be an array, a tensor, a list "
+                "of rows, a DataFrame, or a Dataset or DataLoader of torch."
+            ) from error
+        raise
 
 
 def _validate_shape(estimator, X, reset):
@@ -235,7 +252,7 @@ class Rows:
         if isinstance(index, torch.Tensor):
             if _is_plain(self.X):
                 return torch.from_numpy(self.X).index_select(0, index)
-            return torch.from_numpy(self.X[index.numpy()])
+            return as_tensor(self.X[index.numpy()])
         # A view of an array that may be read-only: torch would warn.
         return torch.from_numpy(np.array(self.X[index], order="C"))
 
@@ -314,11 +331,6 @@ def has_missing(rows):
     return bool(rows.sum().isnan())
 
 
-def as_numpy(X):
-    """Give a tensor as an array on the host; anything else as it is."""
-    return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
-
-
 def joined(waiting, X, members):
     """Put rows of X after those that wait for them.
 
@@ -334,16 +346,14 @@ def joined(waiting, X, members):
     rows : tensor of shape (n_waiting + n_members, n_features)
         A copy, on the device of X and of the dtype of `waiting`.
     """
-    taken = torch.as_tensor(X[members])
+    taken = X[members]
+    taken = taken if isinstance(taken, torch.Tensor) else as_tensor(taken)
     return torch.cat([waiting.to(taken.device), taken.to(waiting.dtype)])
 
 
 def _is_plain(X):
     """Tell whether torch can read an array, with all threads, which numpy does not."""
-    if not isinstance(X, np.ndarray):
-        return False
-    # torch warns of what is read-only.
-    return X.flags.writeable and X.flags.c_contiguous
+    return isinstance(X, np.ndarray) and X.flags.c_contiguous and is_wrappable(X)
 
 
 def is_mapped(X):

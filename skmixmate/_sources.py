@@ -4,6 +4,8 @@ Files behind row slices, and data sets of torch, get one face here, that of an a
 floats, so that nothing else has to know them.
 """
 
+import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
@@ -11,8 +13,15 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 from sklearn.utils import check_array
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    default_collate,
+)
 
+from ._arrays import as_numpy, as_plain, as_tensor, check_dense
 from ._dask import is_dask
 
 # Entries read at a time, and entries that are read and left to spare a reading: a few
@@ -101,8 +110,11 @@ class Source(ABC):
     def _read(self, index):
         n_left = len(index)
         for piece in self._read_pieces(index):
-            n_left -= len(piece)
-            yield as_floats(piece, self.dtype, self.shape[1])
+            rows = as_floats(piece, self.dtype, self.shape[1])
+            n_left -= len(rows)
+            if n_left < 0:
+                break
+            yield rows
         if n_left:
             raise ValueError(
                 f"X gave {len(index) - n_left} rows where {len(index)} were asked for; "
@@ -157,7 +169,11 @@ class Sliced(Source):
         is_far = (np.diff(index) > n_gap) | (np.diff(index // n_rows) > 0)
         for some in np.split(index, np.flatnonzero(is_far) + 1):
             first, last = int(some[0]), int(some[-1])
-            yield np.asarray(self.X[first : last + 1])[some - first]
+            rows = as_plain(self.X[first : last + 1])
+            rows = rows if isinstance(rows, torch.Tensor) else np.asarray(rows)
+            # Rows too few or too many are counted, and refused, by who reads.
+            fits = rows.shape[:1] == (last + 1 - first,)
+            yield rows[some - first] if fits else rows
 
 
 class Items(Source):
@@ -176,6 +192,8 @@ class Items(Source):
     ------
     ValueError
         If a loader makes no batches, or if items are no rows of the same shape.
+    TypeError
+        If the data set has no length.
     """
 
     def __init__(self, X, image_shape):
@@ -199,6 +217,13 @@ class Items(Source):
             ]
             self._settings = {name: getattr(X, name) for name in names}
             self.items = X.dataset
+            if X.collate_fn is default_collate:
+                self._settings["collate_fn"] = collate_rows
+        if not hasattr(self.items, "__len__"):
+            raise TypeError(
+                f"{type(self.items).__name__}, a Dataset that was given as X, has no "
+                "__len__; should have one, or be an IterableDataset."
+            )
         super().__init__(len(self.items))
 
     def _read_pieces(self, index):
@@ -311,6 +336,9 @@ def stream_parts(X, image_shape):
         X = DataLoader(
             X, batch_size=_ITEMS, collate_fn=stack_rows, generator=torch.Generator()
         )
+    elif X.collate_fn is default_collate and not X.persistent_workers:
+        X = copy.copy(X)
+        X.collate_fn = collate_rows
     waiting, n_rows = [], 0
     for batch in X:
         waiting.append(as_floats(_flat_rows(batch, image_shape)))
@@ -342,16 +370,15 @@ def as_floats(rows, dtype=None, n_features=None):
     Raises
     ------
     ValueError
-        If entries are infinite or no numbers, or rows too long or too short.
+        If entries are infinite or no real numbers, or rows too long or too short.
+    TypeError
+        If rows are sparse.
     """
-    if isinstance(rows, torch.Tensor):
-        if rows.dtype not in (torch.float32, torch.float64):
-            rows = rows.to(torch.get_default_dtype())
-        rows = rows.numpy(force=True)
     rows = check_array(
-        rows,
+        as_numpy(as_plain(rows)),
         dtype=dtype or [np.float64, np.float32],
         ensure_all_finite="allow-nan",
+        ensure_min_samples=0,
         input_name="X",
     )
     if n_features and rows.shape[1] != n_features:
@@ -372,24 +399,80 @@ def stack_rows(items):
     Returns
     -------
     rows : ndarray or tensor of shape (n_items, ...)
+        A masked array if any row is one.
 
     Raises
     ------
     ValueError
         If they are not of the same shape.
+    TypeError
+        If they are sparse.
     """
+    return _stacked(_rows_in(items))
+
+
+def collate_rows(items):
+    """Collate the rows in items of a data set as torch does by default.
+
+    Unlike torch it takes rows that are masked, read-only or of negative strides, and
+    does not look at what else is in the items.
+
+    Parameters
+    ----------
+    items : list
+
+    Returns
+    -------
+    rows : ndarray or tensor of shape (n_items, ...)
+        A tensor, as by torch, unless rows are masked or of a dtype that torch has not.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As by :func:`stack_rows`.
+    """
+    rows = _rows_in(items)
+    if all(map(_has_tensor, rows)):
+        return default_collate(
+            [row if isinstance(row, torch.Tensor) else as_tensor(row) for row in rows]
+        )
+    return _stacked(rows)
+
+
+def _has_tensor(row):
+    """Check whether a row is a tensor, or an array that can become one."""
+    if isinstance(row, torch.Tensor):
+        return True
+    is_masked = isinstance(row, np.ma.MaskedArray)
+    return not is_masked and row.dtype.kind in "biufc" and row.dtype.itemsize <= 8
+
+
+def _rows_in(items):
+    """Find the rows in items, and check that they have one shape."""
     rows = [_first(item) for item in items]
     shapes = sorted({tuple(row.shape) for row in rows})
     if len(shapes) > 1:
         raise ValueError(f"The items of X should have one shape, but have {shapes}.")
-    return torch.stack(rows) if isinstance(rows[0], torch.Tensor) else np.stack(rows)
+    return rows
+
+
+def _stacked(rows):
+    if all(isinstance(row, torch.Tensor) for row in rows):
+        return torch.stack(rows)
+    rows = [as_numpy(row) for row in rows]
+    is_masked = any(isinstance(row, np.ma.MaskedArray) for row in rows)
+    return np.ma.stack(rows) if is_masked else np.stack(rows)
 
 
 def _first(entry):
     """Find what is first in tuples, lists and dictionaries, as an array or tensor."""
     while isinstance(entry, (tuple, list, Mapping)):
-        entry = next(iter(entry.values() if isinstance(entry, Mapping) else entry))
-    return entry if isinstance(entry, torch.Tensor) else np.asarray(entry)
+        entries = entry.values() if isinstance(entry, Mapping) else entry
+        entry = next(iter(entries), None)
+    check_dense(entry)
+    if isinstance(entry, (torch.Tensor, np.ma.MaskedArray)):
+        return entry
+    return np.asarray(entry)
 
 
 def _flat_rows(batch, image_shape):
@@ -403,7 +486,7 @@ def _flat_rows(batch, image_shape):
         )
     if len(item_shape) > 1 and image_shape is not None:
         _check_item_shape(item_shape, tuple(image_shape))
-    return rows.reshape(len(rows), -1)
+    return rows.reshape(len(rows), math.prod(item_shape))
 
 
 def _check_item_shape(item_shape, image_shape):

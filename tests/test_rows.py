@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -216,3 +217,62 @@ def test_large_but_finite_tensors_are_taken():
     X = torch.full((4, 3), 3e38) * torch.tensor([[1.0], [0.1], [0.01], [0.001]])
     assert X.nansum().isinf()
     assert validate_rows(BaseEstimator(), X, reset=True).shape == (4, 3)
+
+
+# --- containers ----------------------------------------------------------------------
+
+
+def reversed_column():
+    return np.arange(6.0)[:, None][:, ::-1]
+
+
+def test_rows_of_a_column_that_was_reversed_can_be_read():
+    X = reversed_column()
+    rows = Rows(validate_rows(BaseEstimator(), X, reset=True), device=CPU)
+    index = torch.tensor([4, 0])
+    np.testing.assert_array_equal(rows.take(index)[0], X[[4, 0]])
+    np.testing.assert_array_equal(rows.take(slice(1, 3))[0], X[1:3])
+    joint = joined(torch.empty(0, 1, dtype=torch.float64), X[:1], np.array([0]))
+    np.testing.assert_array_equal(joint, X[:1])
+
+
+def test_masked_arrays_are_missing_where_they_are_masked():
+    X = random_data(dtype=np.float32)
+    masked = np.ma.array(np.nan_to_num(X, nan=1e6), mask=np.isnan(X))
+    rows = validate_rows(BaseEstimator(), masked, reset=True)
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows, X)
+
+
+@pytest.mark.parametrize("missing", [pd.NA, None, np.nan])
+@pytest.mark.parametrize("dtype", ["Int64", "Float32", "double[pyarrow]"])
+def test_nullable_columns_are_missing_where_they_are_null(missing, dtype):
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"a": [1, missing, 3], "b": [4, 5, missing]}, dtype=dtype)
+    rows = validate_rows(BaseEstimator(), frame, reset=True)
+    np.testing.assert_array_equal(rows, [[1, 4], [np.nan, 5], [3, np.nan]])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.ones((3, 2)) * 1j,
+        (np.ones((3, 2)) * 1j).astype(object),
+        [[1j, 2.0], [3.0, 4.0]],
+        [np.ones(2) * 1j],
+        torch.ones(3, 2) * 1j,
+        pd.DataFrame(np.ones((3, 2)) * 1j),
+        np.ma.array(np.ones((3, 2)) * 1j, mask=np.eye(3, 2)),
+    ],
+)
+def test_complex_data_are_refused_in_any_container(given):
+    with pytest.raises(ValueError, match="Complex data not supported"):
+        validate_rows(BaseEstimator(), given, reset=True)
+
+
+@pytest.mark.parametrize("given", [(row for row in []), {"a": [1.0]}, {1.0}, len])
+def test_what_has_no_rows_is_named(given):
+    name = type(given).__name__
+    with pytest.raises(TypeError, match=f"X is a {name}, but should be an array"):
+        validate_rows(BaseEstimator(), given, reset=True)

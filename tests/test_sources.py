@@ -10,6 +10,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from torch.utils.data import (
     DataLoader,
+    Dataset,
     RandomSampler,
     TensorDataset,
 )
@@ -27,6 +28,35 @@ from skmixmate._sources import (
 from .sources import File, Listed, Pairs, Stream
 
 LONGEST = 25  # rows, of 5 features each
+
+
+class Sparse:
+    """Gives slices that are sparse, as a file of a sparse matrix may."""
+
+    def __init__(self, X):
+        self.X, self.shape, self.dtype = sparse.csr_array(X), X.shape, X.dtype
+
+    def __getitem__(self, index):
+        return self.X[index]
+
+
+class Repeated:
+    """Gives each row in a slice so many times."""
+
+    def __init__(self, X, times):
+        self.X, self.times, self.shape, self.dtype = X, times, X.shape, X.dtype
+
+    def __getitem__(self, index):
+        return np.repeat(self.X[index], self.times, axis=0)
+
+
+class Lengthless(Dataset):
+    def __getitem__(self, index):
+        return np.ones(3)
+
+
+def sparse_rows():
+    return [sparse.csr_array(row[None]) for row in np.eye(3)]
 
 
 @pytest.fixture(autouse=True)
@@ -201,6 +231,51 @@ def test_what_is_in_memory_stays_as_it_is():
         assert as_source(X, None) is X
 
 
+def test_masked_entries_of_slices_are_missing():
+    X = data()
+    masked = np.ma.array(np.nan_to_num(X, nan=1e6), mask=np.isnan(X))
+    source = as_source(as_file(masked), None)
+    np.testing.assert_array_equal(source[:], X)
+    np.testing.assert_array_equal(source[np.array([9, 2, 99, 7])], X[[9, 2, 99, 7]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_masked_items_are_missing_where_they_are_masked(dtype):
+    X = data()
+    X[~np.isnan(X)] = X[~np.isnan(X)].astype(dtype)
+    masked = np.ma.array(np.nan_to_num(X, nan=99).astype(dtype), mask=np.isnan(X))
+    rows = list(masked)
+    for container in (
+        Pairs(masked),
+        DataLoader(Listed(rows), 7),
+        DataLoader(Listed([(row, None) for row in rows]), 7, num_workers=2),
+    ):
+        np.testing.assert_array_equal(as_source(container, None)[:], X)
+    for stream in (Stream(rows), DataLoader(Stream(rows), 7)):
+        np.testing.assert_array_equal(np.concatenate([*stream_parts(stream, None)]), X)
+
+
+def test_items_may_be_views_that_torch_does_not_wrap():
+    X = data()
+    X.flags.writeable = False
+    for rows in (list(X), list(X[:, ::-1]), list(X.astype(X.dtype.newbyteorder()))):
+        source = as_source(DataLoader(Listed(rows), 7), None)
+        np.testing.assert_array_equal(source[:], np.stack(rows))
+
+
+def test_loaders_convert_types_as_torch_does():
+    counts = np.arange(20).reshape(4, 5)
+    assert as_source(DataLoader(Listed(list(counts))), None).dtype == np.float32
+    assert as_source(Listed(list(counts)), None).dtype == np.float64
+
+
+def test_an_empty_batch_in_a_stream_is_no_harm():
+    X = data()
+    batches = [X[:10], X[10:10], X[10:]]
+    stream = DataLoader(Stream(batches), batch_size=None)
+    np.testing.assert_array_equal(np.concatenate(list(stream_parts(stream, None))), X)
+
+
 # --- streams -------------------------------------------------------------------------
 
 
@@ -238,6 +313,23 @@ def test_a_stream_of_batches():
         (as_file(np.ones((0, 3))), ValueError, r"0 sample\(s\)"),
         (as_file(np.ones((3, 0))), ValueError, r"0 feature\(s\)"),
         (as_file(np.full((3, 3), np.inf)), ValueError, "infinity"),
+        (as_file(np.zeros((3, 3), "M8[D]")), ValueError, "datetime64.*numeric"),
+        (Sparse(np.eye(3)), TypeError, "Sparse data was passed for X"),
+        (Pairs(torch.ones(3, 3) * 1j), ValueError, "Complex data not supported"),
+        (DataLoader(Pairs(np.ones((3, 3)) * 1j)), ValueError, "Complex data"),
+        (Listed(sparse_rows()), TypeError, "Sparse data was passed for X"),
+        (DataLoader(Listed(sparse_rows())), TypeError, "Sparse data was passed for X"),
+        (
+            DataLoader(Listed([torch.ones(3).to_sparse()])),
+            TypeError,
+            "Sparse data was passed for X",
+        ),
+        (DataLoader(Listed([np.array(["a", "b"])])), ValueError, "could not convert"),
+        (Listed([()]), ValueError, r"should be rows.*shape \(1,\)"),
+        (Listed([np.ones(0)]), ValueError, r"0 feature\(s\)"),
+        (Listed([np.ones((2, 0))]), ValueError, r"0 feature\(s\)"),
+        (Lengthless(), TypeError, "Lengthless, a Dataset .* X, has no __len__"),
+        (DataLoader(Lengthless(), batch_sampler=[[0]]), TypeError, "no __len__"),
         (Listed([]), ValueError, r"0 sample\(s\)"),
         (Listed([[1.0, 2.0]]), ValueError, r"should be rows.*shape \(1,\)"),
         (Listed([np.ones(3), np.ones(2)]), ValueError, r"one shape.*\(2,\), \(3,\)"),
@@ -268,6 +360,17 @@ def test_mistakes_further_on_are_named_when_they_are_read():
         as_source(loader, None)[np.arange(3)]
     with pytest.raises(ValueError, match="X yielded no rows"):
         list(stream_parts(Stream([]), None))
+
+
+@pytest.mark.parametrize(("times", "n_given"), [(0, 0), (2, 2)])
+def test_slices_of_another_length_are_named(times, n_given):
+    broken = Repeated(data(), 1)
+    source = as_source(broken, None)
+    broken.times = times
+    with pytest.raises(ValueError, match=r"X gave \d+ rows where 75 were"):
+        source[25:]
+    with pytest.raises(ValueError, match=f"X gave {n_given} rows where 1 were"):
+        source[np.array([60])]
 
 
 def test_images_with_channels_first_are_refused():

@@ -9,6 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 from sklearn.utils.validation import validate_data
 
+from .._arrays import as_numpy, as_plain
 from ._consensus import consensus_labels
 
 # Below this many samples a full decomposition is as fast as Lanczos iterations
@@ -274,7 +275,10 @@ def validate_graph_data(estimator, X):
     X : ndarray of shape (n_samples, n_features), float32 or float64
     """
     X = validate_data(
-        estimator, X, dtype=[np.float64, np.float32], ensure_min_samples=2
+        estimator,
+        as_numpy(as_plain(X)),
+        dtype=[np.float64, np.float32],
+        ensure_min_samples=2,
     )
     if len(X) < estimator.n_clusters:
         raise ValueError(

@@ -7,6 +7,7 @@ import torch
 from scipy.linalg import eigh
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from .._arrays import as_tensor
 from .._guards import default_modes
 from ._scattering import ScatteringTransform
 
@@ -278,7 +279,7 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         """Coordinates along the axes."""
         # By torch, as the scattering is: its threads and those of numpy's products wait
         # busily, and would stand in each other's way.
-        axes = torch.from_numpy(self.components_.T.astype(out.dtype, copy=False))
+        axes = as_tensor(self.components_.T.astype(out.dtype, copy=False))
         torch.mm(torch.from_numpy(deviations), axes, out=torch.from_numpy(out))
 
     def _roots(self, X):
