@@ -89,9 +89,11 @@ def as_plain(X, name="X"):
     if isinstance(X, (list, tuple)):
         X = _as_plain_rows(X, name)
     elif _is_frame(X):
-        X = _with_dense_columns(X)
         for dtype in X.dtypes:
             _check_dtype(dtype, name)
+        if len(X.columns) == 0:  # scikit-learn finds no dtype there
+            return np.empty(X.shape)
+        X = _with_dense_columns(X)
     _check_dtype(getattr(X, "dtype", None), name)
     return filled(X)
 

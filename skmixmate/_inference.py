@@ -16,6 +16,7 @@ from sklearn.utils import check_array, check_scalar
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
+from ._arrays import as_plain, as_tensor
 from ._dask import computed_blocks, is_dask, map_rows
 from ._guards import default_modes
 from ._random import private_random_state
@@ -452,10 +453,10 @@ class MixtureInference(Inference):
             Natural logarithm, in the units of X, over the observed entries; of
             the components that are modelled where `representation` is
             "scattering". Minus infinity if `alpha` is 0, which is no density of
-            codes. With the prior "nonnegative", with priors from outside, and with
-            a `likelihood` that is not "gaussian", it is
-            ``logsumexp(-energies)`` (Eq. 6), and leaves out a constant: models of
-            different codes or noise are then not to be compared.
+            codes. With the prior "nonnegative", and with priors from outside, it is
+            ``logsumexp(-energies)`` (Eq. 6) in the units of X, which adds
+            ``log(scale_)`` for each observed entry, and leaves out a constant:
+            models of different codes or noise are then not to be compared.
         """
         return self._answer(X, "score_samples", out)
 
@@ -476,8 +477,8 @@ class MixtureInference(Inference):
             that only a great number of samples makes up for them: new samples
             (:meth:`score`) then tell more.
         """
-        n_samples = len(as_numpy(X))
-        return -2 * n_samples * self.score(X) + self._n_free() * math.log(n_samples)
+        n_samples, score = self._count_and_score(X)
+        return -2 * n_samples * score + self._n_free() * math.log(n_samples)
 
     def aic(self, X: Data) -> float:
         """Akaike information criterion of the model for its data; lower is better.
@@ -492,7 +493,15 @@ class MixtureInference(Inference):
         aic : float
             See :meth:`bic`.
         """
-        return -2 * len(as_numpy(X)) * self.score(X) + 2 * self._n_free()
+        n_samples, score = self._count_and_score(X)
+        return -2 * n_samples * score + 2 * self._n_free()
+
+    def _count_and_score(self, X):
+        """Count the samples and find their :meth:`score`, in one pass over X."""
+        log_density = self.score_samples(X)
+        if is_dask(log_density):
+            log_density = log_density.compute()
+        return len(log_density), float(log_density.mean())
 
     def _n_free(self):
         """Count the free parameters."""
@@ -632,10 +641,9 @@ class MixtureInference(Inference):
         self._check_is_fitted()
         if is_dask(X):
             return map_rows(self._without_results().inverse_transform, X)
-        n_clusters, n_atoms, n_features = self.dictionaries_.shape
-        codes = as_numpy(X)
+        n_clusters, n_atoms, _ = self.dictionaries_.shape
         codes = check_array(
-            codes,
+            as_numpy(as_plain(X, "codes")),
             dtype=[np.float64, np.float32],
             ensure_min_features=0,
             input_name="codes",
@@ -645,20 +653,39 @@ class MixtureInference(Inference):
                 f"X has {codes.shape[1]} columns, but {n_clusters * n_atoms} codes "
                 "are expected, as transform gives them."
             )
-        atoms = self.dictionaries_.astype(codes.dtype).reshape(-1, n_features)
-        blocks = np.abs(codes).reshape(len(codes), n_clusters, n_atoms)
-        reaches = blocks.max(axis=2, initial=0)  # (n_samples, n_clusters)
+        codes = codes.reshape(len(codes), n_clusters, n_atoms)
+        reaches = np.abs(codes).max(axis=2, initial=0)  # (n_samples, n_clusters)
         largest = reaches.max(axis=1, keepdims=True)
         owners = np.eye(n_clusters)[reaches.argmax(axis=1)]
         shares = np.where(largest > 0, owners, self.weights_)
         # A mark is no code; narrower types round it.
-        codes = np.where(largest > 1.1 * self._mark(), codes, 0)
+        codes = np.where(largest[:, :, None] > 1.1 * self._mark(), codes, 0)
+        return like(X, self._decode(codes, shares))
+
+    def _decode(self, codes, shares):
+        """Find the data that codes stand for.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n_rows, n_clusters, n_atoms)
+            In the units of X, or of natural parameters.
+        shares : ndarray of shape (n_rows, n_clusters)
+            What the intercept of each cluster counts for.
+
+        Returns
+        -------
+        rows : ndarray of shape (n_rows, n_features)
+            In the units of X.
+        """
+        n_clusters, n_atoms, n_features = self.dictionaries_.shape
+        atoms = self.dictionaries_.astype(codes.dtype).reshape(-1, n_features)
         intercepts = self.intercepts_.astype(codes.dtype)
-        features = codes @ atoms + shares.astype(codes.dtype) @ intercepts
+        features = codes.reshape(len(codes), n_clusters * n_atoms) @ atoms
+        features += shares.astype(codes.dtype) @ intercepts
         likelihood = self._likelihood()
         if likelihood is not None:
             features = likelihood.mean(torch.from_numpy(features)).numpy()
-        return like(X, self._in_pixels(features))
+        return self._in_pixels(features)
 
     def reconstruct(self, X: Data, *, out: Any = None) -> Answer:
         """Every entry of each sample as its cluster explains it.
@@ -743,7 +770,7 @@ class MixtureInference(Inference):
         """Give what codes are drawn from, in the dtype and on the device given."""
         if not self._has_rates():
             return as_prior(self._settings["prior"], self._alpha())
-        rates = torch.as_tensor(self.rates_, **like)
+        rates = torch.tensor(self.rates_, **like)
         return AtomwiseLaplace(rates, self.dictionaries_.shape[2])
 
     def _represent(self, X):
@@ -889,7 +916,7 @@ def torch_dtype(X):
 def like(X, array):
     """Give an answer in the container, and on the device, of the question."""
     if isinstance(X, torch.Tensor):
-        return torch.from_numpy(array).to(X.device)
+        return as_tensor(array).to(X.device)
     return array
 
 

@@ -126,6 +126,10 @@ def test_sparse_columns_become_dense_without_a_warning(fill):
     assert dense.dtypes.tolist() == [np.float64] * 3
 
 
+def test_a_frame_without_columns_is_empty():
+    assert as_plain(pd.DataFrame(index=range(3))).shape == (3, 0)
+
+
 # --- mistakes ------------------------------------------------------------------------
 
 

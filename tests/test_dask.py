@@ -6,6 +6,7 @@ import sys
 import joblib
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
@@ -235,6 +236,48 @@ def test_starts_on_workers(client):
     with joblib.parallel_config("dask"):
         there = small(n_init=3, init="random").fit(X)
     np.testing.assert_allclose(there.dictionaries_, here.dictionaries_, atol=1e-6)
+
+
+# --- what blocks may be --------------------------------------------------------------
+
+
+def test_masked_entries_are_missing(da, fitted):
+    mask = np.random.default_rng(0).uniform(size=X.shape) < 0.1
+    lazy = da.ma.masked_array(da.from_array(X, chunks=(250, 16)), mask=mask)
+    holes = np.where(mask, np.nan, X)
+    np.testing.assert_allclose(fitted.energies(lazy), fitted.energies(holes))
+    assert small().fit(lazy).loss_ == small().fit(holes).loss_
+
+
+@pytest.mark.parametrize("method", ["fit", *METHODS])
+def test_blocks_that_are_sparse_are_refused_at_once(da, fitted, method):
+    lazy = da.from_array(X, chunks=(250, 16)).map_blocks(sparse.csr_matrix)
+    with pytest.raises(TypeError, match="Sparse data was passed for X"):
+        getattr(fitted if method != "fit" else small(), method)(lazy)
+
+
+@pytest.mark.parametrize("method", ["fit", "predict", "transform"])
+@pytest.mark.parametrize("dtype", [complex, "M8[D]"])
+def test_blocks_that_are_no_real_numbers_are_refused_at_once(da, fitted, method, dtype):
+    lazy = da.zeros((10, 16), dtype=dtype)
+    with pytest.raises(ValueError, match=r"Complex data not supported|numeric"):
+        getattr(fitted if method != "fit" else small(), method)(lazy)
+
+
+def test_without_atoms_there_are_no_codes(da):
+    mixmate = small(n_atoms=0).fit(X)
+    codes = mixmate.transform(da.from_array(X, chunks=(250, 16)))
+    assert codes.shape == (600, 0)
+    restored = mixmate.inverse_transform(codes)
+    np.testing.assert_allclose(restored, mixmate.inverse_transform(np.empty((600, 0))))
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_criteria(da, fitted, is_known):
+    lazy = da.from_array(X, chunks=(250, 16))
+    lazy = lazy if is_known else lazy[da.ones(600, chunks=250) > 0]
+    assert fitted.bic(lazy) == pytest.approx(fitted.bic(X))
+    assert fitted.aic(lazy) == pytest.approx(fitted.aic(X))
 
 
 # --- dask-ml -------------------------------------------------------------------------

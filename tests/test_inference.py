@@ -1,5 +1,6 @@
 import gc
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from torch.utils.data import DataLoader, TensorDataset
 
-from skmixmate import MixMateClustering, _inference, _sources
+from skmixmate import MixMateClustering, _inference, _sources, load
 from skmixmate._inference import reblocked
 from skmixmate.datasets import make_sparse_mixture
 
@@ -128,6 +129,119 @@ def test_reblocked(lengths, size):
     if len(rows):
         assert 0 < len(parts[-1]) <= size
         np.testing.assert_array_equal(np.concatenate(parts), rows)
+
+
+# --- criteria ------------------------------------------------------------------------
+
+
+def containers(X):
+    """X in each form that score takes and that has another length, or none."""
+    tensor = torch.from_numpy(X)
+    return {
+        "tensor": tensor,
+        "list": X.tolist(),
+        "frame": pd.DataFrame(X),
+        "file": File(X, 80),
+        "dataset": Pairs(X),
+        "loader": DataLoader(TensorDataset(tensor), 50, shuffle=True),
+        "stream": Stream(list(X)),
+        "loader of a stream": DataLoader(Stream(list(X)), 30),
+    }
+
+
+@pytest.mark.parametrize("container", containers(data(1)))
+def test_criteria_count_samples_in_any_container(fitted, container):
+    X = data(missing=0.1)
+    given_X = containers(X)[container]
+    n_free = 3 * 6 * 15 + 3 * 16 + 3 * 6  # atoms, intercepts and rates
+    deviance = -2 * fitted.score_samples(X).sum()
+    assert fitted.bic(given_X) == pytest.approx(deviance + n_free * np.log(500))
+    assert fitted.aic(given_X) == pytest.approx(deviance + 2 * n_free)
+    assert fitted.bic(X) == -2 * 500 * fitted.score(X) + n_free * np.log(500)
+
+
+def test_criteria_go_through_a_stream_once(fitted):
+    class Once(Stream):
+        def __iter__(self):
+            items, self.items = self.items, []
+            return iter(items)
+
+    X = data()
+    assert fitted.bic(Once(list(X))) == pytest.approx(fitted.bic(X))
+
+
+# --- evidence ------------------------------------------------------------------------
+
+
+def test_evidence_without_a_density_of_codes_is_in_the_units_of_x():
+    X = data(missing=0.1)
+    mixmate = small(prior="nonnegative").fit(X)
+    n_observed = np.count_nonzero(~np.isnan(X), axis=1)
+    expected = np.logaddexp.reduce(-mixmate.energies(X), axis=1)
+    expected += np.log(mixmate.scale_) * n_observed
+    np.testing.assert_allclose(mixmate.score_samples(X), expected)
+
+
+# --- without atoms -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+def test_without_atoms_all_methods_answer(likelihood, tmp_path):
+    X = np.random.default_rng(0).poisson(3, size=(50, 3)).astype(float)
+    mixmate = small(n_atoms=0, likelihood=likelihood).fit(X)
+    means = np.exp(mixmate.intercepts_) if likelihood == "poisson" else None
+    means = mixmate.intercepts_ if means is None else means
+    assert mixmate.encode(X).shape == (50, 3, 0)
+    assert mixmate.get_feature_names_out().tolist() == []
+    assert mixmate.sample(4, random_state=0)[0].shape == (4, 3)
+    np.testing.assert_allclose(mixmate.reconstruct(X), means[mixmate.labels_])
+    mixmate.save(tmp_path / "model")
+    for same in (mixmate, load(tmp_path / "model")):
+        codes = same.transform(X)
+        assert codes.shape == (50, 0)
+        # Codes that are not there tell no cluster: the mean of the intercepts.
+        natural = np.tile(same.weights_ @ same.intercepts_, (50, 1))
+        expected = np.exp(natural) if likelihood == "poisson" else natural
+        for given_codes in (codes, torch.from_numpy(codes), pd.DataFrame(codes)):
+            np.testing.assert_allclose(same.inverse_transform(given_codes), expected)
+    mixmate.set_output(transform="pandas")
+    frame = mixmate.transform(X)
+    assert frame.shape == (50, 0)
+    np.testing.assert_allclose(mixmate.inverse_transform(frame), expected)
+
+
+# --- memory-mapped models ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("params", [{}, {"image_shape": (8, 8), "n_atoms": 3}])
+def test_a_model_that_is_mapped_answers_as_it_did(params, tmp_path):
+    X = load_digits().data[:200]
+    mixmate = small(init="kmeans", **params).fit(X)
+    joblib.dump(mixmate, tmp_path / "model")
+    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
+    assert isinstance(mapped.dictionaries_, np.memmap)
+    for method in METHODS:
+        np.testing.assert_array_equal(
+            getattr(mapped, method)(X), getattr(mixmate, method)(X)
+        )
+    codes = mixmate.transform(X)
+    np.testing.assert_array_equal(
+        mapped.inverse_transform(codes), mixmate.inverse_transform(codes)
+    )
+    warm = {"warm_start": True, "max_iter": 1}
+    np.testing.assert_array_equal(
+        mapped.set_params(**warm).fit(X).dictionaries_,
+        mixmate.set_params(**warm).fit(X).dictionaries_,
+    )
+
+
+def test_a_mapped_model_on_pixels_is_fitted_further(tmp_path):
+    X = load_digits().data[:200]
+    params = {"image_shape": (8, 8), "representation": "pixels", "init": "kmeans"}
+    mixmate = small(**params, dictionary_penalty=0.1, warm_start=True).fit(X)
+    joblib.dump(mixmate, tmp_path / "model")
+    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
+    assert mapped.fit(X).loss_ == mixmate.fit(X).loss_
 
 
 # --- into an array -------------------------------------------------------------------
@@ -264,3 +378,17 @@ def test_batches_are_checked_when_they_are_asked_for(fitted, params, error, mess
 def test_batches_before_fit():
     with pytest.raises(NotFittedError):
         small().predict_batches(data())
+
+
+@pytest.mark.parametrize(
+    ("codes", "error", "message"),
+    [
+        (torch.zeros(2, 18).to_sparse(), TypeError, "Sparse data was passed for codes"),
+        (torch.zeros(2, 18) * 1j, ValueError, "Complex data not supported"),
+        (np.ma.array(np.zeros((2, 18)), mask=True), ValueError, "codes contains NaN"),
+        (np.zeros((2, 17)), ValueError, "X has 17 columns, but 18 codes"),
+    ],
+)
+def test_codes_are_checked_as_data_are(fitted, codes, error, message):
+    with pytest.raises(error, match=message):
+        fitted.inverse_transform(codes)

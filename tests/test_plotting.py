@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits, load_wine
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch.utils.data import DataLoader, TensorDataset
 
 from skmixmate import MixMateClustering, clustering_accuracy_score
 from skmixmate.plotting import (
@@ -19,6 +20,8 @@ from skmixmate.plotting import (
     LossCurveDisplay,
     ReconstructionDisplay,
 )
+
+from .sources import File, Pairs, Stream
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("agg")
@@ -100,6 +103,12 @@ def test_without_intercepts_there_are_only_atoms(on_pixels):
 def test_without_atoms_there_are_only_intercepts():
     display = DictionaryDisplay.from_estimator(fit(X, n_atoms=0))
     assert display.axes_.shape == (3, 1)
+
+
+def test_without_atoms_intercepts_are_drawn_though_they_are_zero():
+    mixmate = fit(np.zeros((20, 4)), n_clusters=1, n_atoms=0)
+    display = DictionaryDisplay.from_estimator(mixmate)
+    assert display.axes_.shape == (1, 1)
 
 
 def test_colours_of_atoms_are_symmetric_about_zero(on_pixels):
@@ -210,6 +219,28 @@ def test_the_assigned_cluster_reconstructs_as_the_estimator_does(model, request)
     np.testing.assert_array_equal(image_in(display.axes_[0, 0]).ravel(), X[7])
 
 
+@pytest.mark.parametrize("n_atoms", [0, 2])
+@pytest.mark.parametrize("likelihood", ["poisson", "bernoulli"])
+def test_reconstructions_are_means_whatever_the_likelihood(likelihood, n_atoms):
+    rates = np.array([[9.0, 1, 4, 2, 6, 3], [1.0, 8, 2, 5, 3, 7]])
+    rng = np.random.default_rng(0)
+    rows = rng.poisson(rates[rng.integers(2, size=200)]).astype(float)
+    if likelihood == "bernoulli":
+        rows = (rows > 3).astype(float)
+    mixmate = fit(rows, n_clusters=2, n_atoms=n_atoms, likelihood=likelihood)
+    display = ReconstructionDisplay.from_estimator(mixmate, rows[0])
+    explained = mixmate.reconstruct(rows[:1])[0]
+    np.testing.assert_allclose(display.reconstructions[display.label], explained)
+    error = ((explained - rows[0]) ** 2).mean()
+    figures = display.axes_[1, 1 + display.label].get_xlabel()
+    assert figures.startswith(f"{error:.3g}\n")
+    codes = np.zeros((2, 2, n_atoms))
+    codes[[0, 1], [0, 1]] = mixmate.encode(rows[:1])[0]
+    if codes.any(axis=(1, 2)).all():
+        both = mixmate.inverse_transform(codes.reshape(2, -1))
+        np.testing.assert_allclose(display.reconstructions, both)
+
+
 def test_error_sparsity_and_energy_stand_under_each_code(plain):
     display = ReconstructionDisplay.from_estimator(plain, X[7])
     codes, energies = plain.encode(X[7:8])[0], plain.energies(X[7:8])[0]
@@ -295,12 +326,42 @@ def test_a_sample_may_be_a_series_a_row_or_a_tensor():
     np.testing.assert_array_equal(display.energies, displays[0].energies)
 
 
+def sample_in_containers(x):
+    row = x[None]
+    return {
+        "list": x.tolist(),
+        "list of a list": row.tolist(),
+        "masked array": np.ma.array(np.nan_to_num(x, nan=99), mask=np.isnan(x)),
+        "file": File(row, 1),
+        "dataset": TensorDataset(torch.from_numpy(row)),
+        "loader": DataLoader(TensorDataset(torch.from_numpy(row))),
+        "stream": Stream([x]),
+        "read-only": np.broadcast_to(x, row.shape),
+    }
+
+
+@pytest.mark.parametrize("container", sample_in_containers(X[0]))
+def test_a_sample_may_come_as_data_do(plain, container):
+    x = X[7].copy()
+    x[20:30] = np.nan
+    expected = ReconstructionDisplay.from_estimator(plain, x)
+    display = ReconstructionDisplay.from_estimator(
+        plain, sample_in_containers(x)[container]
+    )
+    for name in ("sample", "reconstructions", "codes", "energies"):
+        np.testing.assert_array_equal(getattr(display, name), getattr(expected, name))
+
+
 @pytest.mark.parametrize(
     ("x", "message"),
     [
         (X[:2], r"x has shape \(2, 64\), but should be one sample"),
         (np.full(64, np.nan), "x has only missing entries"),
         (X[0, :5], "5 features"),
+        (Pairs(X), r"x has shape \(537, 64\), but should be one sample"),
+        (Stream(list(X[:2])), r"x has shape \(2, 64\), but should be one sample"),
+        ([], "Expected 2D array|0 feature"),
+        (X[0] * 1j, "Complex data not supported"),
     ],
 )
 def test_a_bad_sample_is_named(plain, x, message):
@@ -477,6 +538,79 @@ def test_bad_input_of_energies_is_named(plain):
         EnergyDisplay.from_estimator(fit(X, n_clusters=1, n_atoms=2), X)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         EnergyDisplay.from_estimator(plain, X, y[:-1])
+
+
+# --- data in other containers --------------------------------------------------------
+
+
+def containers(X):
+    tensor = torch.from_numpy(X)
+    return {
+        "tensor": tensor,
+        "list": X.tolist(),
+        "frame": pd.DataFrame(X),
+        "file": File(X, 4096),
+        "dataset": Pairs(X),
+        "loader": DataLoader(TensorDataset(tensor), 50, shuffle=True),
+        "stream": Stream(list(X)),
+        "masked": np.ma.array(X),
+    }
+
+
+def classes(y):
+    names = np.array(["zero", "one", "two"])[y]
+    return {
+        "list": y.tolist(),
+        "tensor": torch.from_numpy(y),
+        "series": pd.Series(y),
+        "names": names.tolist(),
+        "categories": pd.Series(names, dtype="category"),
+    }
+
+
+@pytest.mark.parametrize("container", containers(X))
+def test_displays_take_what_the_estimator_takes(plain, container):
+    given = containers(X)[container]
+    energies = EnergyDisplay.from_estimator(plain, given, y)
+    expected = EnergyDisplay.from_estimator(plain, X, y)
+    np.testing.assert_allclose(energies.margins, expected.margins)
+    np.testing.assert_array_equal(energies.correct, expected.correct)
+    confusion = ConfusionDisplay.from_estimator(plain, given, y)
+    assert confusion.accuracy == clustering_accuracy_score(y, plain.labels_)
+    dictionary = DictionaryDisplay.from_estimator(plain, given)
+    expected = DictionaryDisplay.from_estimator(plain, X)
+    np.testing.assert_array_equal(dictionary.indices, expected.indices)
+
+
+def test_displays_take_dask_arrays(plain):
+    da = pytest.importorskip("dask.array")
+    lazy = da.from_array(X, chunks=(100, 64))
+    lazy = lazy[da.ones(len(X), chunks=100) > 0]  # of a length that is not known
+    labels = da.from_array(y, chunks=50)
+    display = EnergyDisplay.from_estimator(plain, lazy, labels)
+    assert display.correct.mean() == clustering_accuracy_score(y, plain.labels_)
+    assert ConfusionDisplay.from_estimator(plain, lazy, labels).counts.sum() == len(X)
+    np.testing.assert_array_equal(
+        DictionaryDisplay.from_estimator(plain, lazy).indices,
+        DictionaryDisplay.from_estimator(plain, X).indices,
+    )
+    sample = ReconstructionDisplay.from_estimator(plain, da.from_array(X[7])).sample
+    np.testing.assert_array_equal(sample, X[7])
+
+
+@pytest.mark.parametrize("container", classes(y))
+def test_classes_may_come_in_any_container(plain, container):
+    given = classes(y)[container]
+    accuracy = clustering_accuracy_score(y, plain.labels_)
+    assert ConfusionDisplay.from_estimator(plain, X, given).accuracy == accuracy
+    assert EnergyDisplay.from_estimator(plain, X, given).correct.mean() == accuracy
+
+
+@pytest.mark.parametrize("display", [ConfusionDisplay, EnergyDisplay])
+def test_classes_of_another_length_than_a_loader_are_named(plain, display):
+    loader = DataLoader(TensorDataset(torch.from_numpy(X)), 50)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        display.from_estimator(plain, loader, y[:-1])
 
 
 # --- all -----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from .._arrays import as_numpy
 from .._mixmate import MixMateClustering
 from ..image._scattering import is_image_shape
 
@@ -42,6 +43,20 @@ def check_mixmate(mixmate):
             "it is the last step, and X what the steps before make of the data."
         )
     check_is_fitted(mixmate)
+
+
+def as_array(values):
+    """Convert answers of an estimator, or known classes, to an array in memory.
+
+    Parameters
+    ----------
+    values : array-like, tensor or dask array
+
+    Returns
+    -------
+    values : ndarray
+    """
+    return np.asarray(as_numpy(values))
 
 
 def chosen_clusters(clusters, n_clusters):

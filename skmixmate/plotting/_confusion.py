@@ -4,12 +4,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils.validation import check_consistent_length
 
-from .._rows import as_numpy
 from .._typing import Data
 from ..metrics import matching
-from ._common import require_pyplot, single
+from ._common import as_array, require_pyplot, single
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,9 +86,9 @@ class ConfusionDisplay:
         ----------
         estimator : estimator with `predict`
             Fitted: MixMateClustering, any other clusterer or a Pipeline.
-        X : array-like or tensor of shape (n_samples, n_features)
-            Samples.
-        y : array-like of shape (n_samples,)
+        X : array-like, tensor or data that are not in memory
+            Samples, of shape (n_samples, n_features), in any form that `predict` takes.
+        y : array-like or tensor of shape (n_samples,)
             Their known classes.
         **kwargs : dict
             For :meth:`plot`.
@@ -114,7 +112,6 @@ class ConfusionDisplay:
                 f"estimator={estimator!r} should have predict; for one that has not, "
                 "give its labels_ to from_predictions."
             )
-        check_consistent_length(X, y)
         return cls.from_predictions(y, estimator.predict(X), **kwargs)
 
     @classmethod
@@ -125,9 +122,9 @@ class ConfusionDisplay:
 
         Parameters
         ----------
-        y : array-like of shape (n_samples,)
+        y : array-like or tensor of shape (n_samples,)
             Known classes, of any type.
-        labels : array-like of shape (n_samples,)
+        labels : array-like or tensor of shape (n_samples,)
             Clusters, of any type, fewer or more than classes.
         **kwargs : dict
             For :meth:`plot`.
@@ -145,7 +142,7 @@ class ConfusionDisplay:
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_predictions")
-        y, labels = as_numpy(y), as_numpy(labels)
+        y, labels = as_array(y), as_array(labels)
         counts, pairs = matching(y, labels)
         matched = pairs[1]
         # The matched come in the order of their classes.

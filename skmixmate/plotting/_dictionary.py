@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils import gen_batches
 
 from .._mixmate import MixMateClustering
-from .._rows import as_numpy
 from .._typing import Data
 from ._common import (
+    as_array,
     check_mixmate,
     chosen_clusters,
     chosen_image_shape,
@@ -108,9 +107,10 @@ class DictionaryDisplay:
             Fitted. Where it models scattering coefficients, intercepts are brought
             to pixels by its decoder, and an atom is the difference that adding it
             to the intercept makes.
-        X : array-like or tensor of shape (n_samples, n_features), default=None
-            If given, the atoms that these samples use most come first: those of
-            largest sum of ``|code|`` over the samples of the cluster.
+        X : array-like, tensor or data that are not in memory, default=None
+            Samples, of shape (n_samples, n_features), in any form that the methods of
+            the estimator take. If given, the atoms that these samples use most come
+            first: those of largest sum of ``|code|`` over the samples of the cluster.
             Without, atoms are in the order in which they are stored.
         image_shape : tuple of int, default=None
             (height, width) or (height, width, n_channels) if samples are images.
@@ -152,10 +152,12 @@ class DictionaryDisplay:
             start = intercepts[:, None]
             atoms = decode(start + atoms) - decode(start)
             intercepts = decode(intercepts)
+        # Of clusters without atoms there is nothing else to draw.
+        has_intercepts = mixmate.intercepts_.any() or atoms.shape[1] == 0
         display = cls(
             atoms,
             indices=order,
-            intercepts=intercepts if mixmate.intercepts_.any() else None,
+            intercepts=intercepts if has_intercepts else None,
             clusters=chosen,
             image_shape=shape,
         )
@@ -219,7 +221,6 @@ def _order_of_atoms(mixmate, X):
     if X is None:
         return np.tile(np.arange(n_atoms), (n_clusters, 1))
     usage = np.zeros(n_clusters * n_atoms)
-    for block in gen_batches(len(X), _BLOCK):
-        codes = np.asarray(as_numpy(mixmate.transform(X[block])))
-        usage += np.abs(codes).sum(axis=0)
+    for codes in mixmate.predict_batches(X, "transform", batch_size=_BLOCK):
+        usage += np.abs(as_array(codes)).sum(axis=0)
     return np.argsort(-usage.reshape(n_clusters, n_atoms), axis=1, kind="stable")

@@ -4,13 +4,19 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils.validation import check_consistent_length
 
 from .._mixmate import MixMateClustering
-from .._rows import as_numpy
 from .._typing import Data
 from ..metrics import matching
-from ._common import BLUE, GREY, ORANGE, check_mixmate, require_pyplot, single
+from ._common import (
+    BLUE,
+    GREY,
+    ORANGE,
+    as_array,
+    check_mixmate,
+    require_pyplot,
+    single,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,9 +96,10 @@ class EnergyDisplay:
         ----------
         mixmate : MixMateClustering
             Fitted, with at least two clusters.
-        X : array-like or tensor of shape (n_samples, n_features)
-            Samples; NaN is missing.
-        y : array-like of shape (n_samples,), default=None
+        X : array-like, tensor or data that are not in memory
+            Samples, of shape (n_samples, n_features), in any form that the methods of
+            the estimator take; NaN is missing.
+        y : array-like or tensor of shape (n_samples,), default=None
             Their known classes. If given, samples are coloured by whether their
             cluster is the one that is matched with their class.
         ax : Axes, default=None
@@ -120,12 +127,10 @@ class EnergyDisplay:
                 f"mixmate has n_clusters={n_clusters}; a margin of energy needs at "
                 "least 2."
             )
-        if y is not None:
-            check_consistent_length(X, y)
-        energies = as_numpy(mixmate.energies(X))
+        energies = as_array(mixmate.energies(X))
         lowest, second = np.partition(energies, 1, axis=1)[:, :2].T
         labels = energies.argmin(axis=1)
-        correct = None if y is None else _is_matched(as_numpy(y), labels)
+        correct = None if y is None else _is_matched(as_array(y), labels)
         return cls(second - lowest, labels=labels, correct=correct).plot(ax)
 
     def plot(self, ax: "Axes | None" = None) -> Self:

@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from .._mixmate import MixMateClustering
-from .._rows import as_numpy, validate_rows
+from .._rows import validate_rows
+from .._sources import is_stream, stream_parts
 from .._typing import Data
 from ._common import (
     BLUE,
     GREY,
     ORANGE,
+    as_array,
     check_mixmate,
     chosen_clusters,
     chosen_image_shape,
@@ -116,9 +118,10 @@ class ReconstructionDisplay:
         ----------
         mixmate : MixMateClustering
             Fitted.
-        x : array-like or tensor of shape (n_features,) or (1, n_features)
-            The sample. NaN is missing: such pixels are hatched, other features left
-            open, and take no part in the error.
+        x : array-like, tensor or data that are not in memory
+            The sample, of shape (n_features,) or (1, n_features), in any form that the
+            methods of the estimator take. NaN is missing: such pixels are hatched,
+            other features left open, and take no part in the error.
         image_shape : tuple of int, default=None
             (height, width) or (height, width, n_channels) if samples are images.
             None is the `image_shape` of the estimator.
@@ -147,20 +150,17 @@ class ReconstructionDisplay:
         check_mixmate(mixmate)
         chosen = chosen_clusters(clusters, len(mixmate.dictionaries_))
         shape = chosen_image_shape(image_shape, mixmate)
-        X = _one_row(x)
-        sample = as_numpy(validate_rows(mixmate, X, reset=False))[0]
+        X = _as_rows(mixmate, x)
+        sample = _the_row(validate_rows(mixmate, X, reset=False))
         if np.isnan(sample).all():
             raise ValueError("x has only missing entries; at least one is needed.")
-        codes = as_numpy(mixmate.encode(X))[0]
-        energies = as_numpy(mixmate.energies(X))[0]
-        # (n_clusters, n_features)
-        features = np.einsum("kd,kdm->km", codes, mixmate.dictionaries_)
-        features += mixmate.intercepts_
-        if mixmate.representation_ is not None:
-            features = mixmate.representation_.inverse_transform(features)
+        codes = as_array(mixmate.encode(X))[0]
+        energies = as_array(mixmate.energies(X))[0]
+        # Each cluster decodes a copy of the sample, from its own code and intercept.
+        alone = np.eye(len(codes), dtype=codes.dtype)
         display = cls(
             sample,
-            reconstructions=features[chosen],
+            reconstructions=mixmate._decode(alone[:, :, None] * codes, alone)[chosen],
             codes=codes[chosen],
             energies=energies[chosen],
             clusters=chosen,
@@ -233,15 +233,23 @@ class ReconstructionDisplay:
         self.axes_[1, 1].set_ylabel("code", fontsize="small")
 
 
-def _one_row(x):
+def _as_rows(mixmate, x):
     """Bring a sample to the shape of data."""
-    X = x if hasattr(x, "ndim") else np.asarray(x)
-    if X.ndim == 1:
-        # A Series knows the names of the features.
-        X = X.to_frame().T if hasattr(X, "to_frame") else X.reshape(1, -1)
-    if X.ndim != 2 or len(X) != 1:
+    if is_stream(x):
+        return next(stream_parts(x, mixmate.image_shape))
+    if hasattr(x, "to_frame"):  # a Series knows the names of the features
+        return x.to_frame().T
+    if isinstance(x, (list, tuple)) and np.ndim(x[0] if x else 0) == 0:
+        return [x]
+    is_flat = len(getattr(x, "shape", ())) == 1 and hasattr(x, "reshape")
+    return x.reshape(1, -1) if is_flat else x
+
+
+def _the_row(rows):
+    """Return the only row of an array, tensor or Source, as an array."""
+    if len(rows) != 1:
         raise ValueError(
-            f"x has shape {tuple(X.shape)}, but should be one sample, of shape "
+            f"x has shape {tuple(rows.shape)}, but should be one sample, of shape "
             "(n_features,) or (1, n_features)."
         )
-    return X
+    return as_array(rows[:])[0]
