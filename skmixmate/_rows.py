@@ -248,7 +248,8 @@ class Rows:
 
     def _read(self, index):
         if isinstance(self.X, torch.Tensor):
-            return self.X[index]
+            # As rows of an array are: the last bits of a sum depend on the order.
+            return self.X[index].contiguous()
         if isinstance(index, torch.Tensor):
             if _is_plain(self.X):
                 return torch.from_numpy(self.X).index_select(0, index)
