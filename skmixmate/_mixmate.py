@@ -87,6 +87,11 @@ _TRIAL_ROWS, _TRIAL_EPOCHS, _TRIAL_HASTE = 10_000, 5, 3
 # The paper's noise variance, where one that is learned starts.
 _NOISE_VARIANCE = 0.5
 
+# Most starts that are tried, and most products of two atoms of a cluster that a model
+# holds: 32 GiB in float64. More are mistakes, which would take all time or memory there
+# is.
+_MAX_STARTS, _MAX_PRODUCTS = 10_000, 2**32
+
 # What training starts from.
 _START = (
     "dictionaries_",
@@ -744,6 +749,16 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             raise ValueError(
                 "n_atoms=0 with fit_intercept=False leaves nothing to fit; n_atoms "
                 "should be at least 1, or fit_intercept True."
+            )
+        if self.n_init > _MAX_STARTS:
+            raise ValueError(
+                f"n_init={self.n_init} should be at most {_MAX_STARTS} starts."
+            )
+        is_given = self.n_atoms != "auto"
+        if is_given and self.n_clusters * self.n_atoms**2 > _MAX_PRODUCTS:
+            raise ValueError(
+                f"n_atoms={self.n_atoms} is too large: n_clusters * n_atoms**2 should "
+                f"be at most {_MAX_PRODUCTS}, with n_clusters={self.n_clusters}."
             )
         if self.init_size < self.n_clusters:
             raise ValueError(

@@ -107,7 +107,7 @@ def resolve_device(device, X):
     Raises
     ------
     ValueError
-        If torch does not find it on this machine.
+        If torch does not find it on this machine, or it holds no data ("meta").
     """
     if isinstance(device, str) and device == "auto":
         if isinstance(X, torch.Tensor):
@@ -119,8 +119,10 @@ def resolve_device(device, X):
         return torch.device("cuda", rank % torch.cuda.device_count())
     try:
         found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if torch.empty(0, device=found).is_meta:
+            raise NotImplementedError("tensors on it hold no data")
+    # Of devices from outside torch imports a module, which may be missing.
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
         raise ValueError(
             f"device={device!r} is not to be had here; should be 'auto', "
             f"'cpu' or a device that torch finds. torch says: {error}"
