@@ -6,22 +6,41 @@ the parameters and all attributes that are no arrays, and each array is a member
 """
 
 import dataclasses
-import io
 import json
 import math
 import os
-import struct
-import tokenize
 import zipfile
 
 import numpy as np
 import torch
+from sklearn.utils._param_validation import (
+    InvalidParameterError,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import check_is_fitted
 
 from . import __version__
+from ._archives import StoredArray, open_archive, read_member
 from ._convolutional import ConvolutionalMixMate
-from ._files import written_whole
+from ._files import open_ordinary, written_whole
 from ._mixmate import MixMateClustering
+from ._validation import (
+    Unreadable,
+    check_array,
+    check_dictionaries,
+    check_entries,
+    check_finite,
+    check_image_shape,
+    check_is,
+    check_norms,
+    check_representation,
+    check_representation_entries,
+    check_weights,
+    is_int,
+    is_scale,
+    leading_sizes,
+    shortened,
+)
 from .image._features import ScatteringFeatures
 from .model.priors import PRIORS
 
@@ -57,25 +76,26 @@ _STORABLE = {
 }
 
 
-# What zipfile raises of an archive that is not as it was written.
-_DAMAGES = (
-    zipfile.BadZipFile,
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    struct.error,
-)
+# What a description may have at most: bytes, lists and dictionaries, and other values.
+# Millions of features may have names; what is parsed takes some hundred MiB, no more.
+_DESCRIPTION_SIZE, _N_CONTAINERS, _N_ITEMS = 2**25, 2**17, 2**21
 
-# What numpy raises of a header of an array that it cannot read.
-_NOT_HEADERS = (SyntaxError, TypeError, ValueError, tokenize.TokenError)
+# Whole numbers of the description have 64 bits.
+_LARGEST_INT = 2**63
+
+# Layers, at most: after so many, no code changes in what a float32 can hold, and each
+# takes time in every answer.
+_MOST_LAYERS = 5000
 
 # What a description raises that is JSON, but not as `save` writes it.
-_MALFORMED = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
-
-
-class _Unreadable(Exception):
-    """A file that cannot be loaded; says why, as a sentence about the file."""
+_MALFORMED = (
+    AttributeError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 def save(estimator, path):
@@ -111,7 +131,22 @@ def save(estimator, path):
         description["representation"] = stored(values, "representation_.")
     if hasattr(estimator, "feature_names_in_"):
         description["feature_names"] = estimator.feature_names_in_.tolist()
-    _write(path, description, arrays)
+    text = json.dumps(description, indent=1).encode()
+    _check_before_saving(text, arrays)
+    _write(path, text, arrays)
+
+
+def _check_before_saving(text, arrays):
+    """Check that `load` would take what is to be written."""
+    try:
+        members = {f"{name}.npy": array for name, array in arrays.items()}
+        estimator = _restored(_description(text), members, device="cpu")
+        _check_entries(estimator)
+    except Unreadable as error:
+        raise ValueError(
+            f"The estimator cannot be saved, since it {error}. Fit it again, or undo "
+            "what was set since the last fit."
+        ) from error
 
 
 def _stored(value, name, arrays):
@@ -137,17 +172,24 @@ def _stored(value, name, arrays):
     )
 
 
-def _write(path, description, arrays):
-    with written_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
-        # ZipInfo has a fixed date: equal models make equal files.
-        text = json.dumps(description, indent=1)
-        archive.writestr(zipfile.ZipInfo(_DESCRIPTION), text)
-        for name, array in arrays.items():
-            info = zipfile.ZipInfo(f"{name}.npy")
-            with archive.open(info, "w", force_zip64=True) as member:
-                np.lib.format.write_array(
-                    member, array, version=(1, 0), allow_pickle=False
-                )
+def _write(path, text, arrays):
+    with written_whole(path) as file:
+        archive = zipfile.ZipFile(file, "w")
+        try:
+            # ZipInfo has a fixed date: equal models make equal files.
+            archive.writestr(zipfile.ZipInfo(_DESCRIPTION), text)
+            for name, array in arrays.items():
+                info = zipfile.ZipInfo(f"{name}.npy")
+                with archive.open(info, "w", force_zip64=True) as member:
+                    np.lib.format.write_array(
+                        member, array, version=(1, 0), allow_pickle=False
+                    )
+            archive.close()
+        except BaseException:
+            # An archive that is let go of closes itself: it would write to a file that
+            # is no more, or raise because one of its members is open.
+            archive.fp = None
+            raise
 
 
 def load(
@@ -193,40 +235,76 @@ def load(
     np.True_
     """
     try:
-        with open(path, "rb") as file:
-            description, arrays = _read(file)
-        return _restored(description, arrays, device)
-    except _Unreadable as error:
+        with open_ordinary(path) as file:
+            try:
+                description, members = _read(file)
+                arrays = {name: member.array for name, member in members.items()}
+                estimator = _restored(description, arrays, device)
+                for member in members.values():
+                    member.fill()
+            except zipfile.BadZipFile as error:
+                raise Unreadable(f"is truncated or damaged ({error})") from error
+        _check_entries(estimator)
+    except Unreadable as error:
         raise ValueError(f"{os.fspath(path)!r} {error}.") from error
+    return estimator
 
 
 def _read(file):
-    """Take a file apart into its description and its arrays."""
+    """Take a file apart into its description and its arrays, which are not read yet."""
     if file.read(len(_ZIP_START)) != _ZIP_START:
-        raise _Unreadable("is not a file that an estimator's save wrote")
+        raise Unreadable("is not a file that an estimator's save wrote")
+    archive = open_archive(file)
+    names = archive.namelist()
+    if _DESCRIPTION not in names:
+        raise Unreadable("is not a file that an estimator's save wrote")
+    names.remove(_DESCRIPTION)
+    text = read_member(archive, _DESCRIPTION, _DESCRIPTION_SIZE)
+    return _description(text), {name: _stored_array(archive, name) for name in names}
+
+
+def _stored_array(archive, name):
     try:
-        with zipfile.ZipFile(file) as archive:
-            # Stored as they are, members cannot be larger than the file.
-            if any(info.compress_type for info in archive.infolist()):
-                raise ValueError("it was compressed")
-            members = {name: archive.read(name) for name in archive.namelist()}
-            if len(members) < len(archive.namelist()):
-                raise ValueError("it has members of the same name")
-    except _DAMAGES as error:
-        raise _Unreadable(f"is truncated or damaged ({error})") from error
-    description = _description(members.pop(_DESCRIPTION, b""))
-    return description, {name: _array(name, data) for name, data in members.items()}
+        return StoredArray(archive, name)
+    except ValueError as error:
+        raise Unreadable(f"has a member {name!r} that is no array ({error})") from error
 
 
 def _description(text):
+    """Parse the description.
+
+    Parameters
+    ----------
+    text : bytes
+
+    Returns
+    -------
+    description : dict
+
+    Raises
+    ------
+    Unreadable
+        If it is not one, or larger than any should be.
+    """
+    n_containers = text.count(b"[") + text.count(b"{")
+    is_small = len(text) <= _DESCRIPTION_SIZE and n_containers <= _N_CONTAINERS
+    if not is_small or text.count(b",") > _N_ITEMS:
+        raise Unreadable(
+            f"has a description of {len(text)} bytes with {n_containers} lists and "
+            f"dictionaries, which should be at most {_DESCRIPTION_SIZE} bytes, "
+            f"{_N_CONTAINERS} of these and {_N_ITEMS} other values; large parameters "
+            "should be arrays"
+        )
     try:
-        description = json.loads(text)
+        description = json.loads(
+            text.decode("ascii"), parse_int=_bounded_int, object_pairs_hook=_unique
+        )
         version = description["format_version"]
         is_newer = version > _FORMAT_VERSION
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _Unreadable("is not a file that an estimator's save wrote") from error
+    except _MALFORMED as error:
+        raise Unreadable("is not a file that an estimator's save wrote") from error
     if is_newer:
-        raise _Unreadable(
+        raise Unreadable(
             f"has version {version} of the format, written by skmixmate "
             f"{description.get('skmixmate_version')}, but skmixmate {__version__} "
             f"reads versions up to {_FORMAT_VERSION}: a newer skmixmate is needed"
@@ -234,27 +312,41 @@ def _description(text):
     return description
 
 
-def _array(name, data):
-    """Array of a member; its header is believed only if the size agrees."""
-    file = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(file)
-        if version != (1, 0):
-            raise ValueError(f"version {version} of the .npy format")
-        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        if dtype.kind not in "biuf":
-            raise ValueError(f"dtype {dtype}")
-        array = np.frombuffer(data, dtype, offset=file.tell())
-        # A copy, as what is made of bytes cannot be written to.
-        return array.reshape(shape, order="F" if is_fortran else "C").copy(order="K")
-    except _NOT_HEADERS as error:
-        raise _Unreadable(
-            f"has a member {name!r} that is no array ({error})"
-        ) from error
+def _bounded_int(text):
+    value = int(text)
+    if not -_LARGEST_INT <= value < _LARGEST_INT:
+        raise ValueError(f"{shortened(text)} has more than 64 bits")
+    return value
+
+
+def _unique(pairs):
+    """Return a dictionary of names that are all different."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a name twice")
+    return values
 
 
 def _restored(description, arrays, device):
-    """Put an estimator together; fit is never run."""
+    """Put an estimator together, and check all but the entries of arrays.
+
+    Parameters
+    ----------
+    description : dict
+    arrays : dict of str to ndarray
+        By the names of their members; emptied. Entries may be read later.
+    device : str, torch.device or None
+        None for the device of the description.
+
+    Returns
+    -------
+    estimator : MixMateClustering or ConvolutionalMixMate
+
+    Raises
+    ------
+    Unreadable
+        If `save` would not have written that.
+    """
 
     def restored(values):
         return {name: _value(value, arrays) for name, value in values.items()}
@@ -262,28 +354,31 @@ def _restored(description, arrays, device):
     try:
         kind = _ESTIMATORS[description["estimator"]]
         parameters = restored(description["parameters"])
-        if device is not None:
-            parameters["device"] = device
         estimator = kind(**parameters)
-        if "settings" in description:
-            estimator._settings = restored(description["settings"])
-        else:  # saved by an earlier version
-            estimator._keep_settings()
+        _check_parameters(estimator, check_device=device is None)
+        if device is not None:
+            estimator.device = device
+        estimator._settings = _settings(kind, parameters, restored, description)
         attributes = restored(description["attributes"])
         for name in _OWN_ATTRIBUTES[kind] + _ATTRIBUTES:
             setattr(estimator, name, attributes[name])
+        _check_attributes(estimator)
+        if description["feature_names"] is not None:
+            estimator.feature_names_in_ = _feature_names(
+                description["feature_names"], estimator.n_features_in_
+            )
         if kind is MixMateClustering:
             estimator.representation_ = _representation(
                 restored(description["representation"] or {}), estimator
             )
-        if description["feature_names"] is not None:
-            names = np.array(description["feature_names"], dtype=object)
-            estimator.feature_names_in_ = names
-        _check_shapes(estimator)
+            _check_model(estimator)
+        else:
+            _check_filters(estimator)
     except _MALFORMED as error:
-        raise _Unreadable(f"describes no saved estimator ({error!r})") from error
+        reason = shortened(repr(error))
+        raise Unreadable(f"describes no saved estimator ({reason})") from error
     if arrays:
-        raise _Unreadable(f"has members that are not of an estimator: {sorted(arrays)}")
+        raise Unreadable(f"has members that are not of an estimator: {sorted(arrays)}")
     return estimator
 
 
@@ -293,21 +388,102 @@ def _value(value, arrays):
         return [_value(item, arrays) for item in value]
     if not isinstance(value, dict):
         return value
-    if "array" in value:
+    if value.keys() == {"array"}:
         name = f"{value['array']}.npy"
         if name not in arrays:
-            raise _Unreadable(f"has no member {name!r}")
+            raise Unreadable(f"has no member {name!r}")
         return arrays.pop(name)
-    if "tuple" in value:
-        return tuple(_value(value["tuple"], arrays))
-    if "prior" in value:
+    if value.keys() == {"tuple"}:
+        return tuple(_value(list(value["tuple"]), arrays))
+    if value.keys() == {"prior", "parameters"}:
         return PRIORS[value["prior"]](**value["parameters"])
-    return {name: _value(item, arrays) for name, item in value.items()}
+    raise ValueError(f"a dictionary with the names {sorted(value)}")
+
+
+def _check_parameters(estimator, check_device):
+    """Check parameters one by one; how they go together, only a further fit asks."""
+    name = type(estimator).__name__
+    constraints, values = estimator._parameter_constraints, estimator.get_params(False)
+    try:
+        validate_parameter_constraints(constraints, values, caller_name=name)
+    except InvalidParameterError as error:
+        reason = shortened(str(error), 500)
+        raise Unreadable(f"has a parameter out of its range ({reason})") from error
+    for name, value in values.items():
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        check_is(name, value, is_finite, "finite")
+    is_valid = estimator.n_layers <= _MOST_LAYERS
+    check_is("n_layers", estimator.n_layers, is_valid, f"at most {_MOST_LAYERS}")
+    if estimator.image_shape is not None:
+        check_image_shape("image_shape", estimator.image_shape)
+    if check_device and estimator.device != "auto":
+        _check_device(estimator.device)
+
+
+def _settings(kind, parameters, restored, description):
+    """Return the parameters that the model was fitted with, where answers need them."""
+    settings = {name: parameters[name] for name in kind._answering}
+    if "settings" in description:  # an earlier version did not write them
+        settings |= restored(description["settings"])
+    if settings.keys() != set(kind._answering):
+        raise ValueError(f"settings with the names {sorted(settings)}")
+    _check_parameters(kind(**{**parameters, **settings}), check_device=False)
+    return settings
+
+
+def _check_device(device):
+    """Check the name of a device, which need not be there on this machine."""
+    try:
+        # Tensors on "meta" have no entries.
+        is_valid = torch.device(device).type != "meta"
+    except RuntimeError:
+        is_valid = False
+    check_is("device", device, is_valid, "the name of a device that torch knows")
+
+
+def _check_attributes(estimator):
+    """Check the attributes that all estimators have."""
+    curve, n_epochs = estimator.loss_curve_, estimator.n_iter_
+    check_is("n_iter_", n_epochs, is_int(n_epochs), "an integer")
+    is_valid = isinstance(curve, list) and all(isinstance(v, float) for v in curve)
+    check_is("loss_curve_", curve, is_valid, "a list of floats")
+    if len(curve) != n_epochs:
+        raise Unreadable(
+            f"has loss_curve_ of shape {(len(curve),)}, which should be {(n_epochs,)}"
+        )
+    for name, is_valid, expected in (
+        ("loss_", isinstance(estimator.loss_, float), "a float"),
+        ("converged_", isinstance(estimator.converged_, bool), "True or False"),
+        ("scale_", is_scale(estimator.scale_), "a positive float"),
+        ("n_features_in_", is_int(estimator.n_features_in_, 1), "a positive integer"),
+    ):
+        check_is(name, getattr(estimator, name), is_valid, expected)
+    weights = estimator.weights_
+    check_array("weights_", weights, leading_sizes(weights, 1))
+    # There may be none: partial_fit takes no rows, too.
+    n_samples = np.shape(estimator.labels_)[:1] or (0,)
+    check_array("labels_", estimator.labels_, n_samples, kind="i")
+
+
+def _feature_names(names, n_features):
+    is_valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    check_is("feature names", names, is_valid, "a list of strings")
+    names = np.array(names, dtype=object)
+    if names.shape != (n_features,):
+        raise Unreadable(
+            f"has feature_names_in_ of shape {names.shape}, which should be "
+            f"{(n_features,)}"
+        )
+    return names
 
 
 def _representation(values, estimator):
+    """Put the representation together, once its parts are known to fit."""
     if not values:
         return None
+    for name in ("n_components", "max_samples"):
+        check_is(name, values[name], is_int(values[name], 1), "a positive integer")
+    check_representation(values, values["image_shape"], estimator.n_features_in_)
     parameters = {name: values[name] for name in _REPRESENTATION}
     representation = ScatteringFeatures(
         **parameters,
@@ -317,44 +493,41 @@ def _representation(values, estimator):
     return representation.load_state_dict(values)
 
 
-def _check_shapes(estimator):
-    n_clusters = len(estimator.weights_)
-    expected = [
-        (estimator, "weights_", (n_clusters,)),
-        (estimator, "labels_", (len(estimator.labels_),)),
-        (estimator, "loss_curve_", (estimator.n_iter_,)),
-    ]
-    if hasattr(estimator, "feature_names_in_"):
-        expected.append((estimator, "feature_names_in_", (estimator.n_features_in_,)))
-    if isinstance(estimator, ConvolutionalMixMate):
-        expected += _shapes_of_filters(estimator, n_clusters)
-    else:
-        expected += _shapes_of_dictionaries(estimator, n_clusters)
-    for owner, name, shape in expected:
-        found = np.shape(getattr(owner, name))
-        if found != shape:
-            raise _Unreadable(f"has {name} of shape {found}, which should be {shape}")
-
-
-def _shapes_of_filters(estimator, n_clusters):
-    size = estimator._settings["filter_size"]
-    n_channels = tuple(estimator._settings["image_shape"])[2:]
-    n_filters = estimator.filters_.shape[1]
-    shape = (n_clusters, n_filters, size, size, *n_channels)
-    yield estimator, "filters_", shape
-
-
-def _shapes_of_dictionaries(estimator, n_clusters):
-    n_features, representation = estimator.n_features_in_, estimator.representation_
-    _, n_atoms, n_components = estimator.dictionaries_.shape
-    if representation is None:
-        n_components = n_features
-    yield estimator, "dictionaries_", (n_clusters, n_atoms, n_components)
-    yield estimator, "intercepts_", (n_clusters, n_components)
-    if estimator.rates_ is not None:
-        yield estimator, "rates_", (n_clusters, n_atoms)
+def _check_model(estimator):
+    """Check that dictionaries fit the data and the representation."""
+    representation, n_components = estimator.representation_, None
     if representation is not None:
-        n_coefficients = math.prod(representation.scattering_.output_shape_)
-        yield representation, "mean_", (n_coefficients,)
-        yield representation, "components_", (n_components, n_coefficients)
-        yield representation, "decoder_", (n_components + 1, n_features)
+        n_components = len(representation.components_)
+    check_dictionaries(vars(estimator), estimator.n_features_in_, n_components)
+
+
+def _check_filters(estimator):
+    """Check that filters fit the images and the parameters."""
+    image_shape = estimator._settings["image_shape"]
+    size = estimator._settings["filter_size"]
+    check_image_shape("image_shape", image_shape, estimator.n_features_in_)
+    is_valid = size % 2 == 1 and size <= min(image_shape[:2])
+    check_is("filter_size", size, is_valid, "odd, and no more than image_shape")
+    n_filters = leading_sizes(estimator.filters_, 2)[1]
+    sizes = (len(estimator.weights_), n_filters, size, size)
+    check_array("filters_", estimator.filters_, (*sizes, *image_shape[2:]))
+
+
+def _check_entries(estimator):
+    """Check the entries of arrays."""
+    labels, n_clusters = estimator.labels_, len(estimator.weights_)
+    is_valid = labels.min(initial=0) >= 0 and labels.max(initial=0) < n_clusters
+    if not is_valid:
+        raise Unreadable(
+            f"has labels_ from {labels.min()} to {labels.max()}, which should be from "
+            f"0 to {n_clusters - 1}"
+        )
+    if isinstance(estimator, ConvolutionalMixMate):
+        filters = {"filters_": estimator.filters_}
+        check_finite(filters)
+        check_norms(filters, axis=tuple(range(1, estimator.filters_.ndim - 1)))
+        check_weights(estimator.weights_)
+        return
+    check_entries(vars(estimator))
+    if estimator.representation_ is not None:
+        check_representation_entries(vars(estimator.representation_))
