@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import time
 from numbers import Integral, Real
 
@@ -17,9 +18,12 @@ import joblib
 import numpy as np
 import torch
 
-from ._files import check_destination, sync_folder, written_whole
+from ._content import Fit, check_content, read_content
+from ._files import check_destination, open_ordinary, sync_folder, written_whole
+from ._random import private_random_state
 from ._rows import as_numpy
 from ._training import History
+from ._validation import Unreadable, shortened
 
 # Seconds that pass, at least, between two checkpoints of a run.
 _INTERVAL = 60
@@ -27,8 +31,9 @@ _INTERVAL = 60
 _FORMAT = b"skmixmate checkpoint 2\n"
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
-# Rows, at most, by which data are told from others.
+# Rows, at most, by which data are told from others, and how what tells them begins.
 _FINGERPRINT_ROWS = 1000
+_FINGERPRINT = re.compile(r"(float\d+) of shape \(\d+, (\d+)\)")
 
 
 class Checkpoint:
@@ -38,7 +43,12 @@ class Checkpoint:
     ----------
     path : str or path-like
     identity : dict of str to str, number or None
-        What tells this fit from others: its data and its parameters.
+        What tells this fit from others: its data, as :func:`fingerprint` describes
+        them, and its parameters.
+    image_shape : sequence of int or None, default=None
+        Of the fit.
+    random_state : int, RandomState or None, default=None
+        Of the fit; not changed.
 
     Attributes
     ----------
@@ -57,10 +67,11 @@ class Checkpoint:
     OSError
         If the file cannot be read, or could not be written.
     ValueError
-        If the file is something else, truncated or damaged, or of another fit.
+        If the file is something else, truncated or damaged, or of another fit, or its
+        content is not such that the fit can go on from there.
     """
 
-    def __init__(self, path, identity):
+    def __init__(self, path, identity, image_shape=None, random_state=None):
         check_destination(path)
         self.path = os.fspath(path)
         self.identity = identity
@@ -68,32 +79,47 @@ class Checkpoint:
         self.history = History()
         self.is_ours = True
         if os.path.exists(self.path):
-            self._read()
+            self._read(image_shape, private_random_state(random_state))
 
-    def _read(self):
-        content = self._content()
-        theirs = content["identity"]
+    def _read(self, image_shape, random_state):
+        payload = self._payload()
+        try:
+            content = self._content(payload)
+            self._check_identity(content["identity"])
+            check_content(content, _fit(self.identity, image_shape, random_state))
+        except Unreadable as error:
+            raise self._refusal(f"damaged: it {error}") from error
+        self.start, self.state = content["start"], content["state"]
+        self.history = History(content["losses"], stopped=content["stopped"])
+
+    def _payload(self):
+        """Return what follows the checksum, as a file, if that is right."""
+        with open_ordinary(self.path) as file:
+            if file.read(len(_FORMAT)) != _FORMAT:
+                raise self._refusal("not one that this version of skmixmate wrote")
+            digest = file.read(_DIGEST_SIZE)
+            start = file.tell()
+            # What is damaged is not taken into memory.
+            if digest != hashlib.file_digest(file, "sha256").digest():
+                raise self._refusal("truncated or damaged")
+            file.seek(start)
+            return io.BytesIO(file.read())
+
+    def _content(self, payload):
+        try:
+            return read_content(payload)
+        except Unreadable:
+            raise
+        except Exception as error:
+            # Of a file that is none of torch, its parser raises anything.
+            raise self._refusal("not one that skmixmate wrote") from error
+
+    def _check_identity(self, theirs):
         for name in {**self.identity, **theirs}:
             there, here = theirs.get(name), self.identity.get(name)
             if there != here:
-                raise self._refusal(f"of a fit with {name}={there!r}, not {here!r}")
-        self.start = _converted(content["start"], torch.Tensor, torch.Tensor.numpy)
-        self.state = content["state"]
-        self.history = History(content["losses"], stopped=content["stopped"])
-
-    def _content(self):
-        with open(self.path, "rb") as file:
-            data = file.read()
-        if not data.startswith(_FORMAT):
-            raise self._refusal("not one that this version of skmixmate wrote")
-        rest = memoryview(data)[len(_FORMAT) :]
-        digest, payload = rest[:_DIGEST_SIZE], rest[_DIGEST_SIZE:]
-        if digest != hashlib.sha256(payload).digest():
-            raise self._refusal("truncated or damaged")
-        try:
-            return torch.load(io.BytesIO(payload), weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError) as error:
-            raise self._refusal("not one that skmixmate wrote") from error
+                there = shortened(repr(there))
+                raise self._refusal(f"of a fit with {name}={there}, not {here!r}")
 
     def _refusal(self, what):
         return ValueError(
@@ -114,7 +140,7 @@ class Checkpoint:
             return
         content = {
             "identity": self.identity,
-            "start": _converted(self.start, np.ndarray, torch.from_numpy),
+            "start": _as_tensors(self.start),
             "state": state,
             "losses": history.losses,
             "stopped": history.stopped,
@@ -140,11 +166,27 @@ class Checkpoint:
         sync_folder(self.path)
 
 
-def _converted(value, kind, convert):
-    """Convert all of a kind, in dictionaries or not."""
+def _as_tensors(value):
+    """Convert all arrays to tensors, in dictionaries or not."""
     if isinstance(value, dict):
-        return {name: _converted(v, kind, convert) for name, v in value.items()}
-    return convert(value) if isinstance(value, kind) else value
+        return {name: _as_tensors(v) for name, v in value.items()}
+    if not isinstance(value, np.ndarray):
+        return value
+    # torch warns of what is read-only, as an array in a file is.
+    return torch.from_numpy(value if value.flags.writeable else value.copy())
+
+
+def _fit(identity, image_shape, random_state):
+    """Describe a fit as its checkpoint has to know it."""
+    dtype, n_features = _FINGERPRINT.match(identity["X"]).groups()
+    names = ("n_clusters", "n_atoms", "likelihood", "fit_intercept", "max_iter")
+    return Fit(
+        **{name: identity[name] for name in names},
+        n_features=int(n_features),
+        dtype=dtype,
+        image_shape=image_shape,
+        random_state=random_state,
+    )
 
 
 def fingerprint(X):

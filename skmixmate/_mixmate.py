@@ -672,7 +672,11 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         checkpoint = None
         if self.checkpoint is not None:
             identity = self._identity(processes.gather(fingerprint(X)))
-            checkpoint = processes.first(lambda: Checkpoint(self.checkpoint, identity))
+            checkpoint = processes.first(
+                lambda: Checkpoint(
+                    self.checkpoint, identity, self.image_shape, self.random_state
+                )
+            )
             checkpoint.is_ours = processes.rank == 0
         random_state = private_random_state(self.random_state)
         n_missing = self._check_entries(X, device)

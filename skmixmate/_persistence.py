@@ -460,9 +460,11 @@ def _check_attributes(estimator):
         check_is(name, getattr(estimator, name), is_valid, expected)
     weights = estimator.weights_
     check_array("weights_", weights, leading_sizes(weights, 1))
+    labels = estimator.labels_
     # There may be none: partial_fit takes no rows, too.
-    n_samples = np.shape(estimator.labels_)[:1] or (0,)
-    check_array("labels_", estimator.labels_, n_samples, kind="i")
+    is_empty = isinstance(labels, np.ndarray) and labels.shape == (0,)
+    n_samples = (0,) if is_empty else leading_sizes(labels, 1)
+    check_array("labels_", labels, n_samples, kind="i")
 
 
 def _feature_names(names, n_features):

@@ -137,7 +137,8 @@ def leading_sizes(value, n_axes):
     sizes : tuple of int
         As many as there should be, at least 1 the first; 1 where there are fewer axes.
     """
-    n_first, *others = (*np.shape(value)[:n_axes], *(1,) * n_axes)[:n_axes]
+    shape = value.shape if isinstance(value, np.ndarray) else ()
+    n_first, *others = (*shape[:n_axes], *(1,) * n_axes)[:n_axes]
     return max(1, n_first), *others
 
 
