@@ -15,6 +15,7 @@ All of it is checked here, before anything is done with it.
 import copy
 import json
 import pickletools
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +41,10 @@ from ._validation import (
 # The pickle in what torch.save writes, and the operations that it has. Others could ask
 # for any amount of memory.
 _PICKLE, _PICKLE_SIZE = "archive/data.pkl", 2**24
-_OPERATIONS = set(
-    "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT "
-    "BINUNICODE EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS "
-    "EMPTY_DICT SETITEM SETITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL REDUCE "
-    "BINPERSID".split()  # noqa: SIM905
+_OPERATIONS = re.compile(
+    "PROTO|STOP|MARK|NONE|NEWTRUE|NEWFALSE|BININT[12]?|LONG1|BINFLOAT|BINUNICODE|"
+    "EMPTY_TUPLE|TUPLE[123]?|EMPTY_LIST|APPENDS?|EMPTY_DICT|SETITEMS?|"
+    "(LONG_)?BIN(PUT|GET)|GLOBAL|REDUCE|BINPERSID"
 )
 _GLOBALS = {
     "collections OrderedDict",
@@ -160,7 +160,8 @@ def _check_pickle(text):
     n_operations = 0
     for operation, argument, _ in pickletools.genops(text):
         name = operation.name
-        if name not in _OPERATIONS or (name == "GLOBAL" and argument not in _GLOBALS):
+        is_needed = name != "GLOBAL" or argument in _GLOBALS
+        if not (is_needed and _OPERATIONS.fullmatch(name)):
             raise ValueError(f"{name} {argument!r} is not needed for a checkpoint")
         n_operations += name != "BINFLOAT"
         if n_operations > _N_OPERATIONS:

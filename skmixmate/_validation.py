@@ -13,10 +13,8 @@ import numpy as np
 from .image._features import default_scale
 from .image._scattering import ScatteringTransform, is_image_shape
 
-# Norms of atoms, filters and components, which should be 1, with room for rounding.
-_LARGEST_NORM = 1.01
-
-# Deviation of the sum of weights from 1 that rounding may leave.
+# Deviations of norms, and of the sum of weights, from 1 that rounding may leave.
+_NORM_TOLERANCE = 1e-2
 _WEIGHTS_TOLERANCE = 1e-3
 
 _FLOATS = ("float32", "float64")
@@ -257,27 +255,27 @@ def check_finite(values):
 
 
 def check_norms(values, axis=-1):
-    """Check that no vectors are longer than 1.
+    """Check that vectors have norm 1, or are 0.
 
     Parameters
     ----------
     values : dict of str to ndarray
     axis : int or tuple of int, default=-1
-        Along which vectors lie.
+        Axes of one vector, counted without the first axis of the array.
 
     Raises
     ------
     Unreadable
-        If one is.
+        If one has another norm.
     """
     for name, value in values.items():
         for part in value:
             with np.errstate(over="ignore"):
                 norms = np.sqrt(np.square(part).sum(axis=axis))
-            if not (norms <= _LARGEST_NORM).all():
-                raise Unreadable(
-                    f"has {name} of norm {norms.max():.6g}, which should be 1"
-                )
+            is_valid = (abs(norms - 1) <= _NORM_TOLERANCE) | ~part.any(axis=axis)
+            if not is_valid.all():
+                worst = norms[~is_valid].flat[0]
+                raise Unreadable(f"has {name} of norm {worst:.6g}, which should be 1")
 
 
 def check_weights(weights):
