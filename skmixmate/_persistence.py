@@ -25,6 +25,7 @@ from ._convolutional import ConvolutionalMixMate
 from ._files import open_ordinary, written_whole
 from ._mixmate import MixMateClustering
 from ._validation import (
+    INTEGERS,
     Unreadable,
     check_array,
     check_dictionaries,
@@ -464,7 +465,7 @@ def _check_attributes(estimator):
     # There may be none: partial_fit takes no rows, too.
     is_empty = isinstance(labels, np.ndarray) and labels.shape == (0,)
     n_samples = (0,) if is_empty else leading_sizes(labels, 1)
-    check_array("labels_", labels, n_samples, kind="i")
+    check_array("labels_", labels, n_samples, INTEGERS)
 
 
 def _feature_names(names, n_features):

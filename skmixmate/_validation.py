@@ -18,6 +18,7 @@ _NORM_TOLERANCE = 1e-2
 _WEIGHTS_TOLERANCE = 1e-3
 
 _FLOATS = ("float32", "float64")
+INTEGERS = tuple(f"{sign}int{size}" for sign in ("", "u") for size in (8, 16, 32, 64))
 
 
 class Unreadable(Exception):
@@ -94,7 +95,7 @@ def is_scale(value):
     return isinstance(value, float) and sys.float_info.min <= value < math.inf
 
 
-def check_array(name, value, shape, kind="f"):
+def check_array(name, value, shape, types=_FLOATS):
     """Check type and shape of an array, without a look at its entries.
 
     Parameters
@@ -102,8 +103,8 @@ def check_array(name, value, shape, kind="f"):
     name : str
     value : object
     shape : tuple of int
-    kind : {"f", "i"}, default="f"
-        Whether it should have float32 or float64 entries, or integers.
+    types : sequence of str, default=("float32", "float64")
+        Names of the types that its entries may have.
 
     Raises
     ------
@@ -114,11 +115,9 @@ def check_array(name, value, shape, kind="f"):
         check_is(name, value, False, f"an array of shape {shape}")
     if value.shape != shape:
         raise Unreadable(f"has {name} of shape {value.shape}, which should be {shape}")
-    is_valid = value.dtype.kind in "iu" if kind == "i" else value.dtype.name in _FLOATS
-    if not is_valid:
-        expected = "integers" if kind == "i" else " or ".join(_FLOATS)
+    if value.dtype.name not in types:
         raise Unreadable(
-            f"has {name} of type {value.dtype}, which should be {expected}"
+            f"has {name} of type {value.dtype}, which should be {' or '.join(types)}"
         )
 
 

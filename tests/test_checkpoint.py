@@ -5,7 +5,9 @@ import pickle
 import shutil
 import subprocess
 import sys
+import zipfile
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -373,6 +375,175 @@ def test_foreign_files_are_refused_and_run_no_code(path):
         with pytest.raises(ValueError, match=r"checkpoint=.*wrote\. Delete the file"):
             small(checkpoint=path).fit(data())
     assert "TROJAN" not in os.environ
+
+
+def sealed(payload):
+    return _checkpoint._FORMAT + hashlib.sha256(payload).digest() + payload
+
+
+def written(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def content_of(path):
+    payload = path.read_bytes()[len(_checkpoint._FORMAT) + 32 :]
+    return torch.load(io.BytesIO(payload), weights_only=True)
+
+
+@pytest.mark.parametrize("content", [[], {}, {"identity": 1}, torch.ones(3), None])
+def test_other_content_is_refused(content, path):
+    path.write_bytes(sealed(written(content)))
+    with pytest.raises(ValueError, match=r"checkpoint=.* damaged: it has as content"):
+        small(checkpoint=path).fit(data())
+
+
+def deflated(payload):
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(payload)) as stored,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name in stored.namelist():
+            archive.writestr(name, stored.read(name))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\x80\x02U\xff.",
+        pickle.dumps({"identity": {}}),
+        written({"identity": bytearray(3)}),
+        deflated(written({"identity": {}, "x": torch.zeros(10**6)})),
+        written({"identity": {}}).replace(b"identity", b"identit\xff"),
+    ],
+)
+def test_other_payloads_are_refused(payload, path):
+    path.write_bytes(sealed(payload))
+    with pytest.raises(ValueError, match=r"checkpoint=.*not one that skmixmate wrote"):
+        small(checkpoint=path).fit(data())
+
+
+def swap_position(content):
+    start = content["start"]
+    start["random_state"] = start["random_state"].replace('"pos": ', '"pos": 10000')
+
+
+def change(*names):
+    """Make a change of one value, which names lead to."""
+    *names, last, function = names
+
+    def change_content(content):
+        for name in names:
+            content = content[name]
+        content[last] = function(content[last])
+
+    return change_content
+
+
+ATTRIBUTES = ("start", "attributes")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("losses"), r"content .* with the names"),
+        (change("losses", lambda v: ["a"]), r"losses \['a'\], which should be a list"),
+        (change("losses", lambda v: v * 10), r"losses .* at most 5 floats"),
+        (change("stopped", lambda v: 1), r"stopped 1, which should be True or False"),
+        (change("start", lambda v: None), r"start None, which should be"),
+        (change("start", "random_state", lambda v: "x"), r"a random_state that cannot"),
+        (swap_position, r"random_state .* which should be the state of a RandomState"),
+        (
+            change(*ATTRIBUTES, "scale_", lambda v: "x"),
+            r"scale_ 'x', which should be a",
+        ),
+        (
+            change(*ATTRIBUTES, "intercepts_", lambda v: v[:2]),
+            r"intercepts_ of shape \(2, 16\), which should be \(3, 16\)",
+        ),
+        (
+            change(*ATTRIBUTES, "dictionaries_", lambda v: v[:, :1].expand(-1, 99, -1)),
+            r"dictionaries_ that is no plain tensor",
+        ),
+        (
+            change(*ATTRIBUTES, "dictionaries_", lambda v: v[:, :2]),
+            r"rates_ of shape \(3, 4\), which should be \(3, 2\)",
+        ),
+        (change(*ATTRIBUTES, "weights_", torch.neg), r"weights_ that sum to -1"),
+        (change("state", "weights", lambda v: v.float()), r"weights of type float32"),
+        (
+            change("state", "weights", lambda v: v[:2]),
+            r"weights of shape \(2,\)",
+        ),
+        (
+            change("state", "intercepts", lambda v: None),
+            r"intercepts None",
+        ),
+        (
+            change("state", "sums", lambda v: v / 0),
+            r"sums with entries that",
+        ),
+        (
+            change("state", "noise_variance", lambda v: -1.0),
+            r"noise_variance -1",
+        ),
+        (
+            change("state", "moments", lambda v: {}),
+            r"moments {}, which should",
+        ),
+        (
+            change("state", "moments", "exp_avg_sq", lambda v: v - 1),
+            r"exp_avg_sq be",
+        ),
+        (
+            change("state", "generator", lambda v: v[:9]),
+            r"generator in no",
+        ),
+    ],
+)
+def test_content_that_a_fit_cannot_go_on_from_is_refused(
+    change, message, path, cut_short
+):
+    X = data()
+    cut_short(small(checkpoint=path), X)
+    content = content_of(path)
+    change(content)
+    path.write_bytes(sealed(written(content)))
+    with pytest.raises(ValueError, match=rf"checkpoint=.* damaged: it has .*{message}"):
+        small(checkpoint=path).fit(X)
+
+
+def test_a_representation_that_does_not_fit_the_images(path, cut_short):
+    X = load_digits().data[:100]
+    cut_short(small(checkpoint=path, image_shape=(8, 8)), X)
+    content = content_of(path)
+    content["start"]["representation"]["L"] = 10**6
+    path.write_bytes(sealed(written(content)))
+    with pytest.raises(ValueError, match=r"L of the scattering 1000000, which should"):
+        small(checkpoint=path, image_shape=(8, 8)).fit(X)
+
+
+def test_a_start_whose_arrays_are_in_a_file(path, cut_short):
+    X = data()
+    mixmate = small(prior="group", warm_start=True).fit(X)
+    joblib.dump(mixmate, path.with_name("mapped"))
+    mapped = joblib.load(path.with_name("mapped"), mmap_mode="r")
+    cut_short(mapped.set_params(checkpoint=path), X)
+    mapped = joblib.load(path.with_name("mapped"), mmap_mode="r")
+    assert_same_fit(mapped.set_params(checkpoint=path).fit(X), mixmate.fit(X))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+def test_a_checkpoint_stays_private(path, cut_short):
+    X = data()
+    cut_short(small(checkpoint=path), X)
+    path.chmod(0o600)
+    cut_short(small(checkpoint=path), X, n_epochs=1)
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_paths_that_cannot_be_written(tmp_path):

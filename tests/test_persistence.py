@@ -1,8 +1,10 @@
+import io
 import json
 import os
 import pickle
 import zipfile
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -262,6 +264,55 @@ def test_a_save_cut_short_leaves_the_earlier_file(
     np.testing.assert_array_equal(loaded.predict(X), fitted.labels_)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"n_features_in_": 15}, r"dictionaries_ of shape \(3, 6, 16\), which should"),
+        ({"weights_": np.full(2, 0.5)}, r"which should be \(2, 6, 16\)"),
+        ({"scale_": np.inf}, r"scale_ inf, which should be a positive float"),
+        ({"alpha": -1}, r"The 'alpha' parameter"),
+    ],
+)
+def test_attributes_that_do_not_agree_replace_no_file(
+    changed, message, fitted, tmp_path
+):
+    path = tmp_path / "model"
+    fitted.save(path)
+    good = path.read_bytes()
+    mixmate = pickle.loads(pickle.dumps(fitted))
+    for name, value in changed.items():
+        setattr(mixmate, name, value)
+    with pytest.raises(ValueError, match=rf"cannot be saved, since it .*{message}"):
+        mixmate.save(path)
+    assert path.read_bytes() == good
+
+
+def test_an_interrupt_stays_one(fitted, tmp_path, monkeypatch):
+    fitted.save(tmp_path / "model")
+    good = (tmp_path / "model").read_bytes()
+    open_member = zipfile.ZipFile.open
+
+    def open_and_interrupt(archive, name, mode="r", **options):
+        member = open_member(archive, name, mode, **options)
+        if mode == "w":
+            raise KeyboardInterrupt
+        return member
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", open_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fitted.save(tmp_path / "model")
+    assert os.listdir(tmp_path) == ["model"]
+    assert (tmp_path / "model").read_bytes() == good
+
+
+def test_a_model_whose_arrays_are_in_a_file(fitted_on_images, tmp_path):
+    joblib.dump(fitted_on_images, tmp_path / "mapped")
+    mapped = joblib.load(tmp_path / "mapped", mmap_mode="r")
+    mapped.save(tmp_path / "a")
+    fitted_on_images.save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 # --- what cannot be loaded -----------------------------------------------------------
 
 
@@ -404,6 +455,126 @@ def test_filters_that_do_not_fit(changed, expected, fitted_filters, tmp_path):
     ) as error:
         skmixmate.load(path)
     assert f"which should be {expected}" in str(error.value)
+
+
+def changed_array(name, change):
+    """Make a change of the entries of an array."""
+
+    def change_members(members):
+        array = np.load(io.BytesIO(members[f"{name}.npy"]))
+        file = io.BytesIO()
+        np.save(file, change(array))
+        members[f"{name}.npy"] = file.getvalue()
+
+    return change_members
+
+
+def parameter(**changed):
+    return described(lambda d: d["parameters"].update(changed))
+
+
+def attribute(**changed):
+    return described(lambda d: d["attributes"].update(changed))
+
+
+def scattering(**changed):
+    return described(lambda d: d["representation"].update(changed))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (parameter(n_layers=10**6), r"n_layers 1000000, which should be at most 5000"),
+        (parameter(n_layers="x"), r"out of its range \(The 'n_layers' parameter"),
+        (parameter(likelihood="x"), r"out of its range \(The 'likelihood'"),
+        (parameter(prior=None), r"out of its range \(The 'prior'"),
+        (parameter(prior={"prior": "x", "parameters": {}}), r"KeyError\('x'\)"),
+        (parameter(alpha=float("nan")), r"out of its range \(The 'alpha'"),
+        (parameter(n_atoms=2**63), r"is not a file that"),
+        (
+            lambda m: m.update({"skmixmate.json": b"9" * 10**5}),
+            r"is not a file that",
+        ),
+        (parameter(init={"x": 1}), r"a dictionary with the names"),
+        (parameter(device=None), r"out of its range \(The 'device'"),
+        (parameter(device="abacus"), r"device 'abacus', which should be the name"),
+        (parameter(device="meta"), r"device 'meta', which should be the name"),
+        (parameter(image_shape=[8, -8]), r"image_shape \[8, -8\], which should be"),
+        (attribute(scale_=10**18), r"scale_ 1000000000000000000, which should be a po"),
+        (attribute(scale_="x"), r"scale_ 'x', which should be a positive float"),
+        (attribute(noise_variance_=float("inf")), r"noise_variance_ inf, which should"),
+        (attribute(loss_=True), r"loss_ True, which should be a float"),
+        (attribute(loss_curve_=[1.0, None]), r"loss_curve_ \[1.0, None\], which"),
+        (attribute(n_iter_=3), r"loss_curve_ of shape \(2,\), which should be \(3,\)"),
+        (attribute(labels_=[0, 1]), r"labels_ \[0, 1\], which should be an array"),
+        (changed_array("labels_", lambda a: a + 1), r"labels_ from 1 to 3, which"),
+        (changed_array("labels_", lambda a: a * 1.0), r"labels_ of type float64"),
+        (changed_array("weights_", lambda a: -a), r"weights_ that sum to -1"),
+        (changed_array("weights_", lambda a: a.astype(np.float16)), r"type float16"),
+        (changed_array("dictionaries_", lambda a: 2 * a), r"of norm 2, which should"),
+        (changed_array("intercepts_", lambda a: a / 0), r"that are not finite"),
+        (
+            changed_array("representation_.mean_", lambda a: a[:-1]),
+            r"mean_ of shape \(143,\), which should be \(144,\)",
+        ),
+        (scattering(L=10**6), r"L of the scattering 1000000, which should be 8"),
+        (scattering(J=10**30), r"is not a file that"),
+        (scattering(order=True), r"order of the scattering True, which should be 2"),
+        (scattering(image_shape=[4, 4]), r"image_shape of the representation \[4, 4\]"),
+        (described(lambda d: d.update(feature_names=[1])), r"feature names \[1\]"),
+        (
+            lambda m: m.update({"skmixmate.json": b'{"a": 1, "a": 1}'}),
+            r"is not a file that",
+        ),
+        (lambda m: m.update({"skmixmate.json": b"\xff{}"}), r"is not a file that"),
+        (
+            lambda m: m.update({"skmixmate.json": b"[]," * 10**6}),
+            r"description of 3000",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:(divide|invalid):RuntimeWarning")
+def test_what_no_fit_wrote_is_refused_before_it_is_used(
+    change, message, fitted_on_images, tmp_path
+):
+    path = tmp_path / "model"
+    fitted_on_images.save(path)
+    rewritten(path, change)
+    with pytest.raises(ValueError, match=r"^'.*model' .*" + message):
+        skmixmate.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        parameter(filter_size=2),
+        parameter(image_shape=None),
+        parameter(image_shape=[2, 32]),
+        changed_array("filters_", lambda a: 3 * a),
+        changed_array("weights_", lambda a: a[:1]),
+    ],
+)
+def test_filters_that_no_fit_found(change, fitted_filters, tmp_path):
+    path = tmp_path / "model"
+    fitted_filters.save(path)
+    rewritten(path, change)
+    with pytest.raises(ValueError, match=r"^'.*model' has .* which should be"):
+        skmixmate.load(path)
+
+
+def test_arrays_of_another_byte_order(fitted, tmp_path):
+    path = tmp_path / "model"
+    fitted.save(path)
+    rewritten(path, changed_array("dictionaries_", lambda a: a.astype(">f8")))
+    np.testing.assert_array_equal(skmixmate.load(path).predict(X), fitted.labels_)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "\x1b[2J")
+    with pytest.raises(ValueError, match=r"x1b\[2J' is not an ordinary file") as error:
+        skmixmate.load(tmp_path / "\x1b[2J")
+    assert str(error.value).isprintable()
 
 
 def test_a_member_twice(fitted, tmp_path):

@@ -364,7 +364,7 @@ def with_nasty_content(rng, payload):
         changes += [lambda t: t.to_sparse(), torch.nn.Parameter, lambda t: t.bool()]
         try:
             owner[name] = pick(rng, changes)(value)
-        except RuntimeError:  # no such change of this tensor
+        except (IndexError, RuntimeError):  # no such change of this tensor
             owner[name] = torch.zeros(3)
     elif isinstance(value, str) and kind < 6:
         owner[name] = mutated(rng, value.encode()).decode(errors="replace")
