@@ -470,7 +470,14 @@ def changed_array(name, change):
 
 
 def parameter(**changed):
-    return described(lambda d: d["parameters"].update(changed))
+    """Change parameters, and what the model keeps of them."""
+
+    def change(description):
+        description["parameters"].update(changed)
+        kept = changed.keys() & description["settings"].keys()
+        description["settings"].update({name: changed[name] for name in kept})
+
+    return described(change)
 
 
 def attribute(**changed):
