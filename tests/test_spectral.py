@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits, make_blobs, make_moons
 from sklearn.metrics import (
     adjusted_rand_score,
@@ -7,7 +8,7 @@ from sklearn.metrics import (
     normalized_mutual_info_score,
 )
 
-from skmixmate import SpectralGraphClustering
+from skmixmate import SparseSubspaceClustering, SpectralGraphClustering
 from skmixmate.cluster._graph import (
     degree_normalize,
     leading_eigenvectors,
@@ -144,3 +145,17 @@ def test_random_state_decides_and_global_state_stays():
 def test_fewer_samples_than_clusters():
     with pytest.raises(ValueError, match=r"n_samples=4 should be >= n_clusters=8"):
         SpectralGraphClustering(8).fit(np.eye(4))
+
+
+@pytest.mark.parametrize(
+    "estimator", [SpectralGraphClustering, SparseSubspaceClustering]
+)
+def test_graphs_are_of_dense_real_and_complete_data(estimator):
+    X = np.arange(40.0).reshape(20, 2)
+    for given, error, message in (
+        (np.ma.array(X, mask=X == 7), ValueError, "X contains NaN"),
+        (torch.from_numpy(X) * 1j, ValueError, "Complex data not supported"),
+        (torch.from_numpy(X).to_sparse(), TypeError, "Sparse data was passed for X"),
+    ):
+        with pytest.raises(error, match=message):
+            estimator(2).fit(given)
