@@ -1,19 +1,43 @@
 """Processes that fit one model together, on torch's distributed engine.
 
-Each has rows of its own, and all have the same parameters. What they say to one
-another is said here; a process that goes alone talks to nobody, at no cost.
+Each process has its own rows, and all have the same parameters. This module contains
+everything that they exchange; a process alone exchanges nothing, at no cost.
 
-A process that fails tells the others, and all fail: they agree on what is said next,
-a gathering or, while they train, a sum of which each knows the size, so that what the
-one says in its place reaches the others wherever they are.
+Collectives only work if all processes call the same ones in the same order. A process
+that fails or is interrupted may have left any collective half done, so it must not need
+another one to tell the others:
+
+- Each fit has connections of its own, a backend of torch that is made when all
+  processes have come to `fit`. The process group of the program serves to find the
+  others and is never used for a collective, so that nothing that happens in a fit
+  brings it out of step.
+- A process that fails writes why into the store of the process group (keys and values,
+  which any process reads and writes by itself) and then closes its connections, by
+  which all collectives that wait for it end at once. The others read in the store why.
+- Nobody waits inside torch for longer than a fraction of a second without looking into
+  the store, and at signals, so that it also ends if the connections stay open.
+- A process that is killed writes nothing, but the system closes its connections.
+- The fits of each process are numbered in the store, before anything else is done, and
+  all keys start with the number. A fit that was aborted by one is so for all, whenever
+  they come to it, and the next ones of all belong together again.
+- After an interrupt of the training all processes connect anew, as they do at the
+  beginning of a fit, since they have to finish it together: the next phase of the fit.
+
+Python raises KeyboardInterrupt between any two instructions. What a process does when
+it fails can therefore be repeated, and is repeated if a second interrupt cuts it.
 """
 
 import atexit
 import contextlib
 import contextvars
 import datetime
+import json
 import multiprocessing
 import os
+import pickle
+import threading
+import time
+from concurrent import futures
 
 import numpy as np
 import torch
@@ -23,6 +47,19 @@ from torch import distributed as dist
 # them may be clustering the rows that the fit starts from.
 _TIMEOUT = datetime.timedelta(minutes=60)
 
+# Seconds between two looks into the store while a process waits: for the others to come
+# to the fit at first and at most, and for a collective.
+_FIRST_WAIT, _LONGEST_WAIT, _COLLECTIVE_WAIT = 0.001, 0.1, 0.1
+
+# Seconds between two checks that the others, which have not come to the fit yet, live.
+_CHECK_INTERVAL = 1
+
+# Characters of an error that are handed on to the other processes.
+_LONGEST_ERROR = 10_000
+
+# Of messages that are never sent; see where they are used.
+_UNUSED_TAG = 2**30 + 19
+
 # Whether the first process does something that the others wait for; a fit inside of
 # that, such as that of a clusterer which starts another, has nobody to go with.
 _is_apart = contextvars.ContextVar("is_apart", default=False)
@@ -31,12 +68,13 @@ _is_apart = contextvars.ContextVar("is_apart", default=False)
 class Processes:
     """All processes of one fit, as one of them sees them.
 
-    As a context it makes sure that if a process fails all do.
+    They are connected inside the context of this object. It makes sure that if one
+    process fails all do.
 
     Parameters
     ----------
     group : ProcessGroup or None, default=None
-        None for a process alone.
+        The process group of torch to find the others with; None for a process alone.
 
     Attributes
     ----------
@@ -50,38 +88,209 @@ class Processes:
         self._group = group
         self.size = 1 if group is None else dist.get_world_size(group)
         self.rank = 0 if group is None else dist.get_rank(group)
-        self._exchange = None  # while it is open, it is there that others listen
-        self._is_over = False
+        self._store = None
+        self._number = None  # of the fit, among those of this process
+        self._phase = 0
+        self._backends = {}  # by type of device
+        self._next_check = 0.0
 
     def __enter__(self):
+        if self.size > 1:
+            try:
+                self._begin()
+            except BaseException as error:
+                self._end(error)
+                raise
         return self
 
     def __exit__(self, kind, error, traceback):
-        if not self._is_over and self.size > 1:
-            self._tell(kind, error)
-        # An exchange knows its processes. While anything does, torch cannot end the
-        # threads of a group, and one that outlives Python aborts the program.
-        self._exchange = None
-
-    def _tell(self, kind, error):
-        if error is None:
-            self.gather(None)  # one of the others may yet fail
+        if self.size == 1:
             return
-        # Not to be reached any more is less of a matter than what has happened here.
-        with contextlib.suppress(RuntimeError):
-            if self._exchange is not None and self._exchange.is_open:
-                self._exchange.leave()
-            self.gather(None, f"{kind.__name__}: {error}")
+        try:
+            if error is None:
+                self.gather(None)  # one of the others may yet fail
+        except BaseException as late:
+            error = late
+            raise
+        finally:
+            self._end(error)
 
-    def gather(self, value, error=None):
-        """Give a value to all processes, and get theirs.
+    def _begin(self):
+        """Give the fit its number, and connect to the other processes."""
+        # There is no other way to it in all versions of torch that we work with.
+        store = dist.distributed_c10d._get_default_store()
+        self._store = dist.PrefixStore("skmixmate", store)
+        # Known before it is written, so that a process which is interrupted meanwhile
+        # can still say of which fit.
+        self._number = self._store.add(self._counter(), 0) + 1
+        self._connect(None)
+
+    def _end(self, error):
+        """Close the connections; after an error, make the fit fail in all processes."""
+        interrupt = None
+        while True:
+            try:
+                if error is not None and self._number is not None:
+                    # Others may have gone on to the next phase without this process.
+                    self._abort(error, self._phase, self._phase + 1)
+                self._backends = {}
+                break
+            except KeyboardInterrupt as another:
+                interrupt = another
+        if interrupt is not None and error is None:
+            raise interrupt
+
+    def _counter(self):
+        return f"number of fits of process {self.rank}"
+
+    def _key(self, name, phase=None):
+        phase = self._phase if phase is None else phase
+        return f"fit {self._number}, phase {phase}: {name}"
+
+    def _connect(self, value):
+        """Wait for all processes, connect to them, and return what each has brought."""
+        self._store.set(self._counter(), str(self._number))
+        keys = [self._key(f"process {rank}") for rank in range(self.size)]
+        self._store.set(keys[self.rank], json.dumps(value))
+        ends = time.monotonic() + self._store.timeout.total_seconds()
+
+        def are_here(seconds):
+            if self._store.check(keys):
+                return True
+            if time.monotonic() > ends:
+                raise RuntimeError(f"{self._store.timeout} have passed")
+            self._check_connections()
+            time.sleep(seconds)
+            return False
+
+        self._wait(are_here)
+        self._backends = {"cpu": self._new_backend()}
+        return [json.loads(self._store.get(key)) for key in keys]
+
+    def _new_backend(self):
+        """Make connections that collectives of tensors on the CPU can use.
+
+        Made in a thread: if another process ends at this moment, torch waits for half a
+        minute, in which it sees neither signals nor the store.
+        """
+        made = futures.Future()
+        store = dist.PrefixStore(self._key("gloo"), self._store)
+        store = _Rendezvous(self._wait, store)
+
+        def make():
+            try:
+                with new_threads_waiting_their_turn():
+                    backend = dist.ProcessGroupGloo(
+                        store, self.rank, self.size, self._store.timeout
+                    )
+                made.set_result(backend)
+            except BaseException as error:
+                made.set_exception(error)
+
+        threading.Thread(target=make, daemon=True).start()
+
+        def is_made(seconds):
+            self._check_connections()
+            return bool(futures.wait([made], seconds).done)
+
+        self._wait(is_made)
+        try:
+            return made.result()
+        except RuntimeError as error:
+            raise self._reason(error) from error
+
+    def _check_connections(self):
+        """Raise RuntimeError if another process, which may not fit yet, has ended.
+
+        Torch refuses to receive on the connection that the process group of the program
+        has to it. Nothing is ever sent to what is received here.
+        """
+        if time.monotonic() < self._next_check:
+            return
+        self._next_check = time.monotonic() + _CHECK_INTERVAL
+        if "cpu:gloo" not in dist.get_backend_config(self._group):
+            return
+        for rank in self._others():
+            dist.irecv(torch.empty(1), rank, group=self._group, tag=_UNUSED_TAG)
+
+    def _others(self):
+        return [rank for rank in range(self.size) if rank != self.rank]
+
+    def _wait(self, is_over, seconds=_FIRST_WAIT):
+        """Wait for something for as long as no process has aborted the fit.
 
         Parameters
         ----------
+        is_over : callable
+            Called with a number of seconds, for which it may wait; returns whether what
+            is waited for has come.
+        seconds : float
+            To begin with.
+        """
+        failure = None
+        try:
+            while not is_over(seconds):
+                if self._is_aborted():
+                    break
+                seconds = min(2 * seconds, _LONGEST_WAIT)
+            else:
+                return
+        except RuntimeError as error:
+            failure = error
+        raise self._reason(failure) from failure
+
+    def _is_aborted(self):
+        return self._store.check([self._key("aborted")])
+
+    def _reason(self, failure):
+        """Return the error that says why the fit cannot go on in this process."""
+        with contextlib.suppress(RuntimeError):  # the store may be gone as well
+            if self._is_aborted():
+                text = self._store.get(self._key("aborted"))
+                rank, is_interrupt, error = json.loads(text)
+                if is_interrupt:
+                    return KeyboardInterrupt(
+                        f"process {rank} of {self.size} was interrupted"
+                    )
+                return RuntimeError(
+                    f"The fit has failed in 1 of {self.size} processes, and so in all. "
+                    f"process {rank}: {error}"
+                )
+        return RuntimeError(
+            f"Process {self.rank} of {self.size} can no longer reach the others: "
+            f"one has ended, or has not come to the fit in time ({failure})."
+        )
+
+    def _abort(self, error, *phases):
+        """Write why this process fails, unless another has before, and close all."""
+        text = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
+        is_interrupt = isinstance(error, KeyboardInterrupt)
+        message = json.dumps([self.rank, is_interrupt, text])
+        # Not to be reached any more is less of a matter than what has happened here.
+        with contextlib.suppress(RuntimeError):
+            self._store.set(self._counter(), str(self._number))
+            for phase in phases:
+                self._store.compare_set(self._key("aborted", phase), "", message)
+        for backend in self._backends.values():
+            if not isinstance(backend, dist.ProcessGroupGloo):
+                backend.abort()
+                continue
+            for rank in self._others():
+                # Gloo has no abort, but closes all connections when a message does not
+                # come in time.
+                with contextlib.suppress(RuntimeError):
+                    message = backend.recv([torch.empty(1)], rank, _UNUSED_TAG)
+                    message.wait(datetime.timedelta(milliseconds=1))
+        self._backends = {}
+
+    def reconnect(self, interrupt, value):
+        """Interrupt all processes as this one was, and connect to them anew.
+
+        Parameters
+        ----------
+        interrupt : KeyboardInterrupt
         value : object
-            Anything that can be pickled.
-        error : str or None, default=None
-            What has gone wrong, if this is the last that is heard of the process.
+            Anything that JSON can hold.
 
         Returns
         -------
@@ -92,22 +301,77 @@ class Processes:
         ------
         RuntimeError
             If another process has failed, or cannot be reached.
+        KeyboardInterrupt
+            If another process was interrupted elsewhere than where it calls this.
         """
         if self.size == 1:
             return [value]
-        told = [None] * self.size
-        with self.reaching():
-            dist.all_gather_object(told, (error, value), group=self._group)
-        errors = [
-            f"process {rank}: {text}" for rank, (text, _) in enumerate(told) if text
+        self._abort(interrupt, self._phase)
+        self._phase += 1
+        return self._connect(value)
+
+    def gather(self, value):
+        """Give a value to all processes, and get theirs.
+
+        Parameters
+        ----------
+        value : object
+            Anything that can be pickled.
+
+        Returns
+        -------
+        values : list
+            One for each process.
+
+        Raises
+        ------
+        RuntimeError
+            If another process has failed, or cannot be reached.
+        KeyboardInterrupt
+            If another process was interrupted.
+        """
+        if self.size == 1:
+            return [value]
+        data = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+        sizes = [int(size) for size in self._all_gather(torch.tensor([len(data)]))]
+        padded = data.new_zeros(max(sizes))
+        padded[: len(data)] = data
+        parts = self._all_gather(padded)
+        return [
+            pickle.loads(part[:size].numpy().tobytes())
+            for part, size in zip(parts, sizes, strict=True)
         ]
-        self._is_over = bool(errors)
-        if errors and error is None:
-            raise RuntimeError(
-                f"The fit has failed in {len(errors)} of {self.size} processes, and so "
-                f"in all. {'; '.join(errors)}"
-            )
-        return [value for _, value in told]
+
+    def _all_gather(self, tensor):
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        backend = self._backends["cpu"]
+        self._complete(backend.allgather([parts], [tensor]), backend)
+        return parts
+
+    def _complete(self, work, backend):
+        """Wait for a collective that has begun."""
+
+        def is_complete_on_host(seconds):
+            try:
+                work.wait(datetime.timedelta(seconds=seconds))
+            except RuntimeError:
+                if not work.is_completed():
+                    return False
+                work.wait()  # raises if it has failed
+            return True
+
+        def is_complete_on_device(seconds):
+            # After a wait that is not long enough NCCL closes the connections.
+            ends = time.monotonic() + seconds
+            while not work.is_completed():
+                if time.monotonic() > ends:
+                    return False
+            work.wait()
+            return True
+
+        is_gloo = isinstance(backend, dist.ProcessGroupGloo)
+        is_complete = is_complete_on_host if is_gloo else is_complete_on_device
+        self._wait(is_complete, _COLLECTIVE_WAIT)
 
     def first(self, function):
         """Call a function in the first process, and give all what it returned.
@@ -182,9 +446,18 @@ class Processes:
         -------
         exchange : Exchange
         """
-        self.gather(None)  # from here on all listen there
-        self._exchange = Exchange(self, n_entries, like)
-        return self._exchange
+        if self.size > 1:
+            kinds = set(self.gather(like.device.type))
+            backends = str(dist.get_backend_config(self._group))
+            if kinds == {"cuda"} and "cuda:nccl" in backends:
+                self._backends["cuda"] = self._new_nccl_backend()
+        return Exchange(self, n_entries, like)
+
+    def _new_nccl_backend(self):
+        store = dist.PrefixStore(self._key("nccl"), self._store)
+        options = dist.ProcessGroupNCCL.Options()
+        options._timeout = self._store.timeout
+        return dist.ProcessGroupNCCL(store, self.rank, self.size, options)
 
     def sum_in_place(self, buffer):
         """Add up a tensor over all processes.
@@ -194,28 +467,53 @@ class Processes:
         buffer : tensor
             Of the same shape in all; overwritten.
         """
-        with self.reaching():
-            dist.all_reduce(buffer, group=self._group)
+        backend = self._backends.get(buffer.device.type, self._backends["cpu"])
+        self._complete(backend.allreduce([buffer]), backend)
 
-    @contextlib.contextmanager
-    def reaching(self):
-        """Say what it means if torch cannot reach the others."""
-        try:
-            yield
-        except RuntimeError as error:
-            self._is_over = True
-            raise RuntimeError(
-                f"Process {self.rank} of {self.size} can no longer reach the others: "
-                "one has ended, or has not come to the fit in time. torch says: "
-                f"{error}"
-            ) from error
+
+class _Rendezvous(dist.Store if dist.is_available() else object):  # type: ignore[misc]
+    """A store where this process waits for others only until the fit is aborted.
+
+    Parameters
+    ----------
+    wait : callable
+        Waits as :meth:`Processes._wait` does.
+    store : Store
+        Where all is kept.
+    """
+
+    def __init__(self, wait, store):
+        super().__init__()
+        self._wait = wait
+        self._store = store
+
+    def set(self, key, value):
+        """Set what is kept for a key."""
+        self._store.set(key, value)
+
+    def get(self, key):
+        """Return what is kept for a key, once there is something."""
+        self.wait([key])
+        return self._store.get(key)
+
+    def check(self, keys):
+        """Return whether something is kept for each key."""
+        return self._store.check(keys)
+
+    def wait(self, keys, timeout=None):
+        """Wait until something is kept for each key."""
+
+        def are_set(seconds):
+            if self._store.check(keys):
+                return True
+            time.sleep(seconds)
+            return False
+
+        self._wait(are_set)
 
 
 class Exchange:
-    """Sums of tensors over processes, any of which may leave.
-
-    All sums are of one size, with one entry more for the number of processes that
-    leave: one that does so takes part in a last sum, whichever it is to the others.
+    """Sums of tensors over processes, as training needs them step by step.
 
     Parameters
     ----------
@@ -223,17 +521,11 @@ class Exchange:
     n_entries : int
     like : tensor
         As for :meth:`Processes.exchange`.
-
-    Attributes
-    ----------
-    is_open : bool
-        Whether others listen here; to a process alone nobody does.
     """
 
     def __init__(self, processes, n_entries, like):
         self._processes = processes
-        self.is_open = processes.size > 1
-        self._buffer = like.new_zeros(n_entries + 1) if self.is_open else None
+        self._buffer = like.new_empty(n_entries) if processes.size > 1 else None
 
     def add(self, *tensors):
         """Sum tensors over the processes.
@@ -258,14 +550,9 @@ class Exchange:
         if self._buffer is None:
             return tensors
         sizes = [tensor.numel() for tensor in tensors]
-        entries, rest = self._buffer.split([sum(sizes), len(self._buffer) - sum(sizes)])
+        entries = self._buffer[: sum(sizes)]
         torch.cat([tensor.flatten() for tensor in tensors], out=entries)
-        rest.zero_()
-        self._processes.sum_in_place(self._buffer)
-        if self._buffer[-1] > 0:
-            self.is_open = False
-            self._processes.gather(None)  # raises if it was an error
-            raise KeyboardInterrupt
+        self._processes.sum_in_place(entries)
         parts = zip(entries.split(sizes), tensors, strict=True)
         return [part.view_as(tensor) for part, tensor in parts]
 
@@ -301,23 +588,9 @@ class Exchange:
         (n_flags,) = self.add(self._buffer.new_tensor([float(bool(flag))]))
         return bool(n_flags > 0)
 
-    def leave(self):
-        """Take part in a last sum, by which others know that this process leaves."""
-        self.is_open = False
-        self._buffer.zero_()[-1] = 1
-        self._processes.sum_in_place(self._buffer)
-
-    def interrupt(self):
-        """Let all processes be interrupted as this one was."""
-        if self.is_open:
-            self.leave()
-            self._processes.gather(None)
-
     def close(self):
-        """End the sums, once all processes have come so far."""
-        if self.is_open:
-            self.any(False)
-            self.is_open = False
+        """Wait until all processes have come so far."""
+        self._processes.gather(None)
 
 
 def find_processes(distributed):
@@ -344,8 +617,8 @@ def find_processes(distributed):
         return processes
     if dist.is_available():
         if not dist.is_initialized() and _is_launched():
-            _meet()
             atexit.register(_part)
+            _meet()
         if dist.is_initialized() and dist.get_world_size() > 1:
             processes = Processes(dist.group.WORLD)
     if distributed is True and processes.size == 1:

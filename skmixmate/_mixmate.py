@@ -491,7 +491,6 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
     @all_or_nothing
     @default_modes()
     @with_callbacks
-    @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Data, y: Any = None) -> Self:
         """Learn the dictionaries.
 
@@ -520,6 +519,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             If X is sparse or a stream, or a parameter has the wrong type.
         OSError
             If `checkpoint` cannot be read or written.
+        RuntimeError
+            If another process that fits the model together with this one has failed
+            or ended.
 
         Warns
         -----
@@ -538,11 +540,16 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         it was: not fitted, or with the whole of the earlier model.
         """
         with find_processes(self.distributed) as processes:
-            run = self._prepare(X, y, processes)
-            features = self._initialize(run)
-            with printing(self.verbose and processes.rank == 0):
-                history = self._train(run, features)
-            self._conclude(run, features, history)
+            return self._fit(X, y, processes)
+
+    # Validation is part of the fit: a parameter that is refused in one process ends all.
+    @_fit_context(prefer_skip_nested_validation=False)
+    def _fit(self, X, y, processes):
+        run = self._prepare(X, y, processes)
+        features = self._initialize(run)
+        with printing(self.verbose and processes.rank == 0):
+            history = self._train(run, features)
+        self._conclude(run, features, history)
         return self
 
     def partial_fit(self, X: Data, y: Any = None) -> Self:
@@ -649,11 +656,6 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             reconstruction_attributes={} if is_fitted else None,
         )
         return self
-
-    def _validate_params(self):
-        # Before fit: a parameter that one process does not take ends it in all.
-        with find_processes(self.distributed):
-            super()._validate_params()
 
     def _prepare(self, X, y, processes):
         """Check all that can be checked before any work is done."""

@@ -9,6 +9,7 @@ Learned weights are updated after every epoch, in a stream after every mini-batc
 
 import logging
 import math
+from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -445,7 +446,7 @@ def train(em, *, max_iter, tol, n_iter_no_change, monitor, history=None):
     """Run epochs until the loss stops falling or `max_iter` are done.
 
     A KeyboardInterrupt ends the run; all is then as it was after the last whole
-    epoch.
+    epoch, in several processes the last that all of them have run.
 
     Parameters
     ----------
@@ -469,7 +470,9 @@ def train(em, *, max_iter, tol, n_iter_no_change, monitor, history=None):
     history : History
     """
     history = history or History()
-    state = em.state_dict()
+    # Another process may be interrupted an epoch behind this one.
+    n_kept = min(2, em.processes.size)
+    kept = deque([(history.losses, em.state_dict())], maxlen=n_kept)
 
     def is_over():
         history.converged = history.has_stalled(tol, n_iter_no_change)
@@ -481,16 +484,18 @@ def train(em, *, max_iter, tol, n_iter_no_change, monitor, history=None):
             monitor.begin()
             epoch_loss = em.run_epoch()
             # At once, so that an interrupt finds both or neither.
-            state, history.losses = em.state_dict(), [*history.losses, epoch_loss]
+            kept.append(([*history.losses, epoch_loss], em.state_dict()))
+            history.losses, state = kept[-1]
             epoch = len(history.losses)
             logger.info("epoch %d of %d: loss %.6g", epoch, max_iter, epoch_loss)
             history.stopped = em.exchange.any(monitor.end())
             monitor.keep(state, history)
-        em.exchange.close()
-    except KeyboardInterrupt:
-        em.exchange.interrupt()
+        em.exchange.close()  # another process may yet be interrupted here
+    except KeyboardInterrupt as interrupt:
         history.interrupted = True
-        # Another process may have been an epoch ahead.
-        state, history.losses = em.processes.first(lambda: (state, history.losses))
+        n_epochs = min(em.processes.reconnect(interrupt, len(kept[-1][0])))
+        history.losses, state = next(
+            (losses, state) for losses, state in kept if len(losses) == n_epochs
+        )
         em.load_state_dict(state)
     return history
