@@ -14,9 +14,9 @@ import re
 import time
 from numbers import Integral, Real
 
-import joblib
 import numpy as np
 import torch
+from joblib.hashing import NumpyHasher
 
 from ._content import Fit, check_content, read_content
 from ._files import check_destination, open_ordinary, sync_folder, written_whole
@@ -234,11 +234,28 @@ def described(name, value):
     if isinstance(value, (list, tuple)):
         value = np.array(value)
     try:
-        checksum = joblib.hash(value)
+        checksum = _Hasher("md5").hash(value)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(
-            f"{name}={value!r} cannot be told from others, as a checkpoint has to, "
-            "since it cannot be pickled; should be made of classes and functions "
-            "that can be imported, or checkpoint be None."
+            f"{name}={value!r} cannot be told from others, as a checkpoint and a fit "
+            "in several processes have to, since it cannot be pickled; should be made "
+            "of classes and functions that can be imported, or checkpoint be None and "
+            "distributed False."
         ) from error
     return f"{type(value).__name__} with checksum {checksum}"
+
+
+class _Hasher(NumpyHasher):
+    """Hashes values as joblib.hash does, but tensors and arrays by their values alone.
+
+    joblib.hash of a tensor differs from process to process, and that of an array
+    depends on the order of its entries in memory.
+    """
+
+    def save(self, obj):
+        """Hash an object, whatever it is a part of."""
+        if isinstance(obj, torch.Tensor):
+            obj = (str(obj.dtype), np.asarray(obj.detach().cpu(), order="C"))
+        elif isinstance(obj, np.ndarray) and not obj.dtype.hasobject:
+            obj = np.asarray(obj, order="C")
+        super().save(obj)

@@ -99,13 +99,14 @@ class Processes:
             try:
                 self._begin()
             except BaseException as error:
-                self._end(error)
+                self.__exit__(type(error), error, None)
                 raise
         return self
 
     def __exit__(self, kind, error, traceback):
         if self.size == 1:
             return
+        interrupt = None
         try:
             if error is None:
                 self.gather(None)  # one of the others may yet fail
@@ -113,7 +114,14 @@ class Processes:
             error = late
             raise
         finally:
-            self._end(error)
+            while True:
+                try:
+                    self._end(error)
+                    break
+                except KeyboardInterrupt as another:
+                    interrupt = another
+        if interrupt is not None:
+            raise interrupt
 
     def _begin(self):
         """Give the fit its number, and connect to the other processes."""
@@ -122,23 +130,16 @@ class Processes:
         self._store = dist.PrefixStore("skmixmate", store)
         # Known before it is written, so that a process which is interrupted meanwhile
         # can still say of which fit.
-        self._number = self._store.add(self._counter(), 0) + 1
+        with self._reaching():
+            self._number = self._store.add(self._counter(), 0) + 1
         self._connect(None)
 
     def _end(self, error):
         """Close the connections; after an error, make the fit fail in all processes."""
-        interrupt = None
-        while True:
-            try:
-                if error is not None and self._number is not None:
-                    # Others may have gone on to the next phase without this process.
-                    self._abort(error, self._phase, self._phase + 1)
-                self._backends = {}
-                break
-            except KeyboardInterrupt as another:
-                interrupt = another
-        if interrupt is not None and error is None:
-            raise interrupt
+        if error is not None and self._number is not None:
+            # Others may have gone on to the next phase without this process.
+            self._abort(error, self._phase, self._phase + 1)
+        self._backends = {}
 
     def _counter(self):
         return f"number of fits of process {self.rank}"
@@ -149,9 +150,10 @@ class Processes:
 
     def _connect(self, value):
         """Wait for all processes, connect to them, and return what each has brought."""
-        self._store.set(self._counter(), str(self._number))
         keys = [self._key(f"process {rank}") for rank in range(self.size)]
-        self._store.set(keys[self.rank], json.dumps(value))
+        with self._reaching():
+            self._store.set(self._counter(), str(self._number))
+            self._store.set(keys[self.rank], json.dumps(value))
         ends = time.monotonic() + self._store.timeout.total_seconds()
 
         def are_here(seconds):
@@ -165,7 +167,8 @@ class Processes:
 
         self._wait(are_here)
         self._backends = {"cpu": self._new_backend()}
-        return [json.loads(self._store.get(key)) for key in keys]
+        with self._reaching():
+            return [json.loads(self._store.get(key)) for key in keys]
 
     def _new_backend(self):
         """Make connections that collectives of tensors on the CPU can use.
@@ -194,10 +197,8 @@ class Processes:
             return bool(futures.wait([made], seconds).done)
 
         self._wait(is_made)
-        try:
+        with self._reaching():
             return made.result()
-        except RuntimeError as error:
-            raise self._reason(error) from error
 
     def _check_connections(self):
         """Raise RuntimeError if another process, which may not fit yet, has ended.
@@ -227,22 +228,27 @@ class Processes:
         seconds : float
             To begin with.
         """
-        failure = None
-        try:
+        with self._reaching():
             while not is_over(seconds):
                 if self._is_aborted():
                     break
                 seconds = min(2 * seconds, _LONGEST_WAIT)
             else:
                 return
+        raise self._reason()
+
+    @contextlib.contextmanager
+    def _reaching(self):
+        """Raise the documented error if torch cannot reach the others."""
+        try:
+            yield
         except RuntimeError as error:
-            failure = error
-        raise self._reason(failure) from failure
+            raise self._reason(error) from error
 
     def _is_aborted(self):
         return self._store.check([self._key("aborted")])
 
-    def _reason(self, failure):
+    def _reason(self, failure=None):
         """Return the error that says why the fit cannot go on in this process."""
         with contextlib.suppress(RuntimeError):  # the store may be gone as well
             if self._is_aborted():

@@ -22,6 +22,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from . import __version__
 from . import _initialization as initialization
 from ._checkpoint import Checkpoint, described, fingerprint
 from ._distributed import Processes, find_processes
@@ -56,6 +57,7 @@ from ._rows import (
 from ._sources import is_stream, stream_parts
 from ._training import ExpectationMaximization, train
 from ._typing import Data
+from ._validation import shortened
 from .image._features import ScatteringFeatures
 from .model.likelihoods import LIKELIHOODS
 from .model.penalties import Smoothness
@@ -542,7 +544,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         with find_processes(self.distributed) as processes:
             return self._fit(X, y, processes)
 
-    # Validation is part of the fit: a parameter that is refused in one process ends all.
+    # Validation is inside the context: if a parameter is refused in one, all end.
     @_fit_context(prefer_skip_nested_validation=False)
     def _fit(self, X, y, processes):
         run = self._prepare(X, y, processes)
@@ -733,21 +735,31 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _check_agreement(self, X, processes):
         """Check that all processes fit the same model."""
-        params = {"n_features": X.shape[1], "dtype": numpy_dtype(X).name}
-        params |= {
-            name: value
-            for name, value in self.get_params(deep=False).items()
-            if isinstance(value, (str, Real, tuple)) and name not in _MANNERS
+        if processes.size == 1:
+            return
+        values = {
+            "n_features": X.shape[1],
+            "dtype": numpy_dtype(X).name,
+            "version of skmixmate": __version__,
+            "dictionaries_ to go on from": self._continues(),
+            "use of checkpoint": self.checkpoint is not None,
+        } | self._params_of_model()
+        params = {
+            name: (described(name, value), shortened(" ".join(repr(value).split())))
+            for name, value in values.items()
         }
         first, *others = processes.gather(params)
         for rank, other in enumerate(others, start=1):
-            for name in {**first, **other}:
-                here, there = first.get(name), other.get(name)
-                if here != there:
-                    raise ValueError(
-                        f"All processes should have the same {name}, but it is "
-                        f"{here!r} in process 0 and {there!r} in process {rank}."
-                    )
+            for name, (description, here) in first.items():
+                other_description, there = other[name]
+                if description == other_description:
+                    continue
+                if here == there:
+                    here, there = description, other_description
+                raise ValueError(
+                    f"All processes should have the same {name}, but it is {here} in "
+                    f"process 0 and {there} in process {rank}."
+                )
 
     def _check_settings(self, X):
         """Check what depends on other parameters or on X."""
@@ -941,17 +953,20 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
     def _init_is_array(self):
         return not isinstance(self.init, str) and not hasattr(self.init, "fit_predict")
 
+    def _params_of_model(self):
+        """Return the parameters that make a difference to what is learned."""
+        params = self.get_params(deep=False)
+        if hasattr(self.init, "fit_predict"):
+            params["init"] = clone(self.init)  # what was fitted makes no difference
+        return {name: params[name] for name in params if name not in _MANNERS}
+
     def _identity(self, fingerprints):
         """Tell the fit from others, in words and numbers."""
-        values = self.get_params(deep=False)
-        if hasattr(self.init, "fit_predict"):
-            values["init"] = clone(self.init)  # what was fitted makes no difference
+        values = self._params_of_model()
         if self._continues():
             values |= {name: getattr(self, name) for name in _START}
         return {"X": "; ".join(fingerprints)} | {
-            name: described(name, value)
-            for name, value in values.items()
-            if name not in _MANNERS
+            name: described(name, value) for name, value in values.items()
         }
 
     def _initialize(self, run):
