@@ -21,6 +21,7 @@ from ._random import private_random_state
 from ._rows import (
     Rows,
     as_numpy,
+    check_squares,
     resolve_device,
     split_by_completeness,
     validate_rows,
@@ -264,7 +265,9 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         @torch.no_grad()
         def answers_in(block):
             arrays = []
-            for index, *part in split_by_completeness(*rows.take(block)):
+            values, observed = rows.take(block)
+            check_squares(values, rows.scale)
+            for index, *part in split_by_completeness(values, observed):
                 batch = self._explained(mixture, rows, part, curvature)
                 answers = [as_numpy(summary(batch)) for summary in summaries]
                 if isinstance(index, slice):  # nothing is missing
@@ -321,7 +324,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
             (array,) = self._evaluate(self._features(rows), self._answers[method])
             return like(X, array)
         # One row tells the shape and dtype of all answers.
-        one = np.zeros((1, self.n_features_in_), as_numpy(rows[:0]).dtype)
+        one = as_numpy(rows[:1])
         (answer,) = self._evaluate(self._features(one), self._answers[method])
         check_out(out, (len(rows), *answer.shape[1:]), answer.dtype)
         n_written = 0
@@ -743,7 +746,11 @@ class MixtureInference(Inference):
             )
             return mixture, Rows(X, device=device)
         if intercepts is not None:
-            location = intercepts.mean(dim=0)
+            # The mean of equal numbers may round: a constant feature, however large,
+            # is to leave nothing.
+            first = intercepts[0]
+            is_constant = (intercepts == first).all(dim=0)
+            location = torch.where(is_constant, first, intercepts.mean(dim=0))
             intercepts = (intercepts - location) * self.scale_
         mixture = NormalMixture(
             **shared,

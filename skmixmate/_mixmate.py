@@ -43,12 +43,13 @@ from ._random import private_random_state, restore_state, written_state
 from ._rows import (
     Rows,
     as_numpy,
-    feature_means,
+    centered_norm,
     is_mapped,
     joined,
     missing_counts,
     resolve_device,
     root_mean_square_norm,
+    scale_of_norm,
     validate_rows,
 )
 from ._sources import is_stream, stream_parts
@@ -1072,11 +1073,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if self.scale != "auto":
             return float(self.scale)
         rows = Rows(X, device=run.device)
-        if self._fits_intercept():
-            location = feature_means(rows, run.processes)
-            rows = Rows(X, device=run.device, location=location)
-        norm = root_mean_square_norm(rows, run.processes)
-        return _REFERENCE_NORM / norm if norm > 0 else 1.0
+        find = centered_norm if self._fits_intercept() else root_mean_square_norm
+        norm = find(rows, run.processes)
+        return scale_of_norm(norm, _REFERENCE_NORM, numpy_dtype(X))
 
     def _first_dictionaries(self, X, features, n_missing, random_state):
         how = {

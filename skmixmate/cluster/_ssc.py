@@ -7,6 +7,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
+from .._numbers import with_safe_squares
 from .._random import private_random_state
 from ._graph import representation_affinity, spectral_labels, validate_graph_data
 
@@ -111,7 +112,7 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
             If a parameter is out of its range, or X has fewer rows than
             `n_clusters`.
         """
-        X = validate_graph_data(self, X)
+        X = with_safe_squares(validate_graph_data(self, X))
         self.affinity_matrix_ = representation_affinity(
             X, self.n_nonzero_coefs, self.tol
         )
