@@ -17,12 +17,15 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from ._dask import computed_blocks, is_dask, map_rows
+from ._fitting import numpy_dtype
+from ._numbers import largest_magnitude
 from ._random import private_random_state
 from ._rows import (
     Rows,
     as_numpy,
     check_squares,
     resolve_device,
+    rows_beyond_squares,
     split_by_completeness,
     validate_rows,
 )
@@ -262,14 +265,26 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         mixture, rows = self._fitted_model(X, device)
         curvature = mixture.curvature()
 
-        @torch.no_grad()
-        def answers_in(block):
-            arrays = []
+        def parts_of(block):
             values, observed = rows.take(block)
-            check_squares(values, rows.scale)
+            near, far = slice(None), rows_beyond_squares(values)
+            if len(far):
+                yield far, self._in_float64(rows, block, far, summaries)
+                is_near = torch.ones(len(values), dtype=torch.bool, device=far.device)
+                near = (is_near.index_fill_(0, far, False)).nonzero()[:, 0]
+                if not len(near):
+                    return
+                values = values[near]
+                observed = None if observed is None else observed[near]
             for index, *part in split_by_completeness(values, observed):
                 batch = self._explained(mixture, rows, part, curvature)
                 answers = [as_numpy(summary(batch)) for summary in summaries]
+                yield index if isinstance(near, slice) else near[index], answers
+
+        @torch.no_grad()
+        def answers_in(block):
+            arrays = []
+            for index, answers in parts_of(block):
                 if isinstance(index, slice):  # nothing is missing
                     return answers
                 if not arrays:
@@ -284,6 +299,34 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
 
         for block in rows.blocks(self._block_size()):
             yield block, answers_in(block)
+
+    def _in_float64(self, rows, block, far, summaries):
+        """Apply functions to rows that are too far out for the squares of float32.
+
+        Parameters
+        ----------
+        rows : Rows
+        block : slice
+        far : int tensor of shape (n_far,)
+            Which rows of the block.
+        summaries : sequence of callable
+
+        Returns
+        -------
+        answers : list of ndarray
+            In the dtype of the rows.
+
+        Raises
+        ------
+        ValueError
+            If the rows are float64 already, or that dtype cannot hold an answer.
+        """
+        X = torch.as_tensor(rows.X[block])
+        X = X[far.to(X.device)]
+        if X.dtype == torch.float64:
+            check_squares(rows.take(block)[0], rows.scale)
+        ((_, answers),) = self._infer(X.double(), *summaries)
+        return [narrowed(answer, numpy_dtype(X)) for answer in answers]
 
     def _evaluate(self, X, *summaries):
         """Apply functions of what is inferred to all rows.
@@ -324,7 +367,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
             (array,) = self._evaluate(self._features(rows), self._answers[method])
             return like(X, array)
         # One row tells the shape and dtype of all answers.
-        one = as_numpy(rows[:1])
+        one = np.array(as_numpy(rows[:1]))
         (answer,) = self._evaluate(self._features(one), self._answers[method])
         check_out(out, (len(rows), *answer.shape[1:]), answer.dtype)
         n_written = 0
@@ -829,6 +872,35 @@ class _Inference:
         """Rows as the assigned clusters explain them, (n_rows, n_features) of X."""
         scaled = self._mixture.decode(self.own_codes * self._rows.scale, self.labels)
         return self._in_pixels(as_numpy(self._rows.restore(scaled)))
+
+
+def narrowed(answers, dtype):
+    """Convert answers that were found in float64 to the dtype of the rows.
+
+    Parameters
+    ----------
+    answers : ndarray
+        Integers are left as they are.
+    dtype : dtype
+
+    Returns
+    -------
+    answers : ndarray
+
+    Raises
+    ------
+    ValueError
+        If the dtype cannot hold them.
+    """
+    if answers.dtype.kind != "f":
+        return answers
+    largest = largest_magnitude(answers)
+    if largest > float(np.finfo(dtype).max) and math.isfinite(largest):
+        raise ValueError(
+            f"X has a row so far from the clusters that an answer, {largest:.3g}, is "
+            f"more than {dtype} can hold. Leave such rows out, or pass X as float64."
+        )
+    return answers.astype(dtype)
 
 
 def torch_dtype(X):

@@ -60,13 +60,15 @@ def validate_rows(estimator, X, reset):
         _validate_shape(estimator, X, reset)
         return X
     if not isinstance(X, torch.Tensor):
-        return validate_data(
-            estimator,
-            X,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan",
-        )
+        # scikit-learn looks at the sum first, which may overflow to both sides.
+        with np.errstate(invalid="ignore"):
+            return validate_data(
+                estimator,
+                X,
+                reset=reset,
+                dtype=[np.float64, np.float32],
+                ensure_all_finite="allow-nan",
+            )
     if X.layout != torch.strided:
         raise TypeError(
             f"X is a sparse tensor (layout={X.layout}), but dense data is required. "
@@ -584,14 +586,38 @@ def scale_of_norm(norm, reference, dtype):
     return scale
 
 
-def check_squares(rows, scale=1.0):
+def rows_beyond_squares(rows):
+    """Find the rows whose squared norm leaves the range of the dtype, or nearly so.
+
+    Parameters
+    ----------
+    rows : tensor of shape (n_rows, n_features)
+        As the model takes them: shifted and scaled.
+
+    Returns
+    -------
+    index : int tensor of shape (n_far,)
+    """
+    if rows.numel():
+        low, high = torch.aminmax(rows)
+        limit = _largest_squarable(rows)
+        if not (-limit <= low and high <= limit):
+            return (~(rows.abs().amax(dim=1) <= limit)).nonzero()[:, 0]
+    return torch.empty(0, dtype=torch.int64, device=rows.device)
+
+
+def _largest_squarable(rows):
+    return (torch.finfo(rows.dtype).max / (_MARGIN * rows.shape[1])) ** 0.5
+
+
+def check_squares(rows, scale):
     """Check that the squared norms of rows can be computed.
 
     Parameters
     ----------
     rows : tensor of shape (n_rows, n_features)
         As the model takes them: shifted and scaled.
-    scale : float, default=1.0
+    scale : float
         What they were multiplied by.
 
     Raises
@@ -600,15 +626,11 @@ def check_squares(rows, scale=1.0):
         If an entry is so large that its square leaves the range of the dtype, or nearly
         so.
     """
-    if not rows.numel():
-        return
-    largest = float(rows.abs().max())
-    limit = (torch.finfo(rows.dtype).max / (_MARGIN * rows.shape[1])) ** 0.5
-    if not largest <= limit:
+    if len(rows_beyond_squares(rows)):
+        limit, largest = _largest_squarable(rows), float(rows.abs().max())
         name = str(rows.dtype).removeprefix("torch.")
-        remedy = " or pass X as float64" if rows.dtype == torch.float32 else ""
         raise ValueError(
             f"X has an entry that is {largest / scale:.3g} away from the clusters, too "
             f"large beside scale_={scale:.3g} for {name} to square: entries should be "
-            f"no more than {limit / scale:.3g} away. Leave such rows out{remedy}."
+            f"no more than {limit / scale:.3g} away. Leave such rows out, or scale X."
         )

@@ -1616,3 +1616,79 @@ def test_interrupted_fit_leaves_the_last_whole_epoch(monkeypatch):
         mixmate.fit(X)
     np.testing.assert_array_equal(mixmate.dictionaries_, expected.dictionaries_)
     np.testing.assert_array_equal(mixmate.predict(X), mixmate.labels_)
+
+
+def far_blobs():
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=300)
+    return (rng.normal(size=(3, 6)) * 6)[y] + 0.5 * rng.normal(size=(300, 6)), y
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    ("offset", "dtype"),
+    [
+        (1e6, np.float32),
+        (1e9, np.float64),
+        (1e12, np.float64),
+        (1e6 * np.arange(6), np.float32),
+        (10.0 ** np.arange(7, 13), np.float64),
+    ],
+)
+def test_data_may_be_far_from_the_origin(offset, dtype, seed):
+    X, y = far_blobs()
+    mixmate = MixMateClustering(3, max_iter=3, tol=0, random_state=seed)
+    labels = mixmate.fit_predict((X + offset).astype(dtype))
+    assert adjusted_rand_score(y, labels) == 1
+
+
+@pytest.mark.parametrize(
+    ("constant", "dtype"),
+    [(1e7, np.float32), (1e30, np.float32), (np.pi * 1e16, float), (1e300, float)],
+)
+def test_a_large_constant_feature_says_nothing(constant, dtype):
+    X, y = far_blobs()
+    X = np.column_stack([X, np.full(300, constant)]).astype(dtype)
+    X[::9, 2] = np.nan
+    mixmate = MixMateClustering(3, max_iter=3, tol=0, random_state=0).fit(X)
+    assert adjusted_rand_score(y, mixmate.labels_) == 1
+    np.testing.assert_array_equal(mixmate.intercepts_[:, 6], X[0, 6])
+    assert np.isfinite(mixmate.score(X))
+    out = np.empty((300, 3), dtype)
+    assert np.isfinite(mixmate.predict_proba(X, out=out)).all()
+
+
+@pytest.mark.parametrize(
+    ("factor", "dtype"),
+    [
+        (1e-36, np.float32),
+        (1e-23, np.float32),
+        (1e19, np.float32),
+        (1e37, np.float32),
+        (1e-300, np.float64),
+        (1e154, np.float64),
+        (1e300, np.float64),
+    ],
+)
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_units_do_not_matter_where_squares_overflow(factor, dtype, fit_intercept):
+    X, _ = far_blobs()
+    X[::9, 2] = np.nan
+    mixmate = MixMateClustering(
+        3, max_iter=3, tol=0, fit_intercept=fit_intercept, random_state=0
+    )
+    labels = mixmate.fit_predict(X.astype(dtype))
+    extreme = (X * factor).astype(dtype)
+    assert adjusted_rand_score(labels, mixmate.fit_predict(extreme)) == 1
+    assert np.isfinite(mixmate.predict_proba(extreme)).all()
+    assert np.isfinite(mixmate.reconstruct(extreme)).all()
+
+
+@pytest.mark.parametrize(
+    ("factor", "dtype"), [(1e-41, np.float32), (1e-312, np.float64)]
+)
+def test_denormal_numbers_are_refused(factor, dtype):
+    X = (far_blobs()[0] * factor).astype(dtype)
+    X[3, 2] = np.nan
+    with pytest.raises(ValueError, match="X has rows of a root-mean-square norm"):
+        MixMateClustering(3, random_state=0).fit(X)

@@ -13,8 +13,16 @@ from ._scattering import ScatteringTransform
 IMAGES_AT_A_TIME = 2048
 
 # Columns of features, of larger images than 28 x 28, that are too many to find their
-# axes where rows are fewer.
-_MANY_COLUMNS = 4096
+# axes from inner products of columns. Where rows are many, too, the axes are found with
+# some of them: in memory that does not depend on how many there are.
+_MANY_COLUMNS, _MANY_ROWS = 4096, 5000
+
+# Of images with so many coefficients no more are drawn than these, nor than have so many
+# bytes, as long as they are twice as many as the axes.
+_MOST_IMAGES, _MOST_BYTES = 3000, 2**28
+
+# Bytes of a matrix that are converted to float64 at a time.
+_BLOCK_BYTES = 2**25
 
 # Attributes that fit finds in the images, and parameters of the scattering before.
 _FOUND, _SETTINGS = ("mean_", "components_", "decoder_"), ("J", "L", "order")
@@ -42,23 +50,69 @@ def default_scale(image_shape):
     return max(1, int(math.log2(min(image_shape[:2]) / 3)))
 
 
+def has_few_rows(n_rows, n_columns):
+    """Tell whether principal axes are found from inner products of rows.
+
+    Parameters
+    ----------
+    n_rows, n_columns : int
+
+    Returns
+    -------
+    has_few_rows : bool
+        Whether rows are less than half as many as columns, or the columns are too many.
+    """
+    return 2 * n_rows < n_columns or n_columns > max(n_rows, _MANY_COLUMNS)
+
+
 def principal_axes(X, n_components):
     """Directions of largest second moment about the origin.
+
+    The eigenproblem has the size of the columns or, where these are many more, of the
+    rows.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
     n_components : int
-        At most n_features are given.
+        At most n_features are given; of few rows, at most as many as the rank of X, but
+        at least one.
 
     Returns
     -------
     axes : ndarray of shape (n_features, n_components)
-        Orthonormal columns.
+        Orthonormal columns, the longest last.
     """
-    n_features = X.shape[1]
-    first = max(0, n_features - n_components)
-    return eigh(X.T @ X, subset_by_index=[first, n_features - 1])[1]
+    n_rows, n_features = X.shape
+    if not has_few_rows(n_rows, n_features):
+        first = max(0, n_features - n_components)
+        return eigh(X.T @ X, subset_by_index=[first, n_features - 1])[1]
+    first = max(0, n_rows - n_components)
+    squares, directions = eigh(_row_products(X), subset_by_index=[first, n_rows - 1])
+    # Of the rest nothing is left but rounding.
+    is_large = squares > n_rows * np.finfo(np.float64).eps * squares[-1]
+    is_large[-1] = True
+    directions = directions[:, is_large][:, ::-1]
+    axes = np.empty((n_features, directions.shape[1]))
+    for block in _column_blocks(X):
+        axes[block] = X[:, block].T.astype(np.float64) @ directions
+    # Directions of small moments are inexact: the longest come first.
+    return np.linalg.qr(axes)[0][:, ::-1].astype(X.dtype)
+
+
+def _row_products(X):
+    """Inner products of all rows, in float64."""
+    products = np.zeros((len(X), len(X)))
+    for block in _column_blocks(X):
+        columns = X[:, block].astype(np.float64)
+        products += columns @ columns.T
+    return products
+
+
+def _column_blocks(X):
+    size = max(1, _BLOCK_BYTES // (8 * len(X)))
+    for start in range(0, X.shape[1], size):
+        yield slice(start, start + size)
 
 
 def principal_scores(X, n_components):
@@ -121,7 +175,10 @@ def graph_features(images, image_shape, n_components=500):
     where[:] = coefficients
     for view in (where, how_much):
         view /= np.linalg.norm(view) / np.sqrt(n_samples) or 1.0
-    if features.shape[1] > max(n_samples, _MANY_COLUMNS):
+    if n_samples > _MANY_ROWS and features.shape[1] > _MANY_COLUMNS:
+        step = math.ceil(n_samples / _MANY_ROWS)
+        return features @ principal_axes(features[::step], n_components)
+    if has_few_rows(*features.shape):
         return principal_scores(features, n_components)
     return features @ principal_axes(features, n_components)
 
@@ -140,7 +197,9 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
     n_components : int
         Number of axes.
     max_samples : int
-        Images, drawn at random, that the axes and the way back are found with.
+        Images, drawn at random, that the axes and the way back are found with; fewer,
+        where images are larger than 32 x 32 and their coefficients would take too much
+        memory.
     device : str or torch.device
         Where the coefficients are computed.
     random_state : int or RandomState
@@ -150,7 +209,8 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
     mean_ : ndarray of shape (n_coefficients,)
         Mean of the roots of the coefficients.
     components_ : ndarray of shape (n_components, n_coefficients)
-        Their principal axes.
+        Their principal axes; fewer than were asked for, where few images do not have
+        as many.
     decoder_ : ndarray of shape (n_components + 1, n_pixels)
         The pixels that features stand for, by least squares; the last row is
         the image of features 0.
@@ -196,18 +256,21 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
             To the last bit what :meth:`transform` gives.
         """
         features = self._fit(X)
-        return features if len(X) <= self.max_samples else self.transform(X)
+        return features if len(features) == len(X) else self.transform(X)
 
     def _fit(self, X):
         """Fit; return the features of the images drawn."""
         drawn = self.random_state.permutation(len(X))[: self.max_samples]
-        images = X[np.sort(drawn)]
         self.scattering_ = ScatteringTransform(
             self.image_shape, J=default_scale(self.image_shape), device=self.device
-        ).fit(images)
-        roots = np.empty(
-            (len(images), math.prod(self.scattering_.output_shape_)), dtype=X.dtype
-        )
+        ).fit(X[:1])
+        n_coefficients = math.prod(self.scattering_.output_shape_)
+        if n_coefficients > _MANY_COLUMNS:
+            n_bytes = max(n_coefficients, X.shape[1] // 2) * X.dtype.itemsize
+            n_most = max(2 * self.n_components, _MOST_BYTES // n_bytes)
+            drawn = drawn[: min(n_most, _MOST_IMAGES)]
+        images = X[np.sort(drawn)]
+        roots = np.empty((len(images), n_coefficients), dtype=X.dtype)
         for block in _blocks(images):
             roots[block] = self._roots(images[block])
         self.mean_ = roots.mean(axis=0)
@@ -216,9 +279,17 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         features = np.empty((len(images), len(self.components_)), dtype=X.dtype)
         for block in _blocks(images):
             self._project(roots[block], out=features[block])
-        with_one = np.column_stack([features, np.ones(len(features), features.dtype)])
-        self.decoder_ = np.linalg.lstsq(with_one, images, rcond=None)[0]
+        self.decoder_ = self._find_decoder(features, images)
         return features
+
+    def _find_decoder(self, features, images):
+        """Least-squares fit of images by their features."""
+        with_one = np.column_stack([features, np.ones(len(features), features.dtype)])
+        if math.prod(self.scattering_.output_shape_) <= _MANY_COLUMNS:
+            return np.linalg.lstsq(with_one, images, rcond=None)[0]
+        # lstsq would copy the images twice.
+        eps = np.finfo(features.dtype).eps
+        return np.linalg.pinv(with_one, rcond=eps * max(with_one.shape)) @ images
 
     def state_dict(self):
         """Return what was found, and what it was found with.
