@@ -533,10 +533,7 @@ def largest_entry(rows):
         0 without any; infinite where shift or scale make it so.
     """
     return max(
-        (
-            float(rows.take(block)[0].abs().max())
-            for block in rows.blocks()
-        ),
+        (float(rows.take(block)[0].abs().max()) for block in rows.blocks()),
         default=0.0,
     )
 

@@ -290,5 +290,7 @@ def test_an_answer_that_float32_cannot_hold_is_refused(fitted):
         with pytest.raises(ValueError, match=r"X has a row so far.*more than float32"):
             getattr(fitted, method)(X.astype(np.float32))
     X[3, 2] = 1e160
-    with pytest.raises(ValueError, match=r"X has an entry .*1e\+160.*float64 to square"):
+    with pytest.raises(
+        ValueError, match=r"X has an entry .*1e\+160.*float64 to square"
+    ):
         fitted.predict(X)

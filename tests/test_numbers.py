@@ -60,7 +60,9 @@ def test_means_of_constant_columns_are_exact(dtype, exponent):
     X[:, 1] = constant
     assert far_means(X)[1] == constant
     assert not near_origin(X)[:, 1].any()
-    np.testing.assert_allclose(near_origin(X)[:, 0], X[:, 0] - X[:, 0].mean(), atol=1e-6)
+    np.testing.assert_allclose(
+        near_origin(X)[:, 0], X[:, 0] - X[:, 0].mean(), atol=1e-6
+    )
 
 
 def test_differences_that_overflow_are_taken_of_smaller_numbers():

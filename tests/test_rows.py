@@ -253,7 +253,9 @@ def test_a_large_constant_feature_does_not_set_the_norm(constant):
     X = np.column_stack([X, np.full(137, constant)])
     X[5, 5] = np.nan
     # Missing entries are made up for by all others.
-    assert centered_norm(Rows(X, device=CPU), ALONE) == pytest.approx(expected, rel=1e-3)
+    assert centered_norm(Rows(X, device=CPU), ALONE) == pytest.approx(
+        expected, rel=1e-3
+    )
     assert centered_norm(Rows(X[:, 5:6], device=CPU), ALONE) == 0
 
 

@@ -168,7 +168,7 @@ def test_neither_offset_nor_unit_matters(dtype, offset, factor, refine):
 
 @pytest.mark.parametrize("factor", [1e300, 1e-200])
 def test_units_do_not_matter_to_self_representation(factor):
-    X, y = subspaces()
+    X, _ = subspaces()
     plain, scaled = (
         SpectralGraphClustering(
             3, n_nonzero_coefs=4, metric="cosine", random_state=0

@@ -7,19 +7,21 @@ import torch
 from scipy.linalg import eigh
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from .._numbers import largest_magnitude
+from .._rows import scale_of_norm
 from ._scattering import ScatteringTransform
 
 # Images read at a time when all of their coefficients are not needed at once.
 IMAGES_AT_A_TIME = 2048
 
 # Columns of features, of larger images than 28 x 28, that are too many to find their
-# axes from inner products of columns. Where rows are many, too, the axes are found with
-# some of them: in memory that does not depend on how many there are.
+# axes from inner products of columns. Where rows are more than this, too, the axes are
+# found with some of them: in memory and time that do not depend on how many there are.
 _MANY_COLUMNS, _MANY_ROWS = 4096, 5000
 
 # Of images with so many coefficients no more are drawn than these, nor than have so many
-# bytes, as long as they are twice as many as the axes.
-_MOST_IMAGES, _MOST_BYTES = 3000, 2**28
+# bytes of coefficients, as long as they are twice as many as the axes.
+_MOST_IMAGES, _MOST_BYTES = 2000, 2**28
 
 # Bytes of a matrix that are converted to float64 at a time.
 _BLOCK_BYTES = 2**25
@@ -89,8 +91,9 @@ def principal_axes(X, n_components):
         return eigh(X.T @ X, subset_by_index=[first, n_features - 1])[1]
     first = max(0, n_rows - n_components)
     squares, directions = eigh(_row_products(X), subset_by_index=[first, n_rows - 1])
-    # Of the rest nothing is left but rounding.
-    is_large = squares > n_rows * np.finfo(np.float64).eps * squares[-1]
+    # Of the rest nothing is left but rounding: of X, and of the products.
+    noise = (100 * np.finfo(X.dtype).eps) ** 2 + n_rows * np.finfo(np.float64).eps
+    is_large = squares > noise * squares[-1]
     is_large[-1] = True
     directions = directions[:, is_large][:, ::-1]
     axes = np.empty((n_features, directions.shape[1]))
@@ -163,24 +166,56 @@ def graph_features(images, image_shape, n_components=500):
     first kind.
     """
     scattering = ScatteringTransform(image_shape, J=default_scale(image_shape))
-    coefficients = scattering.fit_transform(images)
+    n_columns = 2 * math.prod(scattering.fit(images[:1]).output_shape_)
+    n_most = len(images)
+    if n_columns > _MANY_COLUMNS:
+        n_bytes = 2 * _MOST_BYTES // (n_columns * images.dtype.itemsize)
+        n_most = min(_MANY_ROWS, max(2 * n_components, n_bytes))
+    step = math.ceil(len(images) / n_most)
+    features, norms = _two_views(scattering, images[::step])
+    if step == 1 and has_few_rows(*features.shape):
+        return principal_scores(features, n_components)
+    axes = principal_axes(features, n_components)
+    if step == 1:
+        return features @ axes
+    del features
+    blocks = [
+        _two_views(scattering, images[b], norms)[0] @ axes for b in _blocks(images)
+    ]
+    return np.concatenate(blocks)
+
+
+def _two_views(scattering, images, norms=None):
+    """Scatter images, and view the coefficients in two ways.
+
+    Parameters
+    ----------
+    scattering : ScatteringTransform
+        Fitted.
+    images : ndarray of shape (n_samples, n_pixels)
+    norms : list of float, default=None
+        What the views are divided by; by default their root mean square norms.
+
+    Returns
+    -------
+    features : ndarray of shape (n_samples, 2 * n_coefficients)
+    norms : list of float
+    """
+    coefficients = scattering.transform(images)
     n_samples, n_coefficients = coefficients.shape
     features = np.empty((n_samples, 2 * n_coefficients), dtype=coefficients.dtype)
-    where, how_much = np.hsplit(features, 2)  # views
+    where, how_much = views = np.hsplit(features, 2)
     np.abs(coefficients, out=coefficients)
     np.sqrt(coefficients, out=how_much)
     by_path = coefficients.reshape(n_samples, scattering.output_shape_[0], -1)
     largest = by_path.max(axis=2, keepdims=True)
     by_path /= np.where(largest > 0, largest, 1)
     where[:] = coefficients
-    for view in (where, how_much):
-        view /= np.linalg.norm(view) / np.sqrt(n_samples) or 1.0
-    if n_samples > _MANY_ROWS and features.shape[1] > _MANY_COLUMNS:
-        step = math.ceil(n_samples / _MANY_ROWS)
-        return features @ principal_axes(features[::step], n_components)
-    if has_few_rows(*features.shape):
-        return principal_scores(features, n_components)
-    return features @ principal_axes(features, n_components)
+    if norms is None:
+        norms = [np.linalg.norm(view) / np.sqrt(n_samples) or 1.0 for view in views]
+    for view, norm in zip(views, norms, strict=True):
+        view /= norm
+    return features, norms
 
 
 class ScatteringFeatures(TransformerMixin, BaseEstimator):
@@ -270,6 +305,9 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
             n_most = max(2 * self.n_components, _MOST_BYTES // n_bytes)
             drawn = drawn[: min(n_most, _MOST_IMAGES)]
         images = X[np.sort(drawn)]
+        exponent = self._find_exponent(images)
+        if exponent:
+            images = np.ldexp(images, -2 * exponent)
         roots = np.empty((len(images), n_coefficients), dtype=X.dtype)
         for block in _blocks(images):
             roots[block] = self._roots(images[block])
@@ -280,7 +318,27 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         for block in _blocks(images):
             self._project(roots[block], out=features[block])
         self.decoder_ = self._find_decoder(features, images)
+        if exponent:  # back to the units of X, and of their root
+            self.mean_ = np.ldexp(self.mean_, exponent)
+            self.decoder_ = np.ldexp(self.decoder_, exponent)
+            self.decoder_[-1] = np.ldexp(self.decoder_[-1], exponent)
+            features = np.ldexp(features, exponent)
         return features
+
+    def _find_exponent(self, images):
+        """Find the power of two to divide roots by, so that they are not far from 1.
+
+        Beside a column of ones others would be lost in rounding, or the ones would. 0 is
+        returned where the images need not be scaled.
+        """
+        exponent = math.frexp(largest_magnitude(images))[1]
+        if abs(exponent) <= np.finfo(images.dtype).nmant // 2:
+            return 0
+        exponent = math.floor(exponent / 2)
+        norm = np.linalg.norm(np.ldexp(images, -2 * exponent).astype(np.float64))
+        norm = np.ldexp(norm / np.sqrt(len(images)), 2 * exponent)
+        scale_of_norm(float(norm), 1.0, images.dtype)  # it may be refused
+        return exponent
 
     def _find_decoder(self, features, images):
         """Least-squares fit of images by their features."""

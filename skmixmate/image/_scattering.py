@@ -45,8 +45,9 @@ _LEAST_EXPONENT = -100.0
 # the caches; elsewhere, enough to keep all of the device at work.
 _CPU_ENTRIES, _DEVICE_ENTRIES = 2**19, 2**24
 
-# Of large images too a few go together, or products with matrices have too few columns.
-_LEAST_IMAGES = 4
+# Of large images too a few go together, or products with matrices have too few columns;
+# but of the largest no more than there is memory for.
+_LEAST_IMAGES, _MOST_ENTRIES = 4, 2**22
 
 
 def _frequencies(size, n_copies):
@@ -55,7 +56,7 @@ def _frequencies(size, n_copies):
     Spectra repeat with period 2 pi: what a Gaussian has outside of one period
     comes back into it, from so many copies on either side.
     """
-    base = 2 * math.pi * torch.fft.fftfreq(size, dtype=torch.float64)
+    base = 2 * math.pi * torch.fft.fftfreq(size, dtype=torch.float64, device="cpu")
     copies = torch.arange(-n_copies, n_copies + 1, dtype=torch.float64)
     return base + 2 * math.pi * copies[:, None]
 
@@ -290,6 +291,33 @@ class Scattering:
         return averaged.view(len(down) * len(across), *n_angles, -1)
 
 
+def _safe_exponents(images):
+    """Find the powers of two to divide images by, so that squares can be computed.
+
+    Parameters
+    ----------
+    images : tensor of shape (n_images, height, width)
+
+    Returns
+    -------
+    exponents : int tensor of shape (n_images, 1, 1) or None
+        None where no image is of extreme magnitude.
+    """
+    low, high = torch.aminmax(images)
+    largest = max(-float(low), float(high))
+    limit = torch.finfo(images.dtype).max ** 0.25
+    if largest == 0 or 1 / limit < largest < limit:
+        return None
+    return torch.frexp(images.abs().amax(dim=(1, 2), keepdim=True)).exponent
+
+
+def _ldexp(values, exponents):
+    """Multiply by powers of two; in two steps, as one may not be representable."""
+    half = exponents.div(2, rounding_mode="floor")
+    two = torch.tensor(2.0, dtype=values.dtype, device=values.device)
+    return values * two**half * two ** (exponents - half)
+
+
 def is_image_shape(shape):
     """Tell whether a tuple is (height, width) or (height, width, n_channels)."""
     return len(shape) in (2, 3) and all(
@@ -355,8 +383,8 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
     -----
     Margins are filled by reflection. Wavelets, margins and the order of the
     result are those of kymatio 0.3.0, and coefficients agree to about 1e-7 of
-    their norm. Moduli are taken by squares: in float32 the values of an image
-    should lie well inside 1e-15 to 1e15.
+    their norm. Images of extreme magnitude are multiplied by a power of two before,
+    and their coefficients by its inverse after.
 
     References
     ----------
@@ -492,7 +520,12 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
             for block in rows.blocks(self._n_images_at_a_time(device)):
                 images = rows.take(block)[0].view(-1, height, width, n_channels)
                 images = images.permute(0, 3, 1, 2).flatten(0, 1)
-                scattered = scattering.transform(images)
+                exponents = _safe_exponents(images)
+                if exponents is None:
+                    scattered = scattering.transform(images)
+                else:
+                    images = _ldexp(images, -exponents)
+                    scattered = _ldexp(scattering.transform(images), exponents)
                 coefficients[block] = scattered.reshape(-1, coefficients.shape[1])
         return coefficients if is_tensor else coefficients.numpy()
 
@@ -577,5 +610,6 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
         if self.order == 2 and self.J > 1:  # at half the resolution
             n_wavelets = max(self.L, self.L**2 // 4)
         n_entries = _CPU_ENTRIES if device.type == "cpu" else _DEVICE_ENTRIES
-        n_planes = max(_LEAST_IMAGES, n_entries // (n_pixels * n_wavelets))
+        n_least = min(_LEAST_IMAGES, _MOST_ENTRIES // (n_pixels * n_wavelets))
+        n_planes = max(n_least, n_entries // (n_pixels * n_wavelets))
         return max(1, n_planes // n_channels)
