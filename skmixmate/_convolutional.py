@@ -16,6 +16,7 @@ from . import _initialization as initialization
 from ._fitting import (
     Monitor,
     check_image_shape,
+    check_magnitudes,
     check_n_observed,
     check_weights,
     drawn_generator,
@@ -30,6 +31,7 @@ from ._inference import Inference, torch_dtype
 from ._random import private_random_state
 from ._rows import (
     Rows,
+    check_squares,
     largest_entry,
     missing_counts,
     resolve_device,
@@ -307,6 +309,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
         """
         X = validate_rows(self, X, reset=True)
         self._check_settings()
+        check_magnitudes(self.get_params(deep=False), numpy_dtype(X))
         device = resolve_device(self.device, X)
         random_state = private_random_state(self.random_state)
         n_missing = missing_counts(Rows(X, device=device))
@@ -465,7 +468,10 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
         )
         self.filters_ = self._as_filters(filters.astype(dtype))
         self.scale_ = 1.0 if self.scale == "auto" else float(self.scale)
-        if self.scale == "auto":
+        if self.scale != "auto":
+            largest = largest_entry(Rows(X, device=device))
+            check_squares(largest, self.scale_, torch_dtype(X), X.shape[1])
+        else:
             norm = _patch_norm(*self._fitted_model(X, device))
             self.scale_ = scale_of_norm(norm, _REFERENCE_NORM, dtype)
 

@@ -324,7 +324,8 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         X = torch.as_tensor(rows.X[block])
         X = X[far.to(X.device)]
         if X.dtype == torch.float64:
-            check_squares(rows.take(block)[0], rows.scale)
+            largest = float(rows.take(block)[0].abs().max()) / rows.scale
+            check_squares(largest, rows.scale, X.dtype, X.shape[1])
         ((_, answers),) = self._infer(X.double(), *summaries)
         return [narrowed(answer, numpy_dtype(X)) for answer in answers]
 
@@ -549,7 +550,8 @@ class MixtureInference(Inference):
         ValueError
             If `n_samples` is less than 1; if scattering coefficients are modelled, as
             no image has those that are drawn; if the prior is not one that codes can be
-            drawn from: one from outside, or one of rate 0.
+            drawn from: one from outside, or one of rate 0; if its rate is so small
+            that samples leave the range of floats, or of counts.
 
         Examples
         --------
@@ -580,12 +582,24 @@ class MixtureInference(Inference):
             drawn = deviation * rng.standard_normal((n_samples, n_features))
         else:
             drawn = np.zeros((n_samples, n_features))
-        for label in np.unique(labels):
-            members = np.flatnonzero(labels == label)
-            own = prior.of(slice(label, label + 1))
-            codes = own.draw(len(members), n_atoms, rng)
-            drawn[members] += codes @ self.dictionaries_[label]
-        drawn = drawn / self.scale_ + self.intercepts_[labels]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for label in np.unique(labels):
+                members = np.flatnonzero(labels == label)
+                own = prior.of(slice(label, label + 1))
+                codes = own.draw(len(members), n_atoms, rng)
+                drawn[members] += codes @ self.dictionaries_[label]
+            drawn = drawn / self.scale_ + self.intercepts_[labels]
+            is_possible = np.isfinite(drawn.astype(self.dictionaries_.dtype)).all()
+        if likelihood is not None and is_possible:
+            is_possible = drawn.max() <= likelihood.largest_natural
+        if not is_possible:
+            by_name = isinstance(self.prior, str)
+            rate = f"alpha={self._alpha()}" if by_name else f"prior={self.prior!r}"
+            raise ValueError(
+                f"{rate} is too small to draw samples: codes as large as it allows "
+                "lead to entries that are out of range "
+                f"(likelihood={self.likelihood!r}). Fit with a larger one."
+            )
         if likelihood is not None:
             drawn = likelihood.draw(drawn, rng)
         return drawn.astype(self.dictionaries_.dtype), labels

@@ -539,7 +539,7 @@ def largest_entry(rows):
 
 
 def _rescaled(rows, exponent):
-    """The same rows in float64, times a power of two."""
+    """Return the same rows in float64, times a power of two."""
     location = rows.location
     if location is None:  # it takes float32 to float64
         location = torch.zeros(rows.X.shape[1], dtype=torch.float64, device=rows.device)
@@ -575,10 +575,10 @@ def scale_of_norm(norm, reference, dtype):
     tiny = float(np.finfo(dtype).tiny)
     if not tiny <= scale <= 1 / tiny:
         raise ValueError(
-            f"X has rows of a root-mean-square norm of {norm:.3g}, which {dtype} cannot "
-            f"scale to {reference}: its normal numbers end at {tiny:.3g} and "
-            f"{np.finfo(dtype).max:.3g}. Multiply X by a constant so that entries are "
-            "nearer to 1."
+            f"X has rows of a root-mean-square norm of {norm:.3g}, which {dtype} "
+            f"cannot scale to {reference}: its normal numbers end at {tiny:.3g} and "
+            f"{np.finfo(dtype).max:.3g}. Multiply X by a constant so that entries "
+            "are nearer to 1."
         )
     return scale
 
@@ -597,37 +597,49 @@ def rows_beyond_squares(rows):
     """
     if rows.numel():
         low, high = torch.aminmax(rows)
-        limit = _largest_squarable(rows)
+        limit = largest_squarable(rows.dtype, rows.shape[1])
         if not (-limit <= low and high <= limit):
             return (~(rows.abs().amax(dim=1) <= limit)).nonzero()[:, 0]
     return torch.empty(0, dtype=torch.int64, device=rows.device)
 
 
-def _largest_squarable(rows):
-    return (torch.finfo(rows.dtype).max / (_MARGIN * rows.shape[1])) ** 0.5
+def largest_squarable(dtype, n_features):
+    """Return the largest entry of a row whose squared norm is sure to be in range.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+    n_features : int
+
+    Returns
+    -------
+    largest : float
+    """
+    return (torch.finfo(dtype).max / (_MARGIN * n_features)) ** 0.5
 
 
-def check_squares(rows, scale):
+def check_squares(largest, scale, dtype, n_features):
     """Check that the squared norms of rows can be computed.
 
     Parameters
     ----------
-    rows : tensor of shape (n_rows, n_features)
-        As the model takes them: shifted and scaled.
+    largest : float
+        Largest entry of the rows, shifted but not scaled.
     scale : float
-        What they were multiplied by.
+        What they are multiplied by.
+    dtype, n_features
+        As in :func:`largest_squarable`.
 
     Raises
     ------
     ValueError
-        If an entry is so large that its square leaves the range of the dtype, or nearly
-        so.
+        If the square of the entry leaves the range of the dtype, or nearly so.
     """
-    if len(rows_beyond_squares(rows)):
-        limit, largest = _largest_squarable(rows), float(rows.abs().max())
-        name = str(rows.dtype).removeprefix("torch.")
+    limit = largest_squarable(dtype, n_features)
+    if not largest * scale <= limit:
         raise ValueError(
-            f"X has an entry that is {largest / scale:.3g} away from the clusters, too "
-            f"large beside scale_={scale:.3g} for {name} to square: entries should be "
-            f"no more than {limit / scale:.3g} away. Leave such rows out, or scale X."
+            f"X has an entry that is {largest:.3g} away from the clusters, too large "
+            f"with scale_={scale:.3g} for {str(dtype).removeprefix('torch.')} to "
+            f"square: entries should be no more than {limit / scale:.3g} away. Leave "
+            "such rows out, or choose another scale."
         )

@@ -274,5 +274,7 @@ def test_rows_that_cannot_be_squared_are_found(dtype):
     rows[1, 2] = -(torch.finfo(dtype).max ** 0.5)
     rows[3, 0] = torch.inf
     assert rows_beyond_squares(rows).tolist() == [1, 3]
-    with pytest.raises(ValueError, match="X has an entry .* scale_=0.5 .* to square"):
-        check_squares(rows, 0.5)
+    largest = torch.finfo(dtype).max ** 0.5
+    with pytest.raises(ValueError, match=r"X has an entry .*scale_=0\.5 .* to square"):
+        check_squares(largest, 0.5, dtype, 3)
+    check_squares(largest, 1e-3, dtype, 3)

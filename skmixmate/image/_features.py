@@ -19,8 +19,8 @@ IMAGES_AT_A_TIME = 2048
 # found with some of them: in memory and time that do not depend on how many there are.
 _MANY_COLUMNS, _MANY_ROWS = 4096, 5000
 
-# Of images with so many coefficients no more are drawn than these, nor than have so many
-# bytes of coefficients, as long as they are twice as many as the axes.
+# Of images with so many coefficients no more are drawn than these, nor than have so
+# many bytes of coefficients, as long as they are twice as many as the axes.
 _MOST_IMAGES, _MOST_BYTES = 2000, 2**28
 
 # Bytes of a matrix that are converted to float64 at a time.
@@ -328,8 +328,8 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
     def _find_exponent(self, images):
         """Find the power of two to divide roots by, so that they are not far from 1.
 
-        Beside a column of ones others would be lost in rounding, or the ones would. 0 is
-        returned where the images need not be scaled.
+        Beside a column of ones others would be lost in rounding, or the ones would. It
+        is 0 where the images need not be scaled.
         """
         exponent = math.frexp(largest_magnitude(images))[1]
         if abs(exponent) <= np.finfo(images.dtype).nmant // 2:

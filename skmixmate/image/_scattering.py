@@ -57,7 +57,7 @@ def _frequencies(size, n_copies):
     comes back into it, from so many copies on either side.
     """
     base = 2 * math.pi * torch.fft.fftfreq(size, dtype=torch.float64, device="cpu")
-    copies = torch.arange(-n_copies, n_copies + 1, dtype=torch.float64)
+    copies = torch.arange(-n_copies, n_copies + 1, dtype=torch.float64, device="cpu")
     return base + 2 * math.pi * copies[:, None]
 
 
@@ -127,7 +127,8 @@ class Wavelets:
         self.fourier = fourier
         factor, half = height // fourier.height, width // 2 + 1
         settings = fourier.buffers.settings
-        row, column = torch.arange(height)[:, None], torch.arange(width)
+        row, column = (torch.arange(size, device="cpu") for size in (height, width))
+        row = row[:, None]
         is_conjugate = (column >= half).expand(height, width)
         row = torch.where(is_conjugate, -row % height, row)
         column = torch.where(is_conjugate, width - column, column)
@@ -138,7 +139,7 @@ class Wavelets:
         # Tails that no sum of floats feels would be denormal numbers, which are slow.
         is_tail = spectra.abs() < torch.finfo(spectra.dtype).eps * spectra.abs().max()
         spectra = spectra.masked_fill(is_tail, 0) / factor**2
-        signs = torch.where(is_conjugate, -1.0, 1.0)
+        signs = 1.0 - 2.0 * is_conjugate.float()
         filters = [self._folded(part, factor) for part in (spectra, spectra * signs)]
         # (height * width * 2, n_angles, factor ** 2)
         filters = torch.stack(filters, dim=2).flatten(0, 2)
@@ -202,8 +203,8 @@ def average_matrix(size, padded_size, J, j):
     frequencies = _frequencies(padded_size, n_copies=2)
     gaussian = (sigma * frequencies).square().mul(-0.5).exp().sum(dim=0)
     kernel = torch.fft.ifft(_crop(gaussian, 0, 2**j)).real
-    centres = torch.arange(1, size // 2**J + 1) * 2 ** (J - j)
-    distances = centres[:, None] - torch.arange(len(kernel))
+    centres = torch.arange(1, size // 2**J + 1, device="cpu") * 2 ** (J - j)
+    distances = centres[:, None] - torch.arange(len(kernel), device="cpu")
     return kernel[distances % len(kernel)] * math.sqrt(math.pi / _KYMATIO_PI)
 
 
