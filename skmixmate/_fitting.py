@@ -134,7 +134,7 @@ def first_weights(weights, n_clusters, dtype):
     if values.min() < tiny:
         raise ValueError(
             f"weights={weights!r} should be at least {tiny:.3g} each, the smallest "
-            f"normal number of {np.dtype(dtype)}; the smallest is {np.min(weights):.3g}."
+            f"normal number of {np.dtype(dtype)}; one is {np.min(weights):.3g}."
         )
     return values
 

@@ -298,3 +298,11 @@ def test_images_of_extreme_magnitude(dtype, exponent):
     images[1] = np.ldexp(images[1], exponent)
     mixed = scattering.transform(images)
     np.testing.assert_allclose(mixed[[0, 2, 3]], expected[[0, 2, 3]], rtol=1e-6)
+
+
+def test_the_default_device_plays_no_part():
+    images = np.random.default_rng(0).random((3, 64))
+    scattering = ScatteringTransform((8, 8), J=1, device="cpu").fit(images)
+    expected = scattering.transform(images)
+    with torch.device("meta"):
+        np.testing.assert_array_equal(scattering.transform(images), expected)

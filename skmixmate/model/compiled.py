@@ -255,8 +255,7 @@ def add_products(gradient, slopes, rows, blocks):
     Parameters
     ----------
     gradient, slopes, rows
-        As in :meth:`skmixmate.model.posterior.Blocks.add_products`. The gradient is
-        contiguous.
+        As in :meth:`skmixmate.model.posterior.Blocks.add_products`.
     blocks : Blocks
 
     Raises
@@ -264,6 +263,11 @@ def add_products(gradient, slopes, rows, blocks):
     MemoryError
         If there is not enough for what a thread works with.
     """
+    if not gradient.is_contiguous():  # a copy would be written to
+        products = gradient.new_zeros(gradient.shape)
+        add_products(products, slopes, rows, blocks)
+        gradient.add_(products)
+        return
     n_clusters, n_atoms, n_features = gradient.shape
     n_parts = -(-n_features // (_ROWS * _TILES))
     n_wanted = -(-_UNITS_PER_THREAD * torch.get_num_threads() // n_parts)
