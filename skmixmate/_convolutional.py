@@ -16,6 +16,7 @@ from . import _initialization as initialization
 from ._fitting import (
     Monitor,
     check_image_shape,
+    check_magnitudes,
     check_n_observed,
     check_weights,
     drawn_generator,
@@ -29,7 +30,15 @@ from ._fitting import (
 from ._guards import all_or_nothing, default_modes
 from ._inference import Inference, is_learned, torch_dtype
 from ._random import private_random_state
-from ._rows import Rows, missing_counts, resolve_device, validate_rows
+from ._rows import (
+    Rows,
+    check_squares,
+    largest_entry,
+    missing_counts,
+    resolve_device,
+    scale_of_norm,
+    validate_rows,
+)
 from ._training import ExpectationMaximization, train
 from ._typing import Answer, Data
 from .model.convolutional import ConvolutionalMixture
@@ -306,6 +315,7 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
         X = validate_rows(self, X, reset=True)
         self._check_settings()
         self._keep_settings()
+        check_magnitudes(self.get_params(deep=False), numpy_dtype(X))
         device = resolve_device(self.device, X)
         random_state = private_random_state(self.random_state)
         n_missing = missing_counts(Rows(X, device=device))
@@ -464,9 +474,12 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
         )
         self.filters_ = self._as_filters(filters.astype(dtype))
         self.scale_ = 1.0 if self.scale == "auto" else float(self.scale)
-        if self.scale == "auto":
+        if self.scale != "auto":
+            largest = largest_entry(Rows(X, device=device))
+            check_squares(largest, self.scale_, torch_dtype(X), X.shape[1])
+        else:
             norm = _patch_norm(*self._fitted_model(X, device))
-            self.scale_ = _REFERENCE_NORM / norm if norm > 0 else 1.0
+            self.scale_ = scale_of_norm(norm, _REFERENCE_NORM, dtype)
 
     def _train(self, X, y, members, device, random_state, task):
         """Train from the parameters as they stand, and set them."""
@@ -559,6 +572,20 @@ class _Explanation:
 
 def _patch_norm(mixture, rows):
     """Root-mean-square norm of what lies under a filter, missing pixels made up for."""
+    norm = _scaled_patch_norm(mixture, rows)
+    # Squares of larger or smaller pixels may have left the range of the dtype.
+    limit = torch.finfo(mixture.dictionaries.dtype).max ** 0.25
+    if 1 / limit < norm < limit:
+        return norm
+    exponent = math.frexp(largest_entry(rows))[1]
+    most = np.finfo(numpy_dtype(rows.X)).maxexp - 1
+    exponent = min(max(exponent, -most), most)  # such powers are floats
+    scaled = Rows(rows.X, device=rows.device, scale=2.0**-exponent)
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(_scaled_patch_norm(mixture, scaled), exponent))
+
+
+def _scaled_patch_norm(mixture, rows):
     total, count = 0.0, 0.0
     for block in rows.blocks():
         images, mask, _ = mixture.unfold(*rows.take(block))

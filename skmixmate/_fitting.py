@@ -6,6 +6,7 @@ import math
 import sys
 import threading
 import warnings
+from numbers import Real
 
 import numpy as np
 import torch
@@ -71,6 +72,43 @@ def check_weights(weights, n_clusters):
         )
 
 
+def check_magnitudes(params, dtype):
+    """Check that numbers leave what is computed with them within the range of floats.
+
+    Parameters
+    ----------
+    params : dict
+        Parameters of an estimator, or rates of a prior, by name. Those without a limit
+        here, and those that are no numbers, are left out.
+    dtype : dtype
+        Of the data.
+
+    Raises
+    ------
+    ValueError
+        If one is too large or too small.
+    """
+    info = np.finfo(dtype)
+    eps, tiny = float(info.eps), float(info.tiny)
+    # Energies are divided by the noise variance, and the scale is divided by; atoms
+    # move by the learning rate before their squares are taken.
+    limits = {
+        "alpha": (0.0, eps**2 / tiny),
+        "ridge": (0.0, eps**2 / tiny),
+        "noise_variance": (eps**2, 1 / eps**2),
+        "scale": (tiny, 1 / tiny),
+        "learning_rate": (0.0, 1 / eps**2),
+        "dictionary_penalty": (0.0, 1 / eps**2),
+    }
+    for name, (least, most) in limits.items():
+        value = params.get(name)
+        if isinstance(value, Real) and not least <= value <= most:
+            raise ValueError(
+                f"{name}={value!r} should be between {least:.3g} and {most:.3g} for "
+                f"{np.dtype(dtype)} data, or numbers leave the range of floats."
+            )
+
+
 def first_weights(weights, n_clusters, dtype):
     """Give the weights that a training starts from.
 
@@ -84,10 +122,22 @@ def first_weights(weights, n_clusters, dtype):
     Returns
     -------
     weights : ndarray of shape (n_clusters,)
+
+    Raises
+    ------
+    ValueError
+        If the dtype cannot hold one of them.
     """
     if isinstance(weights, str):
         return np.full(n_clusters, 1 / n_clusters, dtype=dtype)
-    return np.array(weights, dtype=dtype)
+    values = np.array(weights, dtype=dtype)
+    tiny = np.finfo(dtype).tiny
+    if values.min() < tiny:
+        raise ValueError(
+            f"weights={weights!r} should be at least {tiny:.3g} each, the smallest "
+            f"normal number of {np.dtype(dtype)}; one is {np.min(weights):.3g}."
+        )
+    return values
 
 
 def check_n_observed(n_observed, n_clusters):

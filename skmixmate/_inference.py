@@ -18,12 +18,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._arrays import as_plain, as_tensor
 from ._dask import computed_blocks, is_dask, map_rows
+from ._fitting import numpy_dtype
 from ._guards import default_modes
+from ._numbers import largest_magnitude
 from ._random import private_random_state
 from ._rows import (
     Rows,
     as_numpy,
+    check_squares,
     resolve_device,
+    rows_beyond_squares,
     split_by_completeness,
     validate_rows,
 )
@@ -279,14 +283,28 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
             mixture, rows = self._fitted_model(X, device)
             curvature = mixture.curvature()
 
+        def parts_of(block):
+            values, observed = rows.take(block)
+            near, far = slice(None), rows_beyond_squares(values)
+            if len(far):
+                yield far, self._in_float64(rows, block, far, summaries)
+                is_near = torch.ones(len(values), dtype=torch.bool, device=far.device)
+                near = (is_near.index_fill_(0, far, False)).nonzero()[:, 0]
+                if not len(near):
+                    return
+                values = values[near]
+                observed = None if observed is None else observed[near]
+            for index, *part in split_by_completeness(values, observed):
+                batch = self._explained(mixture, rows, part, curvature)
+                answers = [as_numpy(summary(batch)) for summary in summaries]
+                yield index if isinstance(near, slice) else near[index], answers
+
         # Not around the loop: what takes the answers keeps the caller's modes.
         @default_modes()
         @torch.no_grad()
         def answers_in(block):
             arrays = []
-            for index, *part in split_by_completeness(*rows.take(block)):
-                batch = self._explained(mixture, rows, part, curvature)
-                answers = [as_numpy(summary(batch)) for summary in summaries]
+            for index, answers in parts_of(block):
                 if isinstance(index, slice):  # nothing is missing
                     return answers
                 if not arrays:
@@ -301,6 +319,38 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
 
         for block in rows.blocks(self._block_size()):
             yield block, answers_in(block)
+
+    def _in_float64(self, rows, block, far, summaries):
+        """Apply functions to rows that are too far out for the squares of float32.
+
+        Parameters
+        ----------
+        rows : Rows
+        block : slice
+        far : int tensor of shape (n_far,)
+            Which rows of the block.
+        summaries : sequence of callable
+
+        Returns
+        -------
+        answers : list of ndarray
+            In the dtype of the rows.
+
+        Raises
+        ------
+        ValueError
+            If the rows are float64 already, or that dtype cannot hold an answer.
+        """
+        X = rows.X[block]
+        if isinstance(X, torch.Tensor):
+            X = X[far.to(X.device)]
+        else:
+            X = torch.from_numpy(X[as_numpy(far)])
+        if X.dtype == torch.float64:
+            largest = float(rows.take(block)[0].abs().max()) / rows.scale
+            check_squares(largest, rows.scale, X.dtype, X.shape[1])
+        ((_, answers),) = self._infer(X.double(), *summaries)
+        return [narrowed(answer, numpy_dtype(X)) for answer in answers]
 
     def _evaluate(self, X, *summaries):
         """Apply functions of what is inferred to all rows.
@@ -341,7 +391,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
             (array,) = self._evaluate(self._features(rows), self._answers[method])
             return like(X, array)
         # One row tells the shape and dtype of all answers.
-        one = np.zeros((1, self.n_features_in_), as_numpy(rows[:0]).dtype)
+        one = np.array(as_numpy(rows[:1]))
         (answer,) = self._evaluate(self._features(one), self._answers[method])
         check_out(out, (len(rows), *answer.shape[1:]), answer.dtype)
         n_written = 0
@@ -542,7 +592,8 @@ class MixtureInference(Inference):
         ValueError
             If `n_samples` is less than 1; if scattering coefficients are modelled, as
             no image has those that are drawn; if the prior is not one that codes can be
-            drawn from: one from outside, or one of rate 0.
+            drawn from: one from outside, or one of rate 0; if its rate is so small
+            that samples leave the range of floats, or of counts.
 
         Examples
         --------
@@ -573,12 +624,24 @@ class MixtureInference(Inference):
             drawn = deviation * rng.standard_normal((n_samples, n_features))
         else:
             drawn = np.zeros((n_samples, n_features))
-        for label in np.unique(labels):
-            members = np.flatnonzero(labels == label)
-            own = prior.of(slice(label, label + 1))
-            codes = own.draw(len(members), n_atoms, rng)
-            drawn[members] += codes @ self.dictionaries_[label]
-        drawn = drawn / self.scale_ + self.intercepts_[labels]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for label in np.unique(labels):
+                members = np.flatnonzero(labels == label)
+                own = prior.of(slice(label, label + 1))
+                codes = own.draw(len(members), n_atoms, rng)
+                drawn[members] += codes @ self.dictionaries_[label]
+            drawn = drawn / self.scale_ + self.intercepts_[labels]
+            is_possible = np.isfinite(drawn.astype(self.dictionaries_.dtype)).all()
+        if likelihood is not None and is_possible:
+            is_possible = drawn.max() <= likelihood.largest_natural
+        if not is_possible:
+            by_name = isinstance(self.prior, str)
+            rate = f"alpha={self._alpha()}" if by_name else f"prior={self.prior!r}"
+            raise ValueError(
+                f"{rate} is too small to draw samples: codes as large as it allows "
+                "lead to entries that are out of range "
+                f"(likelihood={self.likelihood!r}). Fit with a larger one."
+            )
         if likelihood is not None:
             drawn = likelihood.draw(drawn, rng)
         return drawn.astype(self.dictionaries_.dtype), labels
@@ -815,7 +878,11 @@ class MixtureInference(Inference):
             )
             return mixture, Rows(X, device=device)
         if intercepts is not None:
-            location = intercepts.mean(dim=0)
+            # The mean of equal numbers may round: a constant feature, however large,
+            # is to leave nothing.
+            first = intercepts[0]
+            is_constant = (intercepts == first).all(dim=0)
+            location = torch.where(is_constant, first, intercepts.mean(dim=0))
             intercepts = (intercepts - location) * self.scale_
         step_size = self._settings["step_size"]
         mixture = NormalMixture(
@@ -907,6 +974,35 @@ class _Inference:
 def is_learned(weights):
     """Return whether weights are learned, by the parameter of this name."""
     return isinstance(weights, str) and weights == "learned"
+
+
+def narrowed(answers, dtype):
+    """Convert answers that were found in float64 to the dtype of the rows.
+
+    Parameters
+    ----------
+    answers : ndarray
+        Integers are left as they are.
+    dtype : dtype
+
+    Returns
+    -------
+    answers : ndarray
+
+    Raises
+    ------
+    ValueError
+        If the dtype cannot hold them.
+    """
+    if answers.dtype.kind != "f":
+        return answers
+    largest = largest_magnitude(answers)
+    if largest > float(np.finfo(dtype).max) and math.isfinite(largest):
+        raise ValueError(
+            f"X has a row so far from the clusters that an answer, {largest:.3g}, is "
+            f"more than {dtype} can hold. Leave such rows out, or pass X as float64."
+        )
+    return answers.astype(dtype)
 
 
 def torch_dtype(X):

@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from ._distributed import apportion
+from ._numbers import far_means, near_origin, safe_exponent, with_safe_squares
 from ._rows import as_numpy
 from .cluster import SparseSubspaceClustering, SpectralGraphClustering
 from .image._features import graph_features
@@ -108,8 +109,12 @@ def fill_with_means(sample):
     """
     missing = np.isnan(sample)
     if missing.any():
-        counts = np.maximum((~missing).sum(axis=0), 1)
-        means = np.where(missing, 0, sample).sum(axis=0) / counts
+        means = far_means(sample)
+        if means is None:
+            counts = np.maximum((~missing).sum(axis=0), 1)
+            exponent = safe_exponent(sample)
+            entries = np.ldexp(np.where(missing, 0, sample), -exponent)
+            means = np.ldexp(entries.sum(axis=0) / counts, exponent)
         np.copyto(sample, means.astype(sample.dtype), where=missing)
     return sample
 
@@ -165,7 +170,9 @@ def cluster_subsample(
                 sample = likelihood.stabilize(sample)
             if init == "auto" and (is_filled or likelihood is not None):
                 init = "spectral"
-        sample = without_units(sample)
+        # Pixels, and the subspaces of "ssc", have an origin that means something.
+        is_centered = image_shape is None and init != "ssc"
+        sample = without_units(near_origin(sample) if is_centered else sample)
         clusterer = INITIALIZERS[init](n_clusters, image_shape)
         if image_shape is not None:
             sample = graph_features(sample, image_shape)
@@ -308,7 +315,10 @@ def reaches_of_atoms(sample, labels, dictionaries, intercepts):
     reaches = np.zeros(dictionaries.shape[:2])
     for label in np.unique(labels[labels >= 0]):
         deviations = sample[labels == label] - intercepts[label]
-        reaches[label] = np.abs(deviations @ dictionaries[label].T).mean(axis=0)
+        exponent = safe_exponent(deviations)  # sums could overflow
+        deviations = np.ldexp(deviations, -exponent)
+        means = np.abs(deviations @ dictionaries[label].T).mean(axis=0)
+        reaches[label] = np.ldexp(means.astype(np.float64), exponent)
     return reaches
 
 
@@ -341,6 +351,7 @@ def filters_from_labels(
     """
     filters = []
     for group in _groups(sample, labels, n_clusters, random_state):
+        group = with_safe_squares(group)
         images = group.reshape(len(group), *image_shape[:2], -1)
         # (n_images, height - size + 1, width - size + 1, n_channels, size, size)
         windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), (1, 2))
@@ -392,6 +403,16 @@ def _groups(sample, labels, n_clusters, random_state):
 
 def _stack(groups, n_atoms, fit_intercept, random_state, center, likelihood, arranged):
     natural = [as_natural(group, likelihood) for group in groups]
+    everything = np.concatenate(natural)
+    exponent = safe_exponent(everything)  # sums could overflow
+    natural = [np.ldexp(group, -exponent) for group in natural] if exponent else natural
+    # Far from the origin the digits of float32 are not enough for means.
+    origin = far_means(everything) if fit_intercept and likelihood is None else None
+    if origin is not None:
+        natural = [
+            (group - np.ldexp(origin, -exponent)).astype(group.dtype)
+            for group in natural
+        ]
     means = np.stack([group.mean(axis=0) * bool(fit_intercept) for group in natural])
     dictionaries = np.stack(
         [
@@ -400,7 +421,8 @@ def _stack(groups, n_atoms, fit_intercept, random_state, center, likelihood, arr
         ]
     )
     if likelihood is None or not fit_intercept:
-        return dictionaries, means
+        means = np.ldexp(means, exponent) if exponent else means
+        return dictionaries, means if origin is None else means + origin
     # The parameter of a mean is not the mean of parameters. As in training, there is
     # one more row, with one half everywhere.
     means = [(group.sum(axis=0) + 0.5) / (len(group) + 1) for group in groups]
@@ -410,6 +432,7 @@ def _stack(groups, n_atoms, fit_intercept, random_state, center, likelihood, arr
 def _atoms(deviations, n_atoms, random_state, center, arranged):
     if center:
         deviations = deviations - deviations.mean(axis=1, keepdims=True)
+    deviations = with_safe_squares(deviations)
     deviations = arranged(deviations)
     n_members, n_features = deviations.shape
     atoms = deviations[:n_atoms]

@@ -29,6 +29,7 @@ from ._distributed import Processes, find_processes
 from ._fitting import (
     Monitor,
     check_image_shape,
+    check_magnitudes,
     check_n_observed,
     check_weights,
     drawn_generator,
@@ -46,12 +47,17 @@ from ._random import private_random_state, restore_state, written_state
 from ._rows import (
     Rows,
     as_numpy,
+    centered_norm,
+    check_squares,
     feature_means,
     is_mapped,
     joined,
+    largest_entry,
+    largest_squarable,
     missing_counts,
     resolve_device,
     root_mean_square_norm,
+    scale_of_norm,
     validate_rows,
 )
 from ._sources import is_stream, stream_parts
@@ -793,6 +799,11 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 "it is learned with 'laplace', 'group' and 'elastic_net'."
             )
         self._check_image_shape(X)
+        dtype = numpy_dtype(X)
+        check_magnitudes(self.get_params(deep=False), dtype)
+        if isinstance(self.prior, Prior):
+            rates = {name: getattr(self.prior, name) for name in self.prior.rate_names}
+            check_magnitudes(rates, dtype)
         if self._init_is_array():
             self._check_init(X)
         if not isinstance(self.weights, str):
@@ -1123,14 +1134,24 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
     def _find_scale(self, X, run):
         if self.likelihood != "gaussian":
             return 1.0
-        if self.scale != "auto":
-            return float(self.scale)
         rows = Rows(X, device=run.device)
-        if self._fits_intercept():
-            location = feature_means(rows, run.processes)
-            rows = Rows(X, device=run.device, location=location)
-        norm = root_mean_square_norm(rows, run.processes)
-        return _REFERENCE_NORM / norm if norm > 0 else 1.0
+        if self.scale != "auto":
+            return self._given_scale(rows, run)
+        find = centered_norm if self._fits_intercept() else root_mean_square_norm
+        norm = find(rows, run.processes)
+        return scale_of_norm(norm, _REFERENCE_NORM, numpy_dtype(X))
+
+    def _given_scale(self, rows, run):
+        """Return `scale`, if the rows that it makes can be squared."""
+        scale, like = float(self.scale), (torch_dtype(rows.X), rows.X.shape[1])
+        largest = max(run.processes.gather(largest_entry(rows)))
+        if largest * scale > largest_squarable(*like):
+            if self._fits_intercept():  # it may be the offset alone
+                location = feature_means(rows, run.processes)
+                rows = Rows(rows.X, device=run.device, location=location)
+                largest = max(run.processes.gather(largest_entry(rows)))
+            check_squares(largest, scale, *like)
+        return scale
 
     def _first_dictionaries(self, X, features, n_missing, random_state):
         how = {

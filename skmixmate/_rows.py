@@ -19,6 +19,18 @@ _BLOCK = 2**20
 # for that. Data that fit into one window are shuffled as a whole.
 _WINDOW, _RUN = 7 * 2**25, 2**20
 
+# Sums of so many doublings of the largest float64 are possible where rows are divided
+# by that before; and how often a float can be doubled at once.
+_ROOM, _MOST_DOUBLINGS = 64, 1023
+
+# Means of features so many times as large as the deviations from them are taken again,
+# of these deviations.
+_FAR = 1e6
+
+# How far the square of a norm stays below the largest float, so that sums and products
+# of such squares do, too.
+_MARGIN = 2.0**16
+
 
 def validate_rows(estimator, X, reset):
     """Check the data given to an estimator, which may miss entries.
@@ -62,13 +74,15 @@ def validate_rows(estimator, X, reset):
 def _validate_array(estimator, X, reset):
     """Let scikit-learn check and convert what is no tensor."""
     try:
-        return validate_data(
-            estimator,
-            X,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan",
-        )
+        # scikit-learn looks at the sum first, which may overflow to both sides.
+        with np.errstate(invalid="ignore"):
+            return validate_data(
+                estimator,
+                X,
+                reset=reset,
+                dtype=[np.float64, np.float32],
+                ensure_all_finite="allow-nan",
+            )
     except TypeError as error:
         # In lists and arrays of objects it finds no complex numbers.
         entries = np.asarray(X, dtype=object).flat
@@ -439,6 +453,14 @@ def feature_means(rows, processes):
     -------
     means : float64 tensor of shape (n_features,)
     """
+    means = _feature_means(rows, processes)
+    if means.isfinite().all():
+        return means
+    # A sum overflowed.
+    return _feature_means(_rescaled(rows, -_ROOM), processes) * 2.0**_ROOM
+
+
+def _feature_means(rows, processes):
     totals, counts = 0.0, 0.0
     for block in rows.blocks():
         values, observed = rows.take(block)
@@ -446,6 +468,32 @@ def feature_means(rows, processes):
         counts = counts + (len(values) if observed is None else observed.sum(dim=0))
     totals, counts = processes.sum(totals), processes.sum(torch.as_tensor(counts))
     return totals / counts.clamp_min(1)
+
+
+def centered_norm(rows, processes):
+    """Root of the mean squared norm of the deviation of a row from the mean.
+
+    Parameters
+    ----------
+    rows : Rows
+        Neither shifted nor scaled.
+    processes : Processes
+        The means are over the rows of all.
+
+    Returns
+    -------
+    norm : float
+        0 if all rows are the same. Missing entries are made up for.
+    """
+    location = feature_means(rows, processes)
+    deviations = Rows(rows.X, device=rows.device, location=location)
+    norm = root_mean_square_norm(deviations, processes)
+    if float(location.abs().max()) > _FAR * norm:
+        # What rounding left of the means; of constant features, all of it.
+        location = location + feature_means(deviations, processes)
+        deviations = Rows(rows.X, device=rows.device, location=location)
+        norm = root_mean_square_norm(deviations, processes)
+    return norm
 
 
 def root_mean_square_norm(rows, processes):
@@ -460,8 +508,22 @@ def root_mean_square_norm(rows, processes):
     Returns
     -------
     norm : float
-        0 if all that was observed is 0.
+        0 if all that was observed is 0; infinite where float64 does not hold it.
     """
+    norm = _root_mean_square_norm(rows, processes)
+    # Squares of larger or smaller entries may have left the range of the dtype.
+    limit = float(np.finfo(as_numpy(rows.X[:0]).dtype).max) ** 0.25
+    root = norm / rows.X.shape[1] ** 0.5
+    if 1 / limit < root < limit:
+        return norm
+    largest = max(processes.gather(largest_entry(rows)))
+    exponent = max(math.frexp(largest)[1], -_MOST_DOUBLINGS)
+    norm = _root_mean_square_norm(_rescaled(rows, -exponent), processes)
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(norm, exponent))
+
+
+def _root_mean_square_norm(rows, processes):
     total, count = 0.0, 0.0
     for block in rows.blocks():
         values, observed = rows.take(block)
@@ -469,3 +531,128 @@ def root_mean_square_norm(rows, processes):
         count = count + (values.numel() if observed is None else observed.sum())
     total, count = processes.sum(total), processes.sum(float(count))
     return float((total / max(count, 1.0) * rows.X.shape[1]) ** 0.5)
+
+
+def largest_entry(rows):
+    """Return the largest magnitude of the observed entries of rows.
+
+    Parameters
+    ----------
+    rows : Rows
+
+    Returns
+    -------
+    largest : float
+        0 without any; infinite where shift or scale make it so.
+    """
+    return max(
+        (float(rows.take(block)[0].abs().max()) for block in rows.blocks()),
+        default=0.0,
+    )
+
+
+def _rescaled(rows, exponent):
+    """Return the same rows in float64, times a power of two."""
+    location = rows.location
+    if location is None:  # it takes float32 to float64
+        location = torch.zeros(rows.X.shape[1], dtype=torch.float64, device=rows.device)
+    return Rows(
+        rows.X, device=rows.device, location=location.double(), scale=2.0**exponent
+    )
+
+
+def scale_of_norm(norm, reference, dtype):
+    """Find what takes rows of some norm to a reference.
+
+    Parameters
+    ----------
+    norm : float
+        Of rows as they are, see :func:`root_mean_square_norm`.
+    reference : float
+    dtype : dtype
+        Of the rows.
+
+    Returns
+    -------
+    scale : float
+        1 if the norm is 0.
+
+    Raises
+    ------
+    ValueError
+        If the scale, or its inverse, is no normal number of the dtype.
+    """
+    if norm == 0:
+        return 1.0
+    scale = reference / norm
+    tiny = float(np.finfo(dtype).tiny)
+    if not tiny <= scale <= 1 / tiny:
+        raise ValueError(
+            f"X has rows of a root-mean-square norm of {norm:.3g}, which {dtype} "
+            f"cannot scale to {reference}: its normal numbers end at {tiny:.3g} and "
+            f"{np.finfo(dtype).max:.3g}. Multiply X by a constant so that entries "
+            "are nearer to 1."
+        )
+    return scale
+
+
+def rows_beyond_squares(rows):
+    """Find the rows whose squared norm leaves the range of the dtype, or nearly so.
+
+    Parameters
+    ----------
+    rows : tensor of shape (n_rows, n_features)
+        As the model takes them: shifted and scaled.
+
+    Returns
+    -------
+    index : int tensor of shape (n_far,)
+    """
+    if rows.numel():
+        low, high = torch.aminmax(rows)
+        limit = largest_squarable(rows.dtype, rows.shape[1])
+        if not (-limit <= low and high <= limit):
+            return (~(rows.abs().amax(dim=1) <= limit)).nonzero()[:, 0]
+    return torch.empty(0, dtype=torch.int64, device=rows.device)
+
+
+def largest_squarable(dtype, n_features):
+    """Return the largest entry of a row whose squared norm is sure to be in range.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+    n_features : int
+
+    Returns
+    -------
+    largest : float
+    """
+    return (torch.finfo(dtype).max / (_MARGIN * n_features)) ** 0.5
+
+
+def check_squares(largest, scale, dtype, n_features):
+    """Check that the squared norms of rows can be computed.
+
+    Parameters
+    ----------
+    largest : float
+        Largest entry of the rows, shifted but not scaled.
+    scale : float
+        What they are multiplied by.
+    dtype, n_features
+        As in :func:`largest_squarable`.
+
+    Raises
+    ------
+    ValueError
+        If the square of the entry leaves the range of the dtype, or nearly so.
+    """
+    limit = largest_squarable(dtype, n_features)
+    if not largest * scale <= limit:
+        raise ValueError(
+            f"X has an entry that is {largest:.3g} away from the clusters, too large "
+            f"with scale_={scale:.3g} for {str(dtype).removeprefix('torch.')} to "
+            f"square: entries should be no more than {limit / scale:.3g} away. Leave "
+            "such rows out, or choose another scale."
+        )

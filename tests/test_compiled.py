@@ -4,6 +4,7 @@ import platform
 import shutil
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -295,3 +296,80 @@ def test_products_of_blocks_are_added_to_their_clusters(
         expected[owner] += slope.double() @ rows[index].double()
     blocks.add_products(gradient, slopes, rows)
     torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@needs_library
+def test_products_are_added_to_a_gradient_of_any_layout():
+    generator = torch.Generator().manual_seed(0)
+    blocks = Blocks.of(torch.ones(2, 7))
+    slopes = torch.randn(len(blocks.index), 5, blocks.index.shape[1])
+    rows = torch.randn(7, 3, generator=generator)
+    expected, transposed = torch.zeros(2, 5, 3), torch.zeros(2, 3, 5).mT
+    for gradient in (expected, transposed):
+        blocks.add_products(gradient, slopes, rows)
+    assert expected.any()
+    torch.testing.assert_close(transposed, expected)
+
+
+@needs_library
+def test_more_atoms_than_features_are_trained_as_in_float64():
+    # The atoms of such a start are laid out column by column.
+    rng = np.random.default_rng(0)
+    X = rng.laplace(size=(200, 3)) + 20 * rng.integers(2, size=(200, 1))
+    X = X.astype(np.float32)
+    narrow, wide = (
+        MixMateClustering(2, n_atoms=6, max_iter=5, tol=0, random_state=0).fit(data)
+        for data in (X, X.astype(np.float64))
+    )
+    assert narrow.loss_curve_ == pytest.approx(wide.loss_curve_, rel=1e-3)
+    np.testing.assert_allclose(narrow.dictionaries_, wide.dictionaries_, atol=2e-3)
+
+
+@needs_library
+def test_arrays_that_the_library_would_read_wrongly_are_refused(monkeypatch):
+    correlations, gram, step, _ = problem()
+    with pytest.raises(
+        ValueError, match=r"gram of layers_run should be a torch.float32"
+    ):
+        compiled.unroll(correlations, gram.double(), step, (-1.0, 1.0), [0.0])
+
+    def unaligned(like, shape):
+        return like.new_empty(shape.numel() + 1)[1:].view(shape)
+
+    monkeypatch.setattr(
+        compiled,
+        "_aligned_empty",
+        lambda like, shape: unaligned(like, torch.Size(shape)),
+    )
+    with pytest.raises(ValueError, match=r"tape on a boundary of 64 bytes"):
+        unroll(correlations, gram, step, Laplace(0.2), 5, keep=True)
+
+
+@needs_library
+def test_a_tape_is_aligned_whatever_memory_it_lies_in():
+    class Shifted:
+        """Memory from another allocator, which starts anywhere."""
+
+        def __init__(self, shift):
+            self.shift = shift
+
+        def element_size(self):
+            return 4
+
+        def new_empty(self, size):
+            return torch.empty(size + 16)[self.shift : self.shift + size]
+
+    for shift in range(16):
+        tape = compiled._aligned_empty(Shifted(shift), (2, 3, 5))
+        assert tape.data_ptr() % 64 == 0
+        assert tape.shape == (2, 3, 5)
+        assert tape.is_contiguous()
+
+
+def test_the_default_device_plays_no_part():
+    correlations, gram, step, grad = problem()
+    expected, _ = there_and_back(correlations, gram, step, Laplace(0.2), 5, grad)
+    with torch.device("meta"):
+        codes, tape = unroll(correlations, gram, step, Laplace(0.2), 5, keep=True)
+        found = codes, *tape.backward(grad)
+    assert all(map(torch.equal, found, expected))

@@ -375,3 +375,37 @@ def test_set_params_is_for_the_next_fit(params):
     expected = mixmate.energies(stripes())
     mixmate.set_params(**params)
     np.testing.assert_array_equal(mixmate.energies(stripes()), expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"),
+    [(np.float32, 1e-35), (np.float32, 1e20), (np.float32, 1e36), (np.float64, 1e300)],
+)
+def test_units_do_not_matter_where_squares_overflow(dtype, factor):
+    images = np.random.default_rng(0).random((20, 81)).astype(dtype)
+    images[3, 4] = np.nan
+
+    def fit(images):
+        return ConvolutionalMixMate(
+            2,
+            image_shape=(9, 9),
+            n_filters=2,
+            filter_size=3,
+            max_iter=1,
+            tol=0,
+            init="kmeans",
+            random_state=0,
+        ).fit(images)
+
+    plain, scaled = fit(images), fit(images * dtype(factor))
+    np.testing.assert_array_equal(plain.labels_, scaled.labels_)
+    assert scaled.scale_ * factor == pytest.approx(plain.scale_, rel=1e-4)
+    back = scaled.reconstruct(images * dtype(factor)) / dtype(factor)
+    np.testing.assert_allclose(back, plain.reconstruct(images), atol=1e-3)
+
+
+def test_denormal_numbers_are_refused():
+    images = np.random.default_rng(0).random((20, 81)).astype(np.float32) * 1e-43
+    mixmate = ConvolutionalMixMate(2, image_shape=(9, 9), init="kmeans", random_state=0)
+    with pytest.raises(ValueError, match="X has rows of a root-mean-square norm"):
+        mixmate.fit(images.astype(np.float32))

@@ -1,12 +1,16 @@
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from skmixmate.image import ScatteringTransform
+from skmixmate.image import ScatteringTransform, _features
 from skmixmate.image._features import (
     ScatteringFeatures,
     default_scale,
     graph_features,
+    has_few_rows,
     principal_axes,
     principal_scores,
 )
@@ -127,3 +131,91 @@ def test_few_large_images_take_little_time():
     features = graph_features(images, (64, 64))
     assert features.shape == (6, 6)
     assert features.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_axes_of_few_rows_are_those_of_their_singular_values(dtype):
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(12, 100)) * 10.0 ** -np.arange(12)[:, None]).astype(dtype)
+    assert has_few_rows(*X.shape)
+    axes = principal_axes(X, 5)
+    assert axes.dtype == dtype
+    np.testing.assert_allclose(axes.T @ axes, np.eye(5), atol=1e-6)
+    expected = np.linalg.svd(X)[2][4::-1].T
+    np.testing.assert_allclose(np.abs((axes * expected).sum(axis=0)), 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n_distinct", [1, 3])
+def test_there_are_no_more_axes_than_the_rank_of_few_rows(n_distinct):
+    X = np.repeat(np.random.default_rng(0).normal(size=(n_distinct, 60)), 4, axis=0)
+    axes = principal_axes(X, 10)
+    assert axes.shape == (60, n_distinct)
+    np.testing.assert_allclose(X @ axes @ axes.T, X, atol=1e-9)
+    axes = principal_axes(0 * X, 10)
+    assert axes.shape == (60, 1)
+    assert np.isfinite(axes).all()
+
+
+@pytest.mark.parametrize("n_images", [2, 20])
+def test_few_large_images_are_represented_in_little_time_and_memory(n_images):
+    # An eigenproblem of their 6,672 coefficients took a minute and 1.2 GB.
+    images = np.random.default_rng(0).random((n_images, 64 * 64)).astype(np.float32)
+    features = ScatteringFeatures((64, 64), 300, 1000, "cpu", np.random.RandomState(0))
+    tracemalloc.start()
+    start = time.process_time()
+    transformed = features.fit_transform(images)
+    assert time.process_time() - start < 15
+    assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    tracemalloc.stop()
+    assert transformed.shape == (n_images, n_images - 1)
+    np.testing.assert_array_equal(features.transform(images), transformed)
+    back = features.inverse_transform(transformed)
+    np.testing.assert_allclose(back, images, atol=1e-3)
+    other = ScatteringFeatures((64, 64), 300, 1000, "cpu", None)
+    other.load_state_dict(features.state_dict())
+    np.testing.assert_array_equal(other.transform(images), transformed)
+
+
+def test_many_rows_of_many_coefficients_take_part_of_the_rows(monkeypatch):
+    monkeypatch.setattr(_features, "_MANY_COLUMNS", 100)
+    monkeypatch.setattr(_features, "_MOST_IMAGES", 200)
+    monkeypatch.setattr(_features, "_MANY_ROWS", 200)
+    digits = load_digits().data[:1000]
+    features = fit_features(digits, n_components=50)
+    transformed = features.transform(digits)
+    back = features.inverse_transform(transformed)
+    error = np.linalg.norm(back - digits) / np.linalg.norm(digits - digits.mean(axis=0))
+    assert error < 0.6
+    scores = graph_features(digits, (8, 8), n_components=50)
+    assert scores.shape == (1000, 50)
+    monkeypatch.undo()
+    expected = graph_features(digits, (8, 8), n_components=50)
+    norms, others = np.linalg.norm(scores, axis=1), np.linalg.norm(expected, axis=1)
+    np.testing.assert_allclose(norms, others, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"),
+    [
+        (np.float64, 1e300),
+        (np.float64, 1e-30),
+        (np.float32, 1e-35),
+        (np.float32, 1e-3),
+        (np.float32, 1e36),
+    ],
+)
+def test_units_do_not_change_what_features_stand_for(digits, dtype, factor):
+    digits = digits.astype(dtype)
+    scaled = digits * dtype(factor)
+    plain, extreme = fit_features(digits), fit_features(scaled)
+    np.testing.assert_allclose(
+        extreme.transform(scaled) / np.sqrt(factor), plain.transform(digits), atol=2e-3
+    )
+    back = extreme.inverse_transform(extreme.transform(scaled)) / dtype(factor)
+    expected = plain.inverse_transform(plain.transform(digits))
+    np.testing.assert_allclose(back, expected, atol=2e-3)
+
+
+def test_images_of_denormal_numbers_are_refused(digits):
+    with pytest.raises(ValueError, match="X has rows of a root-mean-square norm"):
+        fit_features((digits * 1e-43).astype(np.float32))

@@ -392,3 +392,33 @@ def test_batches_before_fit():
 def test_codes_are_checked_as_data_are(fitted, codes, error, message):
     with pytest.raises(error, match=message):
         fitted.inverse_transform(codes)
+
+
+@pytest.mark.parametrize("far", [1e18, 1e20, 3e38])
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_a_row_that_float32_cannot_square_is_answered_as_in_float64(
+    fitted, far, is_alone
+):
+    X = data(70).astype(np.float32)
+    X[3, 2] = far
+    X[5, 1] = np.nan
+    X = X[3:4] if is_alone else X
+    for method in ("predict", "predict_proba", "transform", "encode", "reconstruct"):
+        answers = getattr(fitted, method)(X)
+        expected = getattr(fitted, method)(X.astype(np.float64))
+        assert answers.dtype == (np.int64 if method == "predict" else np.float32)
+        np.testing.assert_allclose(answers, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_an_answer_that_float32_cannot_hold_is_refused(fitted):
+    X = data(70)
+    X[3, 2] = 1e20
+    np.testing.assert_array_less(1e37, fitted.energies(X)[3])
+    for method in ("energies", "score_samples"):
+        with pytest.raises(ValueError, match=r"X has a row so far.*more than float32"):
+            getattr(fitted, method)(X.astype(np.float32))
+    X[3, 2] = 1e160
+    with pytest.raises(
+        ValueError, match=r"X has an entry .*1e\+160.*float64 to square"
+    ):
+        fitted.predict(X)

@@ -250,3 +250,76 @@ def test_clusters_without_directions_get_some(n_members):
     )
     np.testing.assert_allclose(np.linalg.norm(dictionaries, axis=2), 1)
     assert not reaches_of_atoms(X, labels, dictionaries, intercepts).any()
+
+
+def test_an_offset_is_no_part_of_a_named_start():
+    X, y = blobs()
+    for offset, dtype in ((1e6, np.float32), (1e12, np.float64), (-1e9, np.float64)):
+        for init in ("auto", "spectral", "kmeans"):
+            far = (X + offset * np.arange(6)).astype(dtype)
+            labels = cluster_subsample(far, init, 3, random_state())
+            assert len(set(zip(labels, y, strict=True))) == 3
+
+
+@pytest.mark.parametrize("constant", [1e7, 1e30])
+def test_a_large_constant_column_is_no_part_of_a_named_start(constant):
+    X, y = blobs()
+    X = np.column_stack([X, np.full(len(X), constant)]).astype(np.float32)
+    labels = cluster_subsample(X, "auto", 3, random_state())
+    assert len(set(zip(labels, y, strict=True))) == 3
+
+
+def test_subspaces_and_other_clusterers_see_rows_where_they_are():
+    class Spy(KMeans):
+        def fit_predict(self, X, y=None):
+            seen.append(X)
+            return super().fit_predict(X)
+
+    X, seen = blobs()[0] + 1e6, []
+    cluster_subsample(X, Spy(3, n_init=1), 3, random_state())
+    np.testing.assert_array_equal(seen[0], X)
+    angles = np.repeat([0.1, 0.3, 0.5], 30)  # lines through the origin, all far away
+    lines = np.random.default_rng(0).uniform(1e3, 1e3 + 1, size=(90, 1))
+    lines = lines * np.column_stack([np.cos(angles), np.sin(angles)])
+    labels = cluster_subsample(lines, "ssc", 3, random_state())
+    assert len(set(zip(labels, angles, strict=True))) == 3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_means_far_from_the_origin_have_all_digits(dtype):
+    rng = np.random.default_rng(0)
+    X = (1e6 + rng.integers(-8, 9, size=(4001, 2))).astype(dtype)
+    labels = np.zeros(len(X), dtype=int)
+    dictionaries, intercepts = dictionaries_from_labels(
+        X, labels, 1, 2, True, random_state(), principal=True
+    )
+    expected = X.astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(intercepts[0], expected, rtol=0, atol=1e-4)
+    deviations = np.abs((X - expected) @ dictionaries[0].T).mean(axis=0)
+    reaches = reaches_of_atoms(X, labels, dictionaries, intercepts)
+    np.testing.assert_allclose(reaches[0], deviations, rtol=1e-5)
+    X[::7, 0] = np.nan
+    filled = fill_with_means(X.copy())[0, 0]
+    assert filled == pytest.approx(np.nanmean(X[:, 0].astype(np.float64)), abs=0.07)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"), [(np.float32, 1e37), (np.float32, 1e-37), (np.float64, 1e300)]
+)
+def test_atoms_of_data_in_extreme_units(dtype, factor):
+    X, y = blobs()
+    X = (X / 16).astype(dtype)
+    extreme = X * dtype(2.0 ** round(np.log2(factor)))
+    for how in ({"principal": True}, {}):
+        plain, scaled = (
+            dictionaries_from_labels(data, y, 3, 4, True, random_state(), **how)
+            for data in (X, extreme)
+        )
+        np.testing.assert_allclose(scaled[0], plain[0], atol=1e-5)
+        factor = extreme[0, 0] / X[0, 0]
+        np.testing.assert_allclose(scaled[1] / factor, plain[1], atol=1e-6)
+        reaches, expected = (
+            reaches_of_atoms(data, y, *start)
+            for data, start in ((extreme, scaled), (X, plain))
+        )
+        np.testing.assert_allclose(reaches / factor, expected, rtol=1e-4)

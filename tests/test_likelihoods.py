@@ -370,3 +370,11 @@ def test_names_that_are_none_are_refused():
 def test_tag_says_that_counts_are_positive():
     assert small("poisson").__sklearn_tags__().input_tags.positive_only
     assert not small("bernoulli").__sklearn_tags__().input_tags.positive_only
+
+
+def test_expectations_do_not_depend_on_the_default_device():
+    means, variances = torch.zeros(3), torch.ones(3)
+    expected = LIKELIHOODS["bernoulli"].expectations(means, variances)
+    with torch.device("meta"):
+        found = LIKELIHOODS["bernoulli"].expectations(means, variances)
+    assert all(map(torch.equal, found, expected))

@@ -47,6 +47,7 @@ from skmixmate import (
 )
 from skmixmate.datasets import make_sparse_mixture
 from skmixmate.model.encoder import encode_incomplete
+from skmixmate.model.priors import Laplace
 
 from .sources import File, Pairs, Stream
 
@@ -1806,3 +1807,181 @@ def test_marks_of_empty_codes_are_normal_numbers_far_below_the_noise(points, uni
     marks = mixmate.transform(units * X).max(axis=1)
     noise = np.sqrt(mixmate.noise_variance_) / mixmate.scale_
     np.testing.assert_allclose(marks, 1e-4 * noise)
+
+
+def far_blobs():
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=300)
+    return (rng.normal(size=(3, 6)) * 6)[y] + 0.5 * rng.normal(size=(300, 6)), y
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    ("offset", "dtype"),
+    [
+        (1e6, np.float32),
+        (1e9, np.float64),
+        (1e12, np.float64),
+        (1e6 * np.arange(6), np.float32),
+        (10.0 ** np.arange(7, 13), np.float64),
+    ],
+)
+def test_data_may_be_far_from_the_origin(offset, dtype, seed):
+    X, y = far_blobs()
+    mixmate = MixMateClustering(3, max_iter=3, tol=0, random_state=seed)
+    labels = mixmate.fit_predict((X + offset).astype(dtype))
+    assert adjusted_rand_score(y, labels) == 1
+
+
+@pytest.mark.parametrize(
+    ("constant", "dtype"),
+    [(1e7, np.float32), (1e30, np.float32), (np.pi * 1e16, float), (1e300, float)],
+)
+def test_a_large_constant_feature_says_nothing(constant, dtype):
+    X, y = far_blobs()
+    X = np.column_stack([X, np.full(300, constant)]).astype(dtype)
+    X[::9, 2] = np.nan
+    mixmate = MixMateClustering(3, max_iter=3, tol=0, random_state=0).fit(X)
+    assert adjusted_rand_score(y, mixmate.labels_) == 1
+    np.testing.assert_array_equal(mixmate.intercepts_[:, 6], X[0, 6])
+    assert np.isfinite(mixmate.score(X))
+    out = np.empty((300, 3), dtype)
+    assert np.isfinite(mixmate.predict_proba(X, out=out)).all()
+
+
+@pytest.mark.parametrize(
+    ("factor", "dtype"),
+    [
+        (1e-36, np.float32),
+        (1e-23, np.float32),
+        (1e19, np.float32),
+        (1e37, np.float32),
+        (1e-300, np.float64),
+        (1e154, np.float64),
+        (1e300, np.float64),
+    ],
+)
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_units_do_not_matter_where_squares_overflow(factor, dtype, fit_intercept):
+    X, _ = far_blobs()
+    X[::9, 2] = np.nan
+    mixmate = MixMateClustering(
+        3, max_iter=3, tol=0, fit_intercept=fit_intercept, random_state=0
+    )
+    labels = mixmate.fit_predict(X.astype(dtype))
+    extreme = (X * factor).astype(dtype)
+    assert adjusted_rand_score(labels, mixmate.fit_predict(extreme)) == 1
+    assert np.isfinite(mixmate.predict_proba(extreme)).all()
+    assert np.isfinite(mixmate.reconstruct(extreme)).all()
+
+
+@pytest.mark.parametrize(
+    ("factor", "dtype"), [(1e-41, np.float32), (1e-312, np.float64)]
+)
+def test_denormal_numbers_are_refused(factor, dtype):
+    X = (far_blobs()[0] * factor).astype(dtype)
+    X[3, 2] = np.nan
+    with pytest.raises(ValueError, match="X has rows of a root-mean-square norm"):
+        MixMateClustering(3, random_state=0).fit(X)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"noise_variance": 1e-320},
+        {"noise_variance": 1e300},
+        {"alpha": 1e308},
+        {"prior": Laplace(1e308)},
+        {"learning_rate": 1e200},
+        {"scale": 1e-320},
+        {"scale": 1e308},
+        {"weights": [1 - 1e-310, 1e-310]},
+    ],
+)
+def test_parameters_beyond_the_range_of_floats_are_refused(params):
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    (name,) = params
+    name = "alpha" if name == "prior" else name
+    with pytest.raises(ValueError, match=f"^{name}=.* should be "):
+        MixMateClustering(2, **params).fit(X)
+
+
+def test_parameters_at_the_edge_of_floats_give_finite_numbers():
+    X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    for params in (
+        {"noise_variance": 2e-14},
+        {"noise_variance": 7e13},
+        {"alpha": 1e-30},
+        {"alpha": 1e24},
+        {"learning_rate": 7e13},
+        {"learning_rate": 1e-300},
+        {"weights": [1 - 1e-30, 1e-30]},
+        {"n_layers": 300},
+    ):
+        mixmate = MixMateClustering(2, n_atoms=3, max_iter=2, tol=0, **params)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            mixmate.fit(X)
+        assert np.isfinite(mixmate.dictionaries_).all()
+        assert np.isfinite(mixmate.energies(X)).all()
+        assert np.isfinite(mixmate.loss_)
+
+
+def test_a_scale_that_leaves_nothing_to_square_is_refused():
+    X = far_blobs()[0].astype(np.float32)
+    with pytest.raises(ValueError, match=r"X has an entry that is .*scale_=1e\+30"):
+        MixMateClustering(3, scale=1e30, random_state=0).fit(X)
+    # An offset alone is no part of it.
+    far = MixMateClustering(3, scale=1.0, max_iter=1, tol=0, random_state=0)
+    X[:, 0] = 1e30
+    assert np.isfinite(far.fit(X).energies(X)).all()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1e-12, 1e-9])
+@pytest.mark.parametrize("noise_variance", [0.5, "auto"])
+def test_codes_that_cost_nothing_have_a_posterior_where_entries_miss(
+    alpha, noise_variance
+):
+    X = np.random.default_rng(4).normal(size=(20, 32))
+    X[:, 3] = np.nan
+    X[5, ::2] = np.nan
+    mixmate = MixMateClustering(
+        4,
+        n_atoms=40,
+        alpha=alpha,
+        noise_variance=noise_variance,
+        max_iter=1,
+        tol=0,
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        mixmate.fit(X)
+    assert np.isfinite(mixmate.energies(X)).all()
+    scores = mixmate.score_samples(X)
+    assert (scores == -np.inf).all() if alpha == 0 else np.isfinite(scores).all()
+
+
+@pytest.mark.filterwarnings("ignore:The codes are nearly full")
+def test_draws_out_of_range_name_alpha():
+    rng = np.random.default_rng(0)
+    rates = np.exp(rng.normal(size=(3, 8)))[rng.integers(3, size=400)]
+    poisson = MixMateClustering(
+        3, n_atoms=4, likelihood="poisson", alpha=0.1, max_iter=1, tol=0, random_state=0
+    ).fit(rng.poisson(rates))
+    with pytest.raises(ValueError, match=r"alpha=0\.1 is too small to draw.*poisson"):
+        poisson.sample(20_000, random_state=0)
+    binary = MixMateClustering(
+        2, n_atoms=2, likelihood="bernoulli", alpha=1e-4, max_iter=0, random_state=0
+    ).fit(rng.integers(2, size=(100, 5)))
+    assert set(np.unique(binary.sample(500, random_state=0)[0])) == {0, 1}
+    normal = MixMateClustering(2, n_atoms=2, alpha=1e-310, max_iter=0, random_state=0)
+    with pytest.raises(ValueError, match="alpha=1e-310 is too small to draw"):
+        normal.fit(rng.normal(size=(40, 3))).sample(10, random_state=0)
+
+
+def test_sums_of_finite_entries_may_overflow():
+    X = far_blobs()[0].astype(np.float32) * np.float32(1e36)
+    X[0, 0], X[1, 0] = 3e38, -3e38
+    mixmate = MixMateClustering(3, max_iter=1, tol=0, random_state=0)
+    assert np.isfinite(mixmate.fit(X).predict_proba(X)).all()

@@ -626,3 +626,18 @@ def test_skops(fitted, fitted_on_images, fitted_filters):
         np.testing.assert_array_equal(
             copied.predict_proba(data), mixmate.predict_proba(data)
         )
+
+
+def test_a_model_of_few_large_images_comes_back(tmp_path):
+    images = np.random.default_rng(0).random((5, 32 * 32)).astype(np.float32)
+    mixmate = MixMateClustering(
+        2, image_shape=(32, 32), n_atoms=3, max_iter=1, tol=0, random_state=0
+    ).fit(images)
+    assert mixmate.representation_.components_.shape[0] == 4
+    mixmate.save(tmp_path / "model.zip")
+    again = skmixmate.load(tmp_path / "model.zip")
+    np.testing.assert_array_equal(again.energies(images), mixmate.energies(images))
+    codes = mixmate.transform(images)
+    np.testing.assert_array_equal(
+        again.inverse_transform(codes), mixmate.inverse_transform(codes)
+    )

@@ -10,11 +10,15 @@ from skmixmate import _rows
 from skmixmate._distributed import Processes
 from skmixmate._rows import (
     Rows,
+    centered_norm,
+    check_squares,
     feature_means,
     is_mapped,
     joined,
     missing_counts,
     root_mean_square_norm,
+    rows_beyond_squares,
+    scale_of_norm,
     split_by_completeness,
     validate_rows,
     windows,
@@ -276,3 +280,61 @@ def test_what_has_no_rows_is_named(given):
     name = type(given).__name__
     with pytest.raises(TypeError, match=f"X is a {name}, but should be an array"):
         validate_rows(BaseEstimator(), given, reset=True)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"),
+    [
+        (np.float32, 2.0**100),
+        (np.float32, 2.0**-120),
+        (np.float64, 2.0**1000),
+        (np.float64, 2.0**-1000),
+    ],
+)
+def test_norms_in_extreme_units(dtype, factor):
+    X = random_data(dtype=dtype)
+    plain, extreme = Rows(X, device=CPU), Rows(X * dtype(factor), device=CPU)
+    for find in (root_mean_square_norm, centered_norm):
+        expected = find(plain, ALONE) * factor
+        assert find(extreme, ALONE) == pytest.approx(expected, rel=1e-6)
+
+
+def test_sums_that_overflow_have_a_mean():
+    X = np.full((1000, 1), 1e308)
+    X[::2] = 1.5e308
+    means = feature_means(Rows(X, device=CPU), ALONE)
+    np.testing.assert_allclose(means, 1.25e308)
+
+
+@pytest.mark.parametrize("constant", [np.pi * 1e12, np.pi * 1e300])
+def test_a_large_constant_feature_does_not_set_the_norm(constant):
+    X = random_data(137, missing=0)
+    expected = centered_norm(Rows(X, device=CPU), ALONE)
+    X = np.column_stack([X, np.full(137, constant)])
+    X[5, 5] = np.nan
+    # Missing entries are made up for by all others.
+    assert centered_norm(Rows(X, device=CPU), ALONE) == pytest.approx(
+        expected, rel=1e-3
+    )
+    assert centered_norm(Rows(X[:, 5:6], device=CPU), ALONE) == 0
+
+
+def test_scales_that_a_dtype_cannot_hold_are_refused():
+    assert scale_of_norm(0.0, 9.2, np.float32) == 1
+    assert scale_of_norm(4.6, 9.2, np.float32) == 2
+    for norm, dtype in ((1e-38, "float32"), (1e39, "float32"), (np.inf, "float64")):
+        with pytest.raises(ValueError, match=f"X has rows of .*{dtype}.*Multiply X"):
+            scale_of_norm(norm, 9.2, np.dtype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_that_cannot_be_squared_are_found(dtype):
+    rows = torch.ones(4, 3, dtype=dtype)
+    assert len(rows_beyond_squares(rows)) == 0
+    rows[1, 2] = -(torch.finfo(dtype).max ** 0.5)
+    rows[3, 0] = torch.inf
+    assert rows_beyond_squares(rows).tolist() == [1, 3]
+    largest = torch.finfo(dtype).max ** 0.5
+    with pytest.raises(ValueError, match=r"X has an entry .*scale_=0\.5 .* to square"):
+        check_squares(largest, 0.5, dtype, 3)
+    check_squares(largest, 1e-3, dtype, 3)

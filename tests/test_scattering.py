@@ -280,3 +280,29 @@ def test_other_images_than_in_fit_are_refused(container):
     scattering = ScatteringTransform((16, 16)).fit(images())
     with pytest.raises(ValueError, match="X has 64 features"):
         scattering.transform(container(images(2, (8, 8))))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "exponent"),
+    [(np.float32, 120), (np.float32, -120), (np.float64, 1000), (np.float64, -1000)],
+)
+def test_images_of_extreme_magnitude(dtype, exponent):
+    images = np.random.default_rng(0).random((4, 64)).astype(dtype)
+    scattering = ScatteringTransform((8, 8), J=1).fit(images)
+    expected = scattering.transform(images)
+    scaled = scattering.transform(np.ldexp(images, exponent))
+    np.testing.assert_allclose(
+        np.ldexp(scaled, -exponent), expected, rtol=1e-4, atol=1e-6
+    )
+    # Each by itself: beside one that is large others keep their coefficients.
+    images[1] = np.ldexp(images[1], exponent)
+    mixed = scattering.transform(images)
+    np.testing.assert_allclose(mixed[[0, 2, 3]], expected[[0, 2, 3]], rtol=1e-6)
+
+
+def test_the_default_device_plays_no_part():
+    images = np.random.default_rng(0).random((3, 64))
+    scattering = ScatteringTransform((8, 8), J=1, device="cpu").fit(images)
+    expected = scattering.transform(images)
+    with torch.device("meta"):
+        np.testing.assert_array_equal(scattering.transform(images), expected)

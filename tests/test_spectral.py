@@ -159,3 +159,35 @@ def test_graphs_are_of_dense_real_and_complete_data(estimator):
     ):
         with pytest.raises(error, match=message):
             estimator(2).fit(given)
+
+
+@pytest.mark.parametrize("refine", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "offset", "factor"),
+    [
+        (np.float64, 1e9, 1),
+        (np.float64, 1e12, 1),
+        (np.float32, 1e6, 1),
+        (np.float64, 0, 1e300),
+        (np.float64, 0, 1e-200),
+        (np.float32, 0, 1e36),
+        (np.float32, 0, 1e-36),
+    ],
+)
+def test_neither_offset_nor_unit_matters(dtype, offset, factor, refine):
+    X, y = make_blobs(150, 4, centers=3, random_state=0)
+    X = (X * factor + offset).astype(dtype)
+    labels = SpectralGraphClustering(3, refine=refine, random_state=0).fit_predict(X)
+    assert adjusted_rand_score(y, labels) > 0.95
+
+
+@pytest.mark.parametrize("factor", [1e300, 1e-200])
+def test_units_do_not_matter_to_self_representation(factor):
+    X, _ = subspaces()
+    plain, scaled = (
+        SpectralGraphClustering(
+            3, n_nonzero_coefs=4, metric="cosine", random_state=0
+        ).fit(data)
+        for data in (X, X * factor)
+    )
+    assert adjusted_rand_score(plain.labels_, scaled.labels_) == 1

@@ -10,6 +10,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._guards import all_or_nothing, default_modes
+from .._numbers import near_origin, with_safe_squares
 from .._random import private_random_state
 from ._gaussian import gaussian_labels
 from ._graph import (
@@ -161,9 +162,12 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
                 "them should be an int."
             )
         X = validate_graph_data(self, X)
+        # Distances and shapes do not depend on the origin; angles and subspaces do.
+        centered = with_safe_squares(near_origin(X))
+        X = with_safe_squares(X)
         graphs = []
         if self.n_neighbors is not None:
-            points = normalize(X) if self.metric == "cosine" else X
+            points = normalize(X) if self.metric == "cosine" else centered
             graphs.append(self_tuning_affinity(points, self.n_neighbors))
         if self.n_nonzero_coefs is not None:
             graphs.append(representation_affinity(X, self.n_nonzero_coefs))
@@ -177,5 +181,5 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
             self.n_steps,
         )
         if self.refine:
-            self.labels_ = gaussian_labels(X, self.labels_, self.n_clusters)
+            self.labels_ = gaussian_labels(centered, self.labels_, self.n_clusters)
         return self

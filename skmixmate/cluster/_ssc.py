@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
 from .._guards import all_or_nothing, default_modes
+from .._numbers import with_safe_squares
 from .._random import private_random_state
 from ._graph import representation_affinity, spectral_labels, validate_graph_data
 
@@ -114,7 +115,7 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
             If a parameter is out of its range, or X has fewer rows than
             `n_clusters`.
         """
-        X = validate_graph_data(self, X)
+        X = with_safe_squares(validate_graph_data(self, X))
         self.affinity_matrix_ = representation_affinity(
             X, self.n_nonzero_coefs, self.tol
         )

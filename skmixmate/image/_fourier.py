@@ -180,7 +180,7 @@ def fourier(height, width, buffers):
 
 def _waves(size):
     """Cosines and sines, float64 (size, size): by frequency, and by place."""
-    numbers = torch.arange(size)
+    numbers = torch.arange(size, device="cpu")
     angles = 2 * math.pi / size * (numbers[:, None] * numbers % size).double()
     return angles.cos(), angles.sin()
 

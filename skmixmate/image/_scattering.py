@@ -46,8 +46,9 @@ _LEAST_EXPONENT = -100.0
 # the caches; elsewhere, enough to keep all of the device at work.
 _CPU_ENTRIES, _DEVICE_ENTRIES = 2**19, 2**24
 
-# Of large images too a few go together, or products with matrices have too few columns.
-_LEAST_IMAGES = 4
+# Of large images too a few go together, or products with matrices have too few columns;
+# but of the largest no more than there is memory for.
+_LEAST_IMAGES, _MOST_ENTRIES = 4, 2**22
 
 
 def _frequencies(size, n_copies):
@@ -56,8 +57,8 @@ def _frequencies(size, n_copies):
     Spectra repeat with period 2 pi: what a Gaussian has outside of one period
     comes back into it, from so many copies on either side.
     """
-    base = 2 * math.pi * torch.fft.fftfreq(size, dtype=torch.float64)
-    copies = torch.arange(-n_copies, n_copies + 1, dtype=torch.float64)
+    base = 2 * math.pi * torch.fft.fftfreq(size, dtype=torch.float64, device="cpu")
+    copies = torch.arange(-n_copies, n_copies + 1, dtype=torch.float64, device="cpu")
     return base + 2 * math.pi * copies[:, None]
 
 
@@ -127,7 +128,8 @@ class Wavelets:
         self.fourier = fourier
         factor, half = height // fourier.height, width // 2 + 1
         settings = fourier.buffers.settings
-        row, column = torch.arange(height)[:, None], torch.arange(width)
+        row, column = (torch.arange(size, device="cpu") for size in (height, width))
+        row = row[:, None]
         is_conjugate = (column >= half).expand(height, width)
         row = torch.where(is_conjugate, -row % height, row)
         column = torch.where(is_conjugate, width - column, column)
@@ -138,7 +140,7 @@ class Wavelets:
         # Tails that no sum of floats feels would be denormal numbers, which are slow.
         is_tail = spectra.abs() < torch.finfo(spectra.dtype).eps * spectra.abs().max()
         spectra = spectra.masked_fill(is_tail, 0) / factor**2
-        signs = torch.where(is_conjugate, -1.0, 1.0)
+        signs = 1.0 - 2.0 * is_conjugate.float()
         filters = [self._folded(part, factor) for part in (spectra, spectra * signs)]
         # (height * width * 2, n_angles, factor ** 2)
         filters = torch.stack(filters, dim=2).flatten(0, 2)
@@ -202,8 +204,8 @@ def average_matrix(size, padded_size, J, j):
     frequencies = _frequencies(padded_size, n_copies=2)
     gaussian = (sigma * frequencies).square().mul(-0.5).exp().sum(dim=0)
     kernel = torch.fft.ifft(_crop(gaussian, 0, 2**j)).real
-    centres = torch.arange(1, size // 2**J + 1) * 2 ** (J - j)
-    distances = centres[:, None] - torch.arange(len(kernel))
+    centres = torch.arange(1, size // 2**J + 1, device="cpu") * 2 ** (J - j)
+    distances = centres[:, None] - torch.arange(len(kernel), device="cpu")
     return kernel[distances % len(kernel)] * math.sqrt(math.pi / _KYMATIO_PI)
 
 
@@ -291,6 +293,33 @@ class Scattering:
         return averaged.view(len(down) * len(across), *n_angles, -1)
 
 
+def _safe_exponents(images):
+    """Find the powers of two to divide images by, so that squares can be computed.
+
+    Parameters
+    ----------
+    images : tensor of shape (n_images, height, width)
+
+    Returns
+    -------
+    exponents : int tensor of shape (n_images, 1, 1) or None
+        None where no image is of extreme magnitude.
+    """
+    low, high = torch.aminmax(images)
+    largest = max(-float(low), float(high))
+    limit = torch.finfo(images.dtype).max ** 0.25
+    if largest == 0 or 1 / limit < largest < limit:
+        return None
+    return torch.frexp(images.abs().amax(dim=(1, 2), keepdim=True)).exponent
+
+
+def _ldexp(values, exponents):
+    """Multiply by powers of two; in two steps, as one may not be representable."""
+    half = exponents.div(2, rounding_mode="floor")
+    two = torch.tensor(2.0, dtype=values.dtype, device=values.device)
+    return values * two**half * two ** (exponents - half)
+
+
 def is_image_shape(shape):
     """Tell whether a tuple is (height, width) or (height, width, n_channels)."""
     return len(shape) in (2, 3) and all(
@@ -356,8 +385,8 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
     -----
     Margins are filled by reflection. Wavelets, margins and the order of the
     result are those of kymatio 0.3.0, and coefficients agree to about 1e-7 of
-    their norm. Moduli are taken by squares: in float32 the values of an image
-    should lie well inside 1e-15 to 1e15.
+    their norm. Images of extreme magnitude are multiplied by a power of two before,
+    and their coefficients by its inverse after.
 
     References
     ----------
@@ -496,7 +525,12 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
             for block in rows.blocks(self._n_images_at_a_time(device)):
                 images = rows.take(block)[0].view(-1, height, width, n_channels)
                 images = images.permute(0, 3, 1, 2).flatten(0, 1)
-                scattered = scattering.transform(images)
+                exponents = _safe_exponents(images)
+                if exponents is None:
+                    scattered = scattering.transform(images)
+                else:
+                    images = _ldexp(images, -exponents)
+                    scattered = _ldexp(scattering.transform(images), exponents)
                 coefficients[block] = scattered.reshape(-1, coefficients.shape[1])
         return coefficients if is_tensor else coefficients.numpy()
 
@@ -581,5 +615,6 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
         if self.order == 2 and self.J > 1:  # at half the resolution
             n_wavelets = max(self.L, self.L**2 // 4)
         n_entries = _CPU_ENTRIES if device.type == "cpu" else _DEVICE_ENTRIES
-        n_planes = max(_LEAST_IMAGES, n_entries // (n_pixels * n_wavelets))
+        n_least = min(_LEAST_IMAGES, _MOST_ENTRIES // (n_pixels * n_wavelets))
+        n_planes = max(n_least, n_entries // (n_pixels * n_wavelets))
         return max(1, n_planes // n_channels)

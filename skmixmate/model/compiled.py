@@ -6,6 +6,7 @@ a C compiler when the package is installed; without it nothing else changes.
 """
 
 import ctypes
+import math
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -15,6 +16,13 @@ import torch
 # As in layers.c: rows in a tile, what atoms are topped up to a multiple of, and tiles
 # of features at a time.
 _ROWS, _TAIL, _TILES = 16, 5, 8
+
+# Bytes that a tape lies on a multiple of, as in layers.c: the others are copied.
+_ALIGNMENT = 64
+
+# Arrays of integers, and those that the library writes to.
+_INDICES = {"index", "owners"}
+_WRITTEN = {"output", "gains", "tape", "gram_slopes", "gradient"}
 
 # Units of work for each thread, so that none waits long for the last.
 _UNITS_PER_THREAD = 8
@@ -149,7 +157,7 @@ def unroll(correlations, gram, step, thresholds, momenta, keep=False, gains=None
     """
     n_clusters, n_atoms, n_rows = correlations.shape
     lower, upper = (
-        torch.as_tensor(bound, dtype=torch.float32)
+        torch.as_tensor(bound, dtype=torch.float32, device="cpu")
         .expand(n_clusters, n_atoms, 1)
         .contiguous()
         for bound in thresholds
@@ -158,13 +166,14 @@ def unroll(correlations, gram, step, thresholds, momenta, keep=False, gains=None
     if keep:
         n_padded = -(-n_atoms // _TAIL) * _TAIL
         n_tiles = -(-n_rows // _ROWS)
-        tape = codes.new_empty(n_clusters, n_tiles, len(momenta), n_padded, _ROWS)
+        shape = (n_clusters, n_tiles, len(momenta), n_padded, _ROWS)
+        tape = _aligned_empty(correlations, shape)
     shared = {
         "gram": gram,
         "step": step,
         "lower": lower,
         "upper": upper,
-        "momenta": torch.tensor(momenta, dtype=torch.float32),
+        "momenta": correlations.new_tensor(momenta),
         "tape": tape,
         "n_layers": len(momenta) + 1,
     }
@@ -246,8 +255,7 @@ def add_products(gradient, slopes, rows, blocks):
     Parameters
     ----------
     gradient, slopes, rows
-        As in :meth:`skmixmate.model.posterior.Blocks.add_products`. The gradient is
-        contiguous.
+        As in :meth:`skmixmate.model.posterior.Blocks.add_products`.
     blocks : Blocks
 
     Raises
@@ -255,6 +263,11 @@ def add_products(gradient, slopes, rows, blocks):
     MemoryError
         If there is not enough for what a thread works with.
     """
+    if not gradient.is_contiguous():  # a copy would be written to
+        products = gradient.new_zeros(gradient.shape)
+        add_products(products, slopes, rows, blocks)
+        gradient.add_(products)
+        return
     n_clusters, n_atoms, n_features = gradient.shape
     n_parts = -(-n_features // (_ROWS * _TILES))
     n_wanted = -(-_UNITS_PER_THREAD * torch.get_num_threads() // n_parts)
@@ -277,14 +290,38 @@ def add_products(gradient, slopes, rows, blocks):
     )
 
 
+def _aligned_empty(like, shape):
+    """Make a tensor on a boundary of memory that vectors can be read from.
+
+    torch does so by itself, if nobody has given it another allocator.
+    """
+    n_apart = _ALIGNMENT // like.element_size()
+    memory = like.new_empty(math.prod(shape) + n_apart)
+    first = -memory.data_ptr() % _ALIGNMENT // like.element_size()
+    return memory[first : first + math.prod(shape)].view(shape)
+
+
 def _run(name, structure, **fields):
     """Call a function of the library; tensors stay alive until it returns."""
     tensors = {
-        name: value.contiguous()
-        for name, value in fields.items()
-        if isinstance(value, torch.Tensor)
+        name: value for name, value in fields.items() if isinstance(value, torch.Tensor)
     }
-    pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
+    for field, tensor in tensors.items():
+        dtype = torch.int64 if field in _INDICES else torch.float32
+        is_right = tensor.dtype == dtype and tensor.device.type == "cpu"
+        if field in _WRITTEN:
+            is_right = is_right and tensor.is_contiguous()
+        if field == "tape":
+            is_right = is_right and tensor.data_ptr() % _ALIGNMENT == 0
+        if not is_right:
+            raise ValueError(
+                f"{field} of {name} should be a {dtype} tensor on the CPU, contiguous "
+                "where it is written to, and the tape on a boundary of "
+                f"{_ALIGNMENT} bytes; it is {tensor.dtype} on {tensor.device} with "
+                f"strides {tensor.stride()}."
+            )
+        tensors[field] = tensor.contiguous()
+    pointers = {field: tensor.data_ptr() for field, tensor in tensors.items()}
     arguments = structure(**{**fields, **pointers})
     if getattr(_library, name)(ctypes.byref(arguments), torch.get_num_threads()):
         raise MemoryError("The encoder found no memory to work with.")

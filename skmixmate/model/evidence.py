@@ -86,8 +86,9 @@ def code_posterior(correlations, codes, norms, gram, prior, noise_variance):
     True
     """
     precision, pulls = gram / noise_variance, correlations / noise_variance
-    # The Gram matrix may have no full rank, and in floats less than none.
-    least = torch.finfo(gram.dtype).eps * len(gram.mT) / noise_variance
+    # The Gram matrix may have no full rank, and in floats less than none: by rounding
+    # in proportion to its size and to its trace, which is no more than the size.
+    least = torch.finfo(gram.dtype).eps * gram.shape[-1] ** 2 / noise_variance
     means, variances = codes, torch.full_like(codes, noise_variance)
     for _ in range(_N_STEPS):
         rates = _tangent_rates(prior, means.square() + variances).clamp_min(least)

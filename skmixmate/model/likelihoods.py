@@ -10,6 +10,7 @@ variance. The normal distribution, which is one of them, has a mixture of its ow
 there B is a square, and all can be said by inner products.
 """
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -21,6 +22,9 @@ _REACH, _N_NODES = 5.0, 21
 
 class Likelihood(ABC):
     """What an exponential family has to say of itself."""
+
+    # Largest natural parameter that entries can be drawn for.
+    largest_natural = math.inf
 
     @abstractmethod
     def check(self, rows):
@@ -94,7 +98,9 @@ class Likelihood(ABC):
             parameter has a deviation of at most 2.5.
         """
         roots = variances.sqrt()
-        nodes = torch.linspace(-_REACH, _REACH, _N_NODES, dtype=torch.float64)
+        nodes = torch.linspace(
+            -_REACH, _REACH, _N_NODES, dtype=torch.float64, device="cpu"
+        )
         shares = torch.softmax(-nodes.square() / 2, dim=0)
         totals = [torch.zeros_like(means) for _ in range(3)]
         for node, share in zip(nodes.tolist(), shares.tolist(), strict=True):
@@ -186,6 +192,9 @@ class Poisson(Likelihood):
     tensor([1.0000, 7.3891])
     """
 
+    # Counts are drawn as 64-bit integers.
+    largest_natural = 43.0
+
     def check(self, rows):
         """Refuse what is negative. Fractions are taken, as expected counts are."""
         _check_range(rows, 0, np.inf, "poisson", "counts, which are not negative")
@@ -273,7 +282,8 @@ class Bernoulli(Likelihood):
 
     def draw(self, natural, rng):
         """Draw zeros and ones."""
-        means = 1 / (1 + np.exp(-natural))
+        with np.errstate(over="ignore"):  # the odds are 0 then
+            means = 1 / (1 + np.exp(-natural))
         return (rng.uniform(size=natural.shape) < means).astype(np.float64)
 
 

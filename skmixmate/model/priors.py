@@ -688,9 +688,9 @@ def check_prior(prior, n_atoms):
     """
     if isinstance(prior, type):
         raise TypeError(f"prior={prior!r} is a class; should be an instance of it.")
-    points = torch.linspace(-1, 1, 6 * n_atoms, dtype=torch.float64)
+    points = torch.linspace(-1, 1, 6 * n_atoms, dtype=torch.float64, device="cpu")
     points = points.view(2, n_atoms, 3).requires_grad_()
-    codes = prior.prox(points, torch.tensor([[[0.5]], [[1.0]]], dtype=torch.float64))
+    codes = prior.prox(points, points.new_tensor([[[0.5]], [[1.0]]]))
     _check_answer(prior, "prox", codes, points.shape, points)
     if not codes.requires_grad and not hasattr(prior, "prox_backward"):
         raise ValueError(
