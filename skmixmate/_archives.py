@@ -22,8 +22,8 @@ _DIRECTORY_SIZE = 2**19
 _END, _LOCATOR, _LARGE_END = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
 _END_SIZE, _LARGE_END_SIZE = 22, 98
 
-# Bytes of a member that are read at a time.
-_CHUNK = 2**20
+# Bytes of a member that are read at a time, and of an array that need not wait.
+_CHUNK, _SMALL = 2**20, 2**10
 
 _IS_ENCRYPTED = 0x1
 
@@ -172,7 +172,8 @@ class StoredArray:
     ----------
     array : ndarray
         Zeros of the shape and type that the header says, in the byte order of this
-        machine, until :meth:`fill` is called. They take no memory before.
+        machine, until :meth:`fill` is called. They take no memory before. Small arrays
+        are read at once.
 
     Raises
     ------
@@ -204,16 +205,22 @@ class StoredArray:
         if math.prod(shape) * dtype.itemsize != n_bytes:
             raise ValueError(f"{n_bytes} bytes for {dtype} of shape {shape}")
         self._is_foreign = not dtype.isnative
+        self._is_filled = False
         self.array = np.zeros(shape, dtype.newbyteorder("="), order)
+        if n_bytes <= _SMALL:
+            self.fill()
 
     def fill(self):
-        """Read the entries.
+        """Read the entries, if that is still to be done.
 
         Raises
         ------
         zipfile.BadZipFile
             If the archive is damaged.
         """
+        if self._is_filled:
+            return
+        self._is_filled = True
         left = memoryview(self.array.ravel(order="K").view(np.uint8))
         with named_damages(), self._archive.open(self._name) as member:
             member.read(self._start)

@@ -420,7 +420,8 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         path : str or path-like
-            Replaced if it is there. Any suffix will do.
+            Replaced if it is there; it keeps its mode, and where that is allowed its
+            owner and group. Any suffix will do.
 
         Raises
         ------
@@ -429,6 +430,10 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         TypeError
             If a parameter cannot be stored: a clusterer as `init`, a RandomState,
             or a prior of one's own.
+        ValueError
+            If the parameters and attributes, as they are, could not be loaded again:
+            a parameter is out of its range, or attributes do not agree. An earlier
+            file then stays.
         OSError
             If the file cannot be written.
         """

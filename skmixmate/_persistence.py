@@ -217,9 +217,12 @@ def load(
     ------
     FileNotFoundError
         If there is no such file.
+    OSError
+        If the file cannot be read.
     ValueError
-        If the file is something else, truncated or damaged, of a newer version of
-        the format, or its parts do not agree.
+        If the file is something else, truncated or damaged, of a newer version of the
+        format, or holds what no fit has written: parameters that no estimator takes,
+        more than 5000 layers, entries out of their range, parts that do not agree.
 
     Examples
     --------
@@ -252,7 +255,7 @@ def load(
 
 
 def _read(file):
-    """Take a file apart into its description and its arrays, which are not read yet."""
+    """Take a file apart into its description and its arrays; large ones wait."""
     if file.read(len(_ZIP_START)) != _ZIP_START:
         raise Unreadable("is not a file that an estimator's save wrote")
     archive = open_archive(file)

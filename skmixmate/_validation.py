@@ -221,6 +221,8 @@ def check_image_shape(name, value, n_features=None):
     Unreadable
         If the value is not the shape of images, or not of images of so many features.
     """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     is_valid = isinstance(value, (tuple, list)) and is_image_shape(value)
     is_valid = is_valid and not any(isinstance(size, bool) for size in value)
     is_valid = is_valid and min(value[:2]) >= 2
@@ -290,10 +292,10 @@ def check_weights(weights):
         If they are not.
     """
     is_near = abs(weights.sum(dtype=np.float64) - 1) <= _WEIGHTS_TOLERANCE
-    if not (is_near and (weights > 0).all()):
+    if not (is_near and (weights >= 0).all()):
         raise Unreadable(
             f"has weights_ that sum to {weights.sum():.6g}, the smallest "
-            f"{weights.min():.6g}, which should be positive and sum to 1"
+            f"{weights.min():.6g}, which should be probabilities"
         )
 
 

@@ -150,6 +150,7 @@ def test_a_loaded_estimator_goes_on_fitting(tmp_path):
         ("init", X[:18].reshape(3, 6, 16), X[:18].reshape(3, 6, 16)),
         ("init", [list(X[:6]), list(X[6:12]), list(X[12:18])], X[:18]),
         ("image_shape", (np.int64(4), 4), (4, 4)),
+        ("image_shape", np.array([4, 4]), np.array([4, 4])),
         ("device", torch.device("cpu"), "cpu"),
         ("random_state", np.int64(5), 5),
         ("tol", np.float32(0.5), 0.5),
