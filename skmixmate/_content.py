@@ -295,7 +295,10 @@ def _check_state(state, start, fit):
             check_array(name, state[name], expected, (fit.dtype,))
     check_array("step", state["step"], ())
     noise = state["noise_variance"]
-    check_is("noise_variance", noise, is_scale(noise), "a positive float")
+    is_valid = is_scale(noise, fit.dtype)
+    check_is(
+        "noise_variance", noise, is_valid, f"a positive number of type {fit.dtype}"
+    )
     check_finite(state)
     check_weights(state["weights"])
     check_norms({"dictionaries": state["dictionaries"]})

@@ -458,7 +458,6 @@ def _check_attributes(estimator):
     for name, is_valid, expected in (
         ("loss_", isinstance(estimator.loss_, float), "a float"),
         ("converged_", isinstance(estimator.converged_, bool), "True or False"),
-        ("scale_", is_scale(estimator.scale_), "a positive float"),
         ("n_features_in_", is_int(estimator.n_features_in_, 1), "a positive integer"),
     ):
         check_is(name, getattr(estimator, name), is_valid, expected)
@@ -517,6 +516,9 @@ def _check_filters(estimator):
     n_filters = leading_sizes(estimator.filters_, 2)[1]
     sizes = (len(estimator.weights_), n_filters, size, size)
     check_array("filters_", estimator.filters_, (*sizes, *image_shape[2:]))
+    scale, dtype = estimator.scale_, estimator.filters_.dtype
+    is_valid = is_scale(scale, dtype)
+    check_is("scale_", scale, is_valid, f"a positive number of type {dtype}")
 
 
 def _check_entries(estimator):

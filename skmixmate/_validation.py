@@ -5,7 +5,6 @@ here: types and shapes first, by which the attributes fit together, and then val
 """
 
 import math
-import sys
 from numbers import Integral
 
 import numpy as np
@@ -81,18 +80,20 @@ def is_int(value, least=0):
     return is_integral and value >= least
 
 
-def is_scale(value):
-    """Return whether a value is a float, positive, finite and not denormal.
+def is_scale(value, dtype="float64"):
+    """Return whether a value is a float that is a positive normal number of a type.
 
     Parameters
     ----------
     value : object
+    dtype : dtype, default="float64"
 
     Returns
     -------
     is_scale : bool
     """
-    return isinstance(value, float) and sys.float_info.min <= value < math.inf
+    limits = np.finfo(dtype)
+    return isinstance(value, float) and limits.tiny <= value <= limits.max
 
 
 def check_array(name, value, shape, types=_FLOATS):
@@ -166,8 +167,10 @@ def check_dictionaries(values, n_features, n_components=None):
     check_array("intercepts_", values["intercepts_"], (n_clusters, n_modelled))
     if values["rates_"] is not None:
         check_array("rates_", values["rates_"], (n_clusters, n_atoms))
+    dtype = values["dictionaries_"].dtype
     for name in ("noise_variance_", "scale_"):
-        check_is(name, values[name], is_scale(values[name]), "a positive float")
+        is_valid = is_scale(values[name], dtype)
+        check_is(name, values[name], is_valid, f"a positive number of type {dtype}")
 
 
 def check_representation(state, image_shape, n_features):

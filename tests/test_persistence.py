@@ -270,7 +270,7 @@ def test_a_save_cut_short_leaves_the_earlier_file(
     [
         ({"n_features_in_": 15}, r"dictionaries_ of shape \(3, 6, 16\), which should"),
         ({"weights_": np.full(2, 0.5)}, r"which should be \(2, 6, 16\)"),
-        ({"scale_": np.inf}, r"scale_ inf, which should be a positive float"),
+        ({"scale_": np.inf}, r"scale_ inf, which should be a positive"),
         ({"alpha": -1}, r"The 'alpha' parameter"),
     ],
 )
@@ -508,8 +508,8 @@ def scattering(**changed):
         (parameter(device="abacus"), r"device 'abacus', which should be the name"),
         (parameter(device="meta"), r"device 'meta', which should be the name"),
         (parameter(image_shape=[8, -8]), r"image_shape \[8, -8\], which should be"),
-        (attribute(scale_=10**18), r"scale_ 1000000000000000000, which should be a po"),
-        (attribute(scale_="x"), r"scale_ 'x', which should be a positive float"),
+        (attribute(scale_=10**18), r"scale_ 1000000000000000000, which should be a"),
+        (attribute(scale_="x"), r"scale_ 'x', which should be a positive"),
         (attribute(noise_variance_=float("inf")), r"noise_variance_ inf, which should"),
         (attribute(loss_=True), r"loss_ True, which should be a float"),
         (attribute(loss_curve_=[1.0, None]), r"loss_curve_ \[1.0, None\], which"),
