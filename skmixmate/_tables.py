@@ -25,6 +25,9 @@ _HEADER = 2**14
 # Bytes of the list of members of an archive, and characters of a record of a .csv file.
 _LONGEST_LIST, _LONGEST_RECORD = 2**21, 2**22
 
+# Characters of a .csv file that are read at a time.
+_BATCH = 2**18
+
 # Compressions of members that numpy writes. Those of the others can't be read in parts.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -223,51 +226,58 @@ def _records(path, file):
     ------
     n_lines : int
         Lines that were read, up to the last of the record.
+    is_plain : bool
+        Whether `_is_plain` holds for all of the record; False also says unknown.
     fields : list of str
     """
-    n_left = 0
+    n_left = _LONGEST_RECORD
+    is_plain = is_batch_plain = True
 
-    def lines():
-        nonlocal n_left
-        while line := file.readline(n_left + 1):
-            n_left -= len(line)
+    def batches():
+        nonlocal n_left, is_plain, is_batch_plain
+        rest = ""
+        while text := file.read(_BATCH):
+            n_left -= len(text)
             if n_left < 0:
                 raise csv.Error(
                     f"line {reader.line_num + 1} goes on for more than "
                     f"{_LONGEST_RECORD} characters; .npy has longer rows"
                 )
-            yield line
+            is_batch_plain = _is_plain(rest + text)
+            is_plain = is_plain and is_batch_plain
+            *lines, rest = io.StringIO(rest + text, newline="")
+            yield lines
+        yield [rest]
 
-    reader = csv.reader(lines(), skipinitialspace=True, strict=True)
+    lines = itertools.chain.from_iterable(batches())
+    reader = csv.reader(lines, skipinitialspace=True, strict=True)
     try:
-        while True:
+        for fields in reader:
             n_left = _LONGEST_RECORD
-            fields = next(reader, None)
-            if fields is None:
-                return
             if fields:
-                yield reader.line_num, fields
+                yield reader.line_num, is_plain, fields
+            is_plain = is_batch_plain
     except (csv.Error, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no .csv file: {error}") from error
 
 
 def _table_of(records, path, header):
-    n_lines, first = next(records, (0, []))
+    n_lines, is_plain, first = next(records, (0, True, []))
     has_header = header == "yes" or (
         header == "auto" and any(first) and not any(map(_is_number, first))
     )
     if not has_header:
-        records = itertools.chain([(n_lines, first)], records)
+        records = itertools.chain([(n_lines, is_plain, first)], records)
     # float is quicker here than loadtxt with a converter for fields that are empty.
     numbers = array("d")
-    for n_lines, fields in records:
+    for n_lines, is_plain, fields in records:
         if len(fields) != len(first):
             raise ValueError(
                 f"{path} has {len(fields)} fields in line {n_lines}, and "
                 f"{len(first)} in the first."
             )
         try:
-            if not _is_plain("".join(fields)):
+            if not (is_plain or _is_plain("".join(fields))):
                 raise ValueError
             numbers.extend([float(field) if field else math.nan for field in fields])
         except ValueError:
@@ -311,7 +321,7 @@ def has_numbers_for_names(path):
         writes where columns have no names, or of years that rise.
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
-        _, fields = next(_records(path, file), (0, []))
+        *_, fields = next(_records(path, file), [[]])
     if not all(f.isascii() and f.isdecimal() and len(f) < 10 for f in fields):
         return False
     numbers = [int(field) for field in fields]

@@ -154,6 +154,17 @@ def test_header_of_pandas_without_names(tmp_path):
     np.testing.assert_array_equal(read_table(path, header="yes"), TABLE)
 
 
+@pytest.mark.parametrize("field", ["1_0", "\u0663", '"1_\n0"', '"1\n\u0663"'])
+@pytest.mark.parametrize("header", ["a_1,b\n", "", "\u00e9,b\n"])
+def test_what_only_python_takes_for_numbers_is_found_anywhere(field, header, tmp_path):
+    rows = 80_000 * "1.25,3.5\n"
+    for place in (0, 40_000 * 9, 2**18 - 9, 2**18 - 4, len(rows) - 9):
+        start = place // 9 * 9
+        text = f"{header}{rows[:start]}{field},2\n{rows[start:]}"
+        with pytest.raises(ValueError, match=r"table\.csv .* not numeric"):
+            read_table(written(tmp_path, text))
+
+
 def test_wide_csv(tmp_path):
     path = written(tmp_path, ",".join(300_000 * ["0.1234"]) + "\n")
     assert read_table(path).shape == (1, 300_000)
