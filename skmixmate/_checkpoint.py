@@ -259,3 +259,20 @@ class _Hasher(NumpyHasher):
         elif isinstance(obj, np.ndarray) and not obj.dtype.hasobject:
             obj = np.asarray(obj, order="C")
         super().save(obj)
+
+
+def in_words(value, description):
+    """Write a value on a part of a line.
+
+    Parameters
+    ----------
+    value : object
+    description : str, number or None
+        From :func:`described`; for a value that Python writes as an address in memory.
+
+    Returns
+    -------
+    text : str
+    """
+    text = " ".join(repr(value).split())
+    return str(description) if " at 0x" in text else shortened(text)

@@ -24,7 +24,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from . import __version__
 from . import _initialization as initialization
-from ._checkpoint import Checkpoint, described, fingerprint
+from ._checkpoint import Checkpoint, described, fingerprint, in_words
 from ._distributed import Processes, find_processes
 from ._fitting import (
     Monitor,
@@ -63,7 +63,6 @@ from ._rows import (
 from ._sources import is_stream, stream_parts
 from ._training import ExpectationMaximization, train
 from ._typing import Data
-from ._validation import shortened
 from .image._features import ScatteringFeatures
 from .model.likelihoods import LIKELIHOODS
 from .model.penalties import Smoothness
@@ -750,10 +749,10 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             "dictionaries_ to go on from": self._continues(),
             "use of checkpoint": self.checkpoint is not None,
         } | self._params_of_model()
-        params = {
-            name: (described(name, value), shortened(" ".join(repr(value).split())))
-            for name, value in values.items()
-        }
+        params = {}
+        for name, value in values.items():
+            description = described(name, value)
+            params[name] = description, in_words(value, description)
         first, *others = processes.gather(params)
         for rank, other in enumerate(others, start=1):
             for name, (description, here) in first.items():

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.callback import ScoringMonitor
+from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score as nmi
 from torch import distributed as dist
 from torch import multiprocessing
@@ -32,6 +34,9 @@ from skmixmate._distributed import (
 )
 from skmixmate._training import ExpectationMaximization
 from skmixmate.datasets import make_sparse_mixture
+from skmixmate.model.priors import Laplace
+
+from .test_priors import Outside
 
 pytestmark = pytest.mark.skipif(
     not dist.is_available() or os.name != "posix", reason="needs gloo"
@@ -318,6 +323,185 @@ def test_an_interrupt_of_one_process_leaves_all_at_the_last_epoch(n_steps, peer)
     np.testing.assert_array_equal(here, two_epochs["dictionaries_"])
 
 
+def fit_cut(function, n_calls):
+    """Interrupt one process when a function of torch has been called so many times."""
+    left = [n_calls]
+
+    def profile(frame, event, called):
+        left[0] -= event == "c_return" and called.__name__ == function
+        if left[0] == 0:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    X = shards()[0][dist.get_rank()]
+    if dist.get_rank() == 1:
+        sys.setprofile(profile)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            mixmate = small().fit(X)
+    finally:
+        sys.setprofile(None)
+    return mixmate.dictionaries_, [str(warning.message) for warning in caught]
+
+
+def test_an_interrupt_while_a_sum_is_under_way_leaves_all_at_the_last_epoch(peer):
+    results = peer.both(fit_cut, "allreduce", 30)  # ten steps and two more an epoch
+    (two_epochs, _), _ = peer.both(fit, {"max_iter": 2})
+    for dictionaries, (warned, *_) in results:
+        np.testing.assert_array_equal(dictionaries, two_epochs["dictionaries_"])
+        assert warned.startswith("The fit was interrupted after 2 whole epochs")
+
+
+@pytest.mark.parametrize("n_calls", [1, 2, 7, 8])
+def test_an_interrupt_while_values_are_gathered_interrupts_all(n_calls, peer):
+    here, there = peer.attempts(fit_cut, "allgather", n_calls)
+    assert isinstance(there, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt, match="process 1 of 2 was interrupted"):
+        raise here
+    (state, _), (state_there, _) = peer.both(fit, {"max_iter": 1})
+    assert_same(state, state_there)
+
+
+def fit_interrupted_behind():
+    """Interrupt one process when the other has the parameters of the next epoch."""
+    state_dict, n_states = ExpectationMaximization.state_dict, []
+
+    def interrupted(em):
+        n_states.append(None)
+        if dist.get_rank() == 1 and len(n_states) == 3:
+            raise KeyboardInterrupt
+        return state_dict(em)
+
+    ExpectationMaximization.state_dict = interrupted
+    try:
+        with pytest.warns(UserWarning, match="interrupted after 1 whole epochs"):
+            return small().fit(shards()[0][dist.get_rank()]).dictionaries_
+    finally:
+        ExpectationMaximization.state_dict = state_dict
+
+
+def test_a_process_that_is_an_epoch_ahead_of_an_interrupted_one_goes_back(peer):
+    here, there = peer.both(fit_interrupted_behind)
+    np.testing.assert_array_equal(here, there)
+    (one_epoch, _), _ = peer.both(fit, {"max_iter": 1})
+    np.testing.assert_array_equal(here, one_epoch["dictionaries_"])
+
+
+def fit_interrupted_at_once():
+    step = ExpectationMaximization.step
+
+    def interrupted(em, *batch):
+        signal.raise_signal(signal.SIGINT)
+        return step(em, *batch)
+
+    ExpectationMaximization.step = interrupted
+    try:
+        with pytest.warns(UserWarning, match="interrupted after 0 whole epochs"):
+            return small().fit(shards()[0][dist.get_rank()]).dictionaries_
+    finally:
+        ExpectationMaximization.step = step
+
+
+def test_an_interrupt_of_all_processes_at_once(peer):
+    here, there = peer.both(fit_interrupted_at_once)
+    np.testing.assert_array_equal(here, there)
+
+
+def fit_with(name, *values):
+    """Fit with a parameter that each process has its own value of."""
+    return fit({name: values[dist.get_rank()], "max_iter": 1})[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("prior", Laplace(0.1), Laplace(20.0)),
+        ("prior", "laplace", Laplace(0.1)),
+        ("weights", [0.2, 0.3, 0.5], [0.5, 0.3, 0.2]),
+        ("weights", "learned", [0.5, 0.3, 0.2]),
+        ("image_shape", [2, 8], [8, 2]),
+        ("init", KMeans(3), KMeans(3, n_init=2)),
+        ("alpha", "auto", 0.1),
+    ],
+)
+def test_parameters_that_differ_are_refused(name, first, second, peer):
+    message = f"same {name}, but it is {first!r} in process 0 and {second!r} in proc"
+    for error in peer.attempts(fit_with, name, first, second):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            raise error
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("init", start(), -start()),
+        ("random_state", np.random.RandomState(0), np.random.RandomState(1)),
+        ("prior", Outside(torch.tensor(0.1)), Outside(torch.tensor(0.2))),
+    ],
+)
+def test_long_parameters_that_differ_are_refused(name, first, second, peer):
+    message = rf"same {name}, but it is \w+.* in process 0 and \w+.* in process 1"
+    for error in peer.attempts(fit_with, name, first, second):
+        with pytest.raises(ValueError, match=message):
+            raise error
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("image_shape", [2, 8], (2, 8)),
+        ("weights", [0.25, 0.25, 0.5], np.array([0.25, 0.25, 0.5])),
+        ("init", start(), np.asfortranarray(start())),
+        ("random_state", np.random.RandomState(0), np.random.RandomState(0)),
+        ("prior", Laplace(0.1), Laplace(0.1)),
+        ("prior", Outside(torch.tensor(0.1)), Outside(torch.tensor(0.1))),
+        ("n_jobs", 1, 2),
+    ],
+)
+def test_parameters_of_equal_value_are_the_same(name, first, second, peer):
+    here, there = peer.both(fit_with, name, first, second)
+    assert_same(here, there)
+
+
+def test_a_parameter_that_cannot_be_compared_is_refused(peer):
+    for error in peer.attempts(fit_with_a_function):
+        with pytest.raises(ValueError, match=r"prior=.* since it cannot be pickled"):
+            raise error
+
+
+def fit_with_a_function():
+    prior = Outside()
+    prior.note = lambda: None
+    return fit({"prior": prior})
+
+
+def fit_on(goes_on, path):
+    """Fit with other things that processes have to do in step."""
+    rank, X = dist.get_rank(), shards()[0][dist.get_rank()]
+    mixmate = small(warm_start=True, distributed=False, max_iter=1)
+    if goes_on[rank]:
+        mixmate.fit(X)
+    checkpoint = path if rank == 1 else None
+    return mixmate.set_params(distributed=True, checkpoint=checkpoint).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "has_checkpoint", "message"),
+    [
+        ((True, False), False, "same dictionaries_ to go on from, .* True .* False in"),
+        ((True, True), True, "same use of checkpoint, but it is False .* True in"),
+    ],
+)
+def test_all_go_on_and_keep_checkpoints_or_none(
+    goes_on, has_checkpoint, message, peer, tmp_path
+):
+    path = str(tmp_path / "checkpoint") if has_checkpoint else None
+    for error in peer.attempts(fit_on, goes_on, path):
+        with pytest.raises(ValueError, match=message):
+            raise error
+
+
 def fit_part():
     return small().partial_fit(shards()[0][dist.get_rank()])
 
@@ -328,22 +512,25 @@ def test_partial_fit_is_refused(peer):
             raise error
 
 
-def die_in_training(rank, folder, queue):
+def die(rank, folder, queue, moment):
     warnings.simplefilter("ignore")
     join(rank, folder)
     if rank == 1:
-        ExpectationMaximization.run_epoch = lambda em: os.kill(
-            os.getpid(), signal.SIGKILL
-        )
+        kind, name = {
+            "before": (MixMateClustering, "fit"),
+            "training": (ExpectationMaximization, "run_epoch"),
+        }[moment]
+        setattr(kind, name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     result = attempt(fit, ({},))
     queue.put((time.time(), f"{type(result).__name__}: {result}"))
 
 
-def test_where_a_process_is_killed_the_others_end_with_an_error(tmp_path):
+@pytest.mark.parametrize("moment", ["before", "training"])
+def test_where_a_process_is_killed_the_others_end_with_an_error(moment, tmp_path):
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     both = [
-        context.Process(target=die_in_training, args=(rank, tmp_path, queue))
+        context.Process(target=die, args=(rank, tmp_path, queue, moment))
         for rank in range(2)
     ]
     for process in both:
@@ -353,7 +540,7 @@ def test_where_a_process_is_killed_the_others_end_with_an_error(tmp_path):
     ended, text = queue.get(timeout=60)
     both[0].join()
     assert both[1].exitcode == -signal.SIGKILL
-    assert ended - killed < 60
+    assert ended - killed < 10
     assert text.startswith("RuntimeError: Process 0 of 2 can no longer reach")
 
 
