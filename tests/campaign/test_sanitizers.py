@@ -101,6 +101,7 @@ def environment(tmp_path_factory):
         # Python itself leaves memory to the end of the process.
         "ASAN_OPTIONS": "detect_leaks=0",
         "PYTHONMALLOC": "malloc",
+        "OMP_WAIT_POLICY": "passive",  # threads may be more than processors
         "PYTHONPATH": str(MODEL.parents[1]),
     }
     return path, {**os.environ, **variables}
