@@ -16,6 +16,9 @@ from .image._scattering import ScatteringTransform, is_image_shape
 _NORM_TOLERANCE = 1e-2
 _WEIGHTS_TOLERANCE = 1e-3
 
+# A fit has rates up to 10. Squares of much larger ones overflow.
+_LARGEST_RATE = 1e6
+
 _FLOATS = ("float32", "float64")
 INTEGERS = tuple(f"{sign}int{size}" for sign in ("", "u") for size in (8, 16, 32, 64))
 
@@ -319,8 +322,13 @@ def check_entries(values):
     check_weights(values["weights_"])
     check_norms({"dictionaries_": values["dictionaries_"]})
     rates = values["rates_"]
-    if rates is not None and rates.min(initial=1) <= 0:
-        raise Unreadable("has rates_ that are not positive")
+    if rates is not None and rates.size:
+        smallest, largest = float(rates.min()), float(rates.max())
+        if not (is_scale(smallest, rates.dtype) and largest <= _LARGEST_RATE):
+            raise Unreadable(
+                f"has rates_ from {smallest:.6g} to {largest:.6g}, which should be "
+                f"positive and at most {_LARGEST_RATE:.6g}"
+            )
 
 
 def check_representation_entries(state):

@@ -570,6 +570,15 @@ def test_filters_that_no_fit_found(change, fitted_filters, tmp_path):
         skmixmate.load(path)
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e-320, 1e200])
+def test_rates_that_no_fit_found(value, fitted, tmp_path):
+    path = tmp_path / "model"
+    fitted.save(path)
+    rewritten(path, changed_array("rates_", lambda a: np.full_like(a, value)))
+    with pytest.raises(ValueError, match=r"model' has rates_ from .* should be posit"):
+        skmixmate.load(path)
+
+
 def test_arrays_of_another_byte_order(fitted, tmp_path):
     path = tmp_path / "model"
     fitted.save(path)
