@@ -279,7 +279,7 @@ class Processes:
                 self._store.compare_set(self._key("aborted", phase), "", message)
         for backend in self._backends.values():
             if not isinstance(backend, dist.ProcessGroupGloo):
-                backend.abort()
+                getattr(backend, "abort", backend.shutdown)()
                 continue
             for rank in self._others():
                 # Gloo has no abort, but closes all connections when a message does not
