@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from joblib.hashing import NumpyHasher
 
+from ._arrays import as_numpy, as_tensor
 from ._content import Fit, check_content, read_content
 from ._files import check_destination, open_ordinary, sync_folder, written_whole
 from ._random import private_random_state
-from ._rows import as_numpy
 from ._training import History
 from ._validation import Unreadable, shortened
 
@@ -170,10 +170,7 @@ def _as_tensors(value):
     """Convert all arrays to tensors, in dictionaries or not."""
     if isinstance(value, dict):
         return {name: _as_tensors(v) for name, v in value.items()}
-    if not isinstance(value, np.ndarray):
-        return value
-    # torch warns of what is read-only, as an array in a file is.
-    return torch.from_numpy(value if value.flags.writeable else value.copy())
+    return as_tensor(value) if isinstance(value, np.ndarray) else value
 
 
 def _fit(identity, image_shape, random_state):

@@ -13,7 +13,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 
-from ._rows import as_numpy
+from ._arrays import as_numpy
 from ._training import logger
 from .image._scattering import is_image_shape
 

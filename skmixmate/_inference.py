@@ -16,7 +16,7 @@ from sklearn.utils import check_array, check_scalar
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
-from ._arrays import as_plain, as_tensor
+from ._arrays import as_numpy, as_plain, as_tensor
 from ._dask import computed_blocks, is_dask, map_rows
 from ._fitting import numpy_dtype
 from ._guards import default_modes
@@ -24,7 +24,6 @@ from ._numbers import largest_magnitude
 from ._random import private_random_state
 from ._rows import (
     Rows,
-    as_numpy,
     check_squares,
     resolve_device,
     rows_beyond_squares,

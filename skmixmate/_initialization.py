@@ -9,9 +9,9 @@ from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
+from ._arrays import as_numpy
 from ._distributed import apportion
 from ._numbers import far_means, near_origin, safe_exponent, with_safe_squares
-from ._rows import as_numpy
 from .cluster import SparseSubspaceClustering, SpectralGraphClustering
 from .image._features import graph_features
 

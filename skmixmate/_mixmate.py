@@ -24,6 +24,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from . import __version__
 from . import _initialization as initialization
+from ._arrays import as_numpy
 from ._checkpoint import Checkpoint, described, fingerprint, in_words
 from ._distributed import Processes, find_processes
 from ._fitting import (
@@ -46,7 +47,6 @@ from ._inference import MixtureInference, is_learned, torch_dtype
 from ._random import private_random_state, restore_state, written_state
 from ._rows import (
     Rows,
-    as_numpy,
     centered_norm,
     check_squares,
     feature_means,

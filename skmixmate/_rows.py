@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import validate_data
 
-from ._arrays import as_numpy as as_numpy
-from ._arrays import as_plain, as_tensor, is_wrappable
+from ._arrays import as_numpy, as_plain, as_tensor, is_wrappable
 from ._dask import is_dask
 from ._sources import Source, as_source
 
