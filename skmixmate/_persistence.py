@@ -88,6 +88,10 @@ _LARGEST_INT = 2**63
 # takes time in every answer.
 _MOST_LAYERS = 5000
 
+# Parameters that answers are computed with, and the largest number that they may be: one
+# of float32, with room for products.
+_OF_ANSWERS, _LARGEST_NUMBER = ("alpha", "step_size"), 1e30
+
 # What a description raises that is JSON, but not as `save` writes it.
 _MALFORMED = (
     AttributeError,
@@ -416,6 +420,12 @@ def _check_parameters(estimator, check_device):
     for name, value in values.items():
         is_finite = not isinstance(value, float) or math.isfinite(value)
         check_is(name, value, is_finite, "finite")
+    numbers = {name: values[name] for name in _OF_ANSWERS if name in values}
+    if dataclasses.is_dataclass(values.get("prior")):
+        numbers |= dataclasses.asdict(values["prior"])
+    for name, value in numbers.items():
+        is_valid = isinstance(value, str) or value <= _LARGEST_NUMBER
+        check_is(name, value, is_valid, f"at most {_LARGEST_NUMBER:g}")
     is_valid = estimator.n_layers <= _MOST_LAYERS
     check_is("n_layers", estimator.n_layers, is_valid, f"at most {_MOST_LAYERS}")
     if estimator.image_shape is not None:

@@ -346,3 +346,8 @@ def check_representation_entries(state):
     """
     check_finite(state)
     check_norms({"components_": state["components_"][None]})
+    mean = state["mean_"]
+    # It is a mean of square roots, whose squares were numbers.
+    largest = float(abs(mean).max())
+    if largest > np.sqrt(np.finfo(mean.dtype).max):
+        raise Unreadable(f"has mean_ with an entry of size {largest:.6g}, too large")

@@ -498,6 +498,15 @@ def scattering(**changed):
         (parameter(prior=None), r"out of its range \(The 'prior'"),
         (parameter(prior={"prior": "x", "parameters": {}}), r"KeyError\('x'\)"),
         (parameter(alpha=float("nan")), r"out of its range \(The 'alpha'"),
+        (parameter(step_size=1e200), r"step_size 1e\+200, which should be at most"),
+        (
+            parameter(prior={"prior": "group", "parameters": {"alpha": 1e308}}),
+            r"alpha 1e\+308, which should be at most 1e\+30",
+        ),
+        (
+            changed_array("representation_.mean_", lambda a: np.full_like(a, 1e308)),
+            r"mean_ with an entry of size 1e\+308, too large",
+        ),
         (parameter(n_atoms=2**63), r"is not a file that"),
         (
             lambda m: m.update({"skmixmate.json": b"9" * 10**5}),
