@@ -88,8 +88,8 @@ _LARGEST_INT = 2**63
 # takes time in every answer.
 _MOST_LAYERS = 5000
 
-# Parameters that answers are computed with, and the largest number that they may be: one
-# of float32, with room for products.
+# Parameters that answers are computed with, and the largest number that they may be: a
+# float32, with room for products.
 _OF_ANSWERS, _LARGEST_NUMBER = ("alpha", "step_size"), 1e30
 
 # What a description raises that is JSON, but not as `save` writes it.
