@@ -83,13 +83,14 @@ def work(n_images, batch_size, max_iter):
 
 def exchange(mixmate, processes, n_times=200):
     """Size of what is summed at a step, and milliseconds that this takes."""
-    buffer = torch.zeros(mixmate.dictionaries_.size + len(mixmate.weights_) + 2)
+    buffer = torch.zeros(mixmate.dictionaries_.size + len(mixmate.weights_) + 1)
     if processes.size == 1:
         return None
     seconds = []
-    for _ in range(n_times):
-        dist.barrier()
-        seconds.append(report.seconds(lambda: processes.sum_in_place(buffer)))
+    with processes:
+        for _ in range(n_times):
+            dist.barrier()
+            seconds.append(report.seconds(lambda: processes.sum_in_place(buffer)))
     return {
         "bytes": buffer.nbytes,
         "milliseconds": quartiles(np.array(seconds) * 1e3),

@@ -14,17 +14,20 @@ another one to tell the others:
 - A process that fails writes why into the store of the process group (keys and values,
   which any process reads and writes by itself) and then closes its connections, by
   which all collectives that wait for it end at once. The others read in the store why.
-- Nobody waits inside torch for longer than a fraction of a second without looking into
-  the store, and at signals, so that it also ends if the connections stay open.
-- A process that is killed writes nothing, but the system closes its connections.
+  To drop a backend of gloo is not enough: it waits for the collective under way.
+- No process waits inside torch for longer than a fraction of a second without looking
+  into the store, and at signals, so that it also ends if the connections stay open:
+  torch does not close those of all backends at once, nor of all versions.
+- A process that is killed writes nothing, but the system closes its connections, and
+  before the fit is connected those of the process group of the program.
 - The fits of each process are numbered in the store, before anything else is done, and
   all keys start with the number. A fit that was aborted by one is so for all, whenever
   they come to it, and the next ones of all belong together again.
 - After an interrupt of the training all processes connect anew, as they do at the
   beginning of a fit, since they have to finish it together: the next phase of the fit.
 
-Python raises KeyboardInterrupt between any two instructions. What a process does when
-it fails can therefore be repeated, and is repeated if a second interrupt cuts it.
+Python may raise KeyboardInterrupt after any call. What a process does when it fails
+can therefore be repeated, and is repeated if a second interrupt cuts it.
 """
 
 import atexit
@@ -92,7 +95,7 @@ class Processes:
         self._number = None  # of the fit, among those of this process
         self._phase = 0
         self._backends = {}  # by type of device
-        self._next_check = 0.0
+        self._next_check = time.monotonic() + _CHECK_INTERVAL
 
     def __enter__(self):
         if self.size > 1:
@@ -125,7 +128,7 @@ class Processes:
 
     def _begin(self):
         """Give the fit its number, and connect to the other processes."""
-        # There is no other way to it in all versions of torch that we work with.
+        # Torch has no public way to it in all versions that we work with.
         store = dist.distributed_c10d._get_default_store()
         self._store = dist.PrefixStore("skmixmate", store)
         # Known before it is written, so that a process which is interrupted meanwhile
@@ -278,16 +281,22 @@ class Processes:
             for phase in phases:
                 self._store.compare_set(self._key("aborted", phase), "", message)
         for backend in self._backends.values():
-            if not isinstance(backend, dist.ProcessGroupGloo):
-                getattr(backend, "abort", backend.shutdown)()
-                continue
-            for rank in self._others():
-                # Gloo has no abort, but closes all connections when a message does not
-                # come in time.
-                with contextlib.suppress(RuntimeError):
-                    message = backend.recv([torch.empty(1)], rank, _UNUSED_TAG)
-                    message.wait(datetime.timedelta(milliseconds=1))
+            if isinstance(backend, dist.ProcessGroupGloo):
+                self._close(backend)
+            else:
+                abort = getattr(backend, "abort", None)  # not in torch 2.4
+                (abort or backend._shutdown)()
         self._backends = {}
+
+    def _close(self, backend):
+        """Close all connections of gloo, and so end what is under way on them.
+
+        Gloo cannot be told so, but does it when a message does not come in time.
+        """
+        for rank in self._others():
+            with contextlib.suppress(RuntimeError):
+                receipt = backend.recv([torch.empty(1)], rank, _UNUSED_TAG)
+                receipt.wait(datetime.timedelta(milliseconds=1))
 
     def reconnect(self, interrupt, value):
         """Interrupt all processes as this one was, and connect to them anew.
