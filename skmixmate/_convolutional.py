@@ -299,8 +299,9 @@ class ConvolutionalMixMate(CallbackSupportMixin, Inference):
         Raises
         ------
         ValueError
-            If a parameter is out of its range, X has infinite entries or fewer rows
-            with an observed entry than `n_clusters`.
+            If a parameter is out of its range, X has infinite entries, entries so small
+            or large that its dtype holds no scale for them, or fewer rows with
+            an observed entry than `n_clusters`.
         TypeError
             If X is sparse, or a parameter has the wrong type.
 

@@ -151,6 +151,12 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
             Of the scaled data, without units: ``softmax(-energies)`` is
             :meth:`predict_proba`. Where atoms have `rates_`, with the logarithm of
             the volume of each cluster.
+
+        Raises
+        ------
+        ValueError
+            If the dtype of X cannot hold the energy of a row that is far from all
+            clusters.
         """
         return self._answer(X, "energies", out)
 

@@ -519,7 +519,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         ------
         ValueError
             If a parameter is out of its range, X has infinite entries, entries that
-            `likelihood` does not allow, or fewer rows with an observed entry than
+            `likelihood` does not allow, entries so small or large that its dtype holds
+            no scale for them (below 1e-37 in float32), or fewer rows with an
+            observed entry than
             `n_clusters`; if `checkpoint` is no checkpoint, a damaged one, or one of
             other data or parameters.
         TypeError
