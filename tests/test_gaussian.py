@@ -62,3 +62,10 @@ def test_a_cluster_that_loses_all_samples_leaves_all_as_they_were():
     start = np.arange(300) % 7  # all of them look the same
     found = gaussian_labels(X, start, 7)
     assert len(np.unique(found)) == 7
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_samples_that_are_all_the_same_keep_their_labels(value):
+    labels = np.repeat([0, 1], 10)
+    refined = gaussian_labels(np.full((20, 3), value), labels, 2)
+    np.testing.assert_array_equal(refined, labels)

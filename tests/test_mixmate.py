@@ -1989,3 +1989,11 @@ def test_sums_of_finite_entries_may_overflow():
     X[0, 0], X[1, 0] = 3e38, -3e38
     mixmate = MixMateClustering(3, max_iter=1, tol=0, random_state=0)
     assert np.isfinite(mixmate.fit(X).predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_samples_that_are_all_the_same(value):
+    X = np.full((20, 3), value)
+    with pytest.warns(UserWarning, match="have no sample left"):
+        mixmate = MixMateClustering(2, random_state=0).fit(X)
+    np.testing.assert_allclose(mixmate.reconstruct(X), X, atol=1e-12)

@@ -30,7 +30,8 @@ def gaussian_labels(X, labels, n_clusters):
     Returns
     -------
     labels : ndarray of shape (n_samples,)
-        As they were, if a cluster has no more samples than features, or loses all.
+        As they were, if a cluster has no more samples than features, or loses all, or
+        if all samples are the same.
 
     References
     ----------
@@ -42,6 +43,8 @@ def gaussian_labels(X, labels, n_clusters):
         return labels
     X = X.astype(np.float64) - X.mean(axis=0)
     scatter = X.T @ X / n_samples
+    if not scatter.any():
+        return labels
     prior = scatter / n_clusters ** (2 / n_features)
     prior += _RIDGE * np.trace(scatter) / n_features * np.eye(n_features)
     posterior = np.eye(n_clusters)[labels]  # (n_samples, n_clusters)
