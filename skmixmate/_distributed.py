@@ -107,22 +107,13 @@ class Processes:
         return self
 
     def __exit__(self, kind, error, traceback):
-        if self.size == 1:
-            return
         interrupt = None
-        try:
-            if error is None:
-                self.gather(None)  # one of the others may yet fail
-        except BaseException as late:
-            error = late
-            raise
-        finally:
-            while True:
-                try:
-                    self._end(error)
-                    break
-                except KeyboardInterrupt as another:
-                    interrupt = another
+        while self.size > 1:
+            try:
+                self._end(error)
+                break
+            except KeyboardInterrupt as another:
+                interrupt = another
         if interrupt is not None:
             raise interrupt
 

@@ -549,7 +549,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         it was: not fitted, or with the whole of the earlier model.
         """
         with find_processes(self.distributed) as processes:
-            return self._fit(X, y, processes)
+            self._fit(X, y, processes)
+            processes.gather(None)  # another process may yet fail
+        return self
 
     # Validation is inside the context: if a parameter is refused in one, all end.
     @_fit_context(prefer_skip_nested_validation=False)
@@ -559,7 +561,6 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         with printing(self.verbose and processes.rank == 0):
             history = self._train(run, features)
         self._conclude(run, features, history)
-        return self
 
     def partial_fit(self, X: Data, y: Any = None) -> Self:
         """Learn from a part of the data, and go on with the next.

@@ -79,9 +79,13 @@ def work(rank, folder, connection):
 
 def has_come(error):
     """Return whether this process had begun the fit; if not, the other waits for it."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    values = [value for frame in frames for value in frame.f_locals.values()]
-    return any(isinstance(value, Processes) and value._number for value in values)
+    while error is not None:  # an interrupt may follow another
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            for value in frame.f_locals.values():
+                if isinstance(value, Processes) and value._number is not None:
+                    return True
+        error = error.__context__
+    return False
 
 
 def delayed(step, delay):
