@@ -102,6 +102,8 @@ def check_magnitudes(params, dtype):
     }
     for name, (least, most) in limits.items():
         value = params.get(name)
+        if isinstance(value, np.generic):  # the limits may be more than its type holds
+            value = value.item()
         if isinstance(value, Real) and not least <= value <= most:
             raise ValueError(
                 f"{name}={value!r} should be between {least:.3g} and {most:.3g} for "
