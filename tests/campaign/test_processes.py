@@ -82,7 +82,8 @@ def has_come(error):
     while error is not None:  # an interrupt may follow another
         for frame, _ in traceback.walk_tb(error.__traceback__):
             for value in frame.f_locals.values():
-                if isinstance(value, Processes) and value._number is not None:
+                number = getattr(value, "_number", None)  # it may be half made
+                if isinstance(value, Processes) and number is not None:
                     return True
         error = error.__context__
     return False
