@@ -319,10 +319,13 @@ def campaigns():
         module, test = name.split("[")[0].replace("_", " ").split(".")
         key = module.removeprefix("test "), test.removeprefix("test ")
         tries, slowest = rows.get(key, (0, 0))
-        slowest = max(slowest, held["slowest_seconds"])
+        slowest = max(slowest, held.get("slowest_seconds", 0))
         rows[key] = tries + held["tries"], slowest
     header = ["", "Test", "tries", "slowest, in seconds"]
-    cells = [[*key, f"{n:,.0f}", f"{slowest:g}"] for key, (n, slowest) in rows.items()]
+    cells = [
+        [*key, f"{n_tries:,.0f}", f"{slowest:.2f}"]
+        for key, (n_tries, slowest) in rows.items()
+    ]
     return [*measured_on(results), *list_table(header, cells)]
 
 

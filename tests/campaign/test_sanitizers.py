@@ -108,7 +108,7 @@ def environment(tmp_path_factory):
 
 
 @needs_compiler
-def test_sanitizers_find_nothing(request, environment):
+def test_sanitizers_find_nothing(request, environment, record_property):
     path, variables = environment
     first, n_tries = (request.config.getoption(name) for name in ("seed", "tries"))
     seeds = range(first, first + max(1, n_tries // _COST))
@@ -124,3 +124,4 @@ def test_sanitizers_find_nothing(request, environment):
     assert last == ["done"], report
     assert "Sanitizer" not in result.stderr, report
     assert "runtime error" not in result.stderr, report
+    record_property("tries", len(seeds))
