@@ -155,6 +155,12 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
+            If a row is so far from the clusters that the dtype of X cannot hold its
+            energy.
+
+        Raises
+        ------
+        ValueError
             If the dtype of X cannot hold the energy of a row that is far from all
             clusters.
         """
@@ -175,6 +181,11 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         log_evidence : ndarray or tensor of shape (n_samples,)
             ``logsumexp(-energies)``. The constant depends on `alpha` and
             `n_atoms`: models that differ in these are not to be compared by it.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`energies`.
         """
         return self._answer(X, "score_samples", out)
 

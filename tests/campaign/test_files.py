@@ -276,6 +276,11 @@ def learn(mixmate, X):
         pass
 
 
+# How an error about rows begins that are too far from the clusters of a file, with its
+# scale, for the dtype of the answer.
+TOO_FAR = ("X has a row so far", "X has an entry")
+
+
 def load_and_use(path, X):
     """Load a file and use the model; what is documented to be refused may be."""
     try:
@@ -290,7 +295,7 @@ def load_and_use(path, X):
         raise
     except ValueError as error:
         # What a user may ask of another model, or on another machine, too.
-        documented = ("device=", "should be")
+        documented = ("device=", "should be", *TOO_FAR)
         if not any(words in str(error) for words in documented):
             raise
 
@@ -391,7 +396,8 @@ def go_on(name, path):
     except np.linalg.LinAlgError:
         raise
     except ValueError as error:
-        if f"checkpoint={str(path)!r} is" not in str(error):
+        documented = (f"checkpoint={str(path)!r} is", *TOO_FAR)
+        if not any(words in str(error) for words in documented):
             raise
 
 
