@@ -20,12 +20,6 @@ growth
     drawn from the model.
 memory
     What a fit adds to a process, over the size of a memory map.
-skipping
-    The E-step and a training step as they are beside the same with clusters skipped
-    that cannot matter to a row (``benchmarks/skipping.py``), and with all clusters at
-    once in place of a few at a time; on MNIST and on data drawn from the model, with
-    up to 1,000 clusters. Runs that are there already, from the same machine and
-    versions, are not made again.
 fits
     Whole fits of MNIST, starts included, one after the other, by the clock and in
     processor time: ours with 50 epochs on pixels, first and once more at the end, and
@@ -53,7 +47,6 @@ import contextlib
 import functools
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from unittest import mock
 
@@ -61,7 +54,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA, MiniBatchDictionaryLearning
+from sklearn.decomposition import MiniBatchDictionaryLearning
 from sklearn.mixture import GaussianMixture
 
 from skmixmate import MixMateClustering
@@ -70,13 +63,12 @@ from skmixmate._training import ExpectationMaximization
 from skmixmate.datasets import load_mnist, make_sparse_mixture
 from skmixmate.model import compiled
 from skmixmate.model.normal import NormalMixture
-from skmixmate.model.posterior import Blocks, posterior
+from skmixmate.model.posterior import Blocks
 from skmixmate.model.priors import Laplace
 
 from . import report
 from .published import published_step
 from .report import quartiles
-from .skipping import SkippingMixture
 from .table1 import ClustPy, fit, load_runs, make
 
 OURS = "50 epochs on pixels"
@@ -90,9 +82,6 @@ GROWTH = {
 }
 USUAL = {"n_clusters": 10, "n_atoms": 50, "n_features": 784, "n_layers": 15}
 MAP_MIB = [64, 128, 256, 512, 8192]
-# Features, atoms, and what they are on MNIST.
-SKIPPING_SIZES = [(784, 50, "pixels"), (64, 20, "principal components")]
-SKIPPING_CLUSTERS = [10, 100, 1000]
 
 
 def in_turn(functions, n_times, n_warm=5, n_calls=1, pause=0.0):
@@ -406,117 +395,6 @@ def memory():
     return figures
 
 
-def mnist_training(n_clusters, n_atoms, n_features):
-    """Training on MNIST, after one epoch on 20,000 images."""
-    X = load_mnist().data
-    X = X[np.random.default_rng(0).permutation(len(X))[:20_000]]
-    settings = {"image_shape": (28, 28), "representation": "pixels"}
-    if n_features < X.shape[1]:
-        X = PCA(n_features, random_state=0).fit_transform(X)
-        settings = {}
-    mixmate = MixMateClustering(
-        n_clusters,
-        n_atoms=n_atoms,
-        alpha=ALPHA,  # the bound is for one rate
-        init=KMeans(n_clusters, n_init=1, max_iter=10, random_state=0),
-        init_size=len(X),
-        max_iter=1,
-        random_state=0,
-        **settings,
-    )
-    with warnings.catch_warnings():
-        # With many clusters some are left without a sample.
-        warnings.filterwarnings("ignore", "Clusters .* have no sample left")
-        fit(mixmate, X)
-    return lambda: mixmate._expectation_maximization(
-        X,
-        np.arange(len(X)),
-        CPU,
-        learning_rate=1e-3,
-        generator=torch.Generator().manual_seed(0),
-    )
-
-
-class AtOnceMixture(NormalMixture):
-    """A mixture whose E-step takes all clusters at a time."""
-
-    def explain(self, correlations, norms, curvature):
-        """Find codes and energies without a split."""
-        codes, costs = self._cost(correlations, norms, *curvature, self.prior)
-        return codes, costs - self.weights.log()[:, None]
-
-
-@torch.no_grad()
-def skipping_beside(make_training, n_times):
-    """Compare runs of training that differ in their E-step."""
-    ems = {
-        kind: make_training()
-        for kind in (NormalMixture, SkippingMixture, AtOnceMixture)
-    }
-    for kind, em in ems.items():
-        em.mixture = kind(**vars(em.mixture))
-    mixtures = [em.mixture for em in ems.values()]
-    rows, _ = ems[NormalMixture].rows.take(torch.arange(BATCH_SIZE))
-    # Made once, as they would be for all blocks of a prediction.
-    gram, step, bound = ems[SkippingMixture].mixture.curvature()
-    curvatures = [(gram, step), (gram, step, bound), (gram, step)]
-    e_steps = [
-        functools.partial(mixture.infer, rows, None, curvature)
-        for mixture, curvature in zip(mixtures, curvatures, strict=True)
-    ]
-    (_, energies), (_, some_energies), _ = (e_step() for e_step in e_steps)
-    bounds = bound(*mixtures[0].correlate(rows)) - mixtures[0].weights.log()[:, None]
-    probabilities = posterior(energies)
-    is_negligible = probabilities < torch.finfo(energies.dtype).eps
-    figures = {
-        "share_negligible": round(float(is_negligible.float().mean()), 3),
-        "share_skipped": round(float((some_energies == bounds).float().mean()), 3),
-        "bounds_above_energies": int((bounds > energies).sum()),
-        "largest_difference_of_posterior": float(
-            (probabilities - posterior(some_energies)).abs().max()
-        ),
-        "labels_that_differ": int(
-            (energies.argmin(dim=0) != some_energies.argmin(dim=0)).sum()
-        ),
-    }
-    steps = [steps_of(em) for em in ems.values()]
-    for name, functions in {"E-step": e_steps, "step": steps}.items():
-        seconds = in_turn(dict(zip(ems, functions, strict=True)), n_times, n_warm=2)
-        figures[name] = {
-            "milliseconds": quartiles(1e3 * seconds[NormalMixture]),
-            "without_over_with_skipping": quartiles(
-                seconds[NormalMixture] / seconds[SkippingMixture]
-            ),
-            "all_clusters_at_once_over_a_few_at_a_time": quartiles(
-                seconds[AtOnceMixture] / seconds[NormalMixture]
-            ),
-        }
-    return figures
-
-
-def prepare_drawn_training(n_clusters, n_atoms, n_features):
-    """Training on data drawn from the model, with the dictionaries they have."""
-    sizes = {"n_clusters": n_clusters, "n_atoms": n_atoms, "n_features": n_features}
-    return functools.partial(drawn_training, 5120, **sizes)
-
-
-def skipping():
-    for n_features, n_atoms, what in SKIPPING_SIZES:
-        for n_clusters in SKIPPING_CLUSTERS:
-            sizes = (n_clusters, n_atoms, n_features)
-            for name, prepare in {
-                f"MNIST, {what}": mnist_training,
-                "drawn": prepare_drawn_training,
-            }.items():
-                runs = load_runs("speed_skipping")
-                key = f"{name}, {n_features} features, {n_clusters} clusters"
-                if key not in runs:
-                    n_times = 15 if n_clusters < 1000 else 5
-                    runs[key] = skipping_beside(prepare(*sizes), n_times)
-                    report.write("speed_skipping", {"rows": BATCH_SIZE, "runs": runs})
-    return {"rows": BATCH_SIZE, "runs": load_runs("speed_skipping")}
-
-
 def fits(clustpy_python=None, quick=False):
     name = "speed_fits_quick" if quick else "speed_fits"
     X = load_mnist().data[: 2000 if quick else None]
@@ -646,7 +524,6 @@ PARTS = {
     "predict": lambda _: predict(*mnist_start()),
     "growth": lambda _: growth(),
     "memory": lambda _: memory(),
-    "skipping": lambda _: skipping(),
     "fits": lambda options: fits(options.clustpy_python, options.quick),
     "dec": lambda options: dec(options.clustpy_python),
     "gpu": lambda _: gpu(),
