@@ -662,3 +662,14 @@ def test_warning_when_a_prior_leaves_nothing():
     message = r"Every code is empty: prior=GroupLaplace\(alpha=1000, .* too large"
     with pytest.warns(UserWarning, match=message):
         small(prior=GroupLaplace(1000)).fit(data())
+
+
+def test_a_group_larger_than_the_dictionary_is_all_of_its_atoms():
+    codes = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 4)))
+    step = torch.ones(2, 1, 1, dtype=codes.dtype)
+    answers = [
+        (prior.value(codes), prior.shrink(codes, step, out=torch.empty_like(codes)))
+        for prior in (GroupLaplace(0.5, group_size=3), GroupLaplace(0.5, 10**9))
+    ]
+    for one, other in zip(*answers, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)

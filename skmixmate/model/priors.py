@@ -624,9 +624,11 @@ class GroupLaplace(Prior):
 
     def _groups(self, *tensors):
         """View whole groups, then the rest, as (n_clusters, n_groups, size, n_rows)."""
-        n_groups, n_left = divmod(tensors[0].shape[1], self.group_size)
-        n_whole = n_groups * self.group_size
-        shape = (n_groups, self.group_size)
+        n_atoms = tensors[0].shape[1]
+        size = min(self.group_size, max(1, n_atoms))
+        n_groups, n_left = divmod(n_atoms, size)
+        n_whole = n_groups * size
+        shape = (n_groups, size)
         yield [tensor[:, :n_whole].unflatten(1, shape) for tensor in tensors]
         if n_left:
             yield [tensor[:, None, n_whole:] for tensor in tensors]
