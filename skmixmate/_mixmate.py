@@ -1258,7 +1258,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if self.representation_ is not None:
             # Each mini-batch by itself: the last bits of a product of matrices
             # depend on what else is in them.
-            features = [self._represent(b) for b in rows.split(self.batch_size)]
+            size = int(self.batch_size)  # torch takes no bool
+            features = [self._represent(b) for b in rows.split(size)]
             features = np.concatenate(features)
         em = self._expectation_maximization(
             features,

@@ -1997,3 +1997,11 @@ def test_samples_that_are_all_the_same(value):
     with pytest.warns(UserWarning, match="have no sample left"):
         mixmate = MixMateClustering(2, random_state=0).fit(X)
     np.testing.assert_allclose(mixmate.reconstruct(X), X, atol=1e-12)
+
+
+def test_a_batch_size_that_is_a_bool_is_one():
+    X = load_digits().data[:40]
+    params = {"image_shape": (8, 8), "init_size": 30, "random_state": 0}
+    streams = [MixMateClustering(1, batch_size=b, **params) for b in (True, 1)]
+    one, other = (stream.partial_fit(X).dictionaries_ for stream in streams)
+    np.testing.assert_array_equal(one, other)
