@@ -4,6 +4,7 @@ Whatever it is, and whenever: both end within seconds, by what is documented, an
 together again if both are still there.
 """
 
+import contextlib
 import datetime
 import faulthandler
 import hashlib
@@ -68,6 +69,8 @@ def work(rank, folder, connection):
                 connection.send("begins")
                 fit(params, event, rank, ended)
             except KeyboardInterrupt as error:
+                with contextlib.suppress(KeyboardInterrupt):  # one more, and too late
+                    signal.signal(signal.SIGINT, signal.SIG_IGN)
                 if not ended and has_come(error):
                     ended.append(("KeyboardInterrupt", str(error), ""))
                 event = ("", 0)  # once is enough
