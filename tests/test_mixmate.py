@@ -1730,11 +1730,9 @@ def test_a_model_that_an_earlier_version_pickled():
 # --- steps that are too long ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("learn", ["fit", "partial_fit"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_step_size_that_diverges_is_named(dtype, learn):
-    X = load_digits().data[:300].astype(dtype)
-    mixmate = MixMateClustering(
+def with_long_steps():
+    """Return an estimator whose encoder diverges on digits."""
+    return MixMateClustering(
         10,
         n_atoms=20,
         image_shape=(8, 8),
@@ -1743,6 +1741,13 @@ def test_a_step_size_that_diverges_is_named(dtype, learn):
         init_size=300,
         random_state=0,
     )
+
+
+@pytest.mark.parametrize("learn", ["fit", "partial_fit"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_step_size_that_diverges_is_named(dtype, learn):
+    X = load_digits().data[:300].astype(dtype)
+    mixmate = with_long_steps()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         getattr(mixmate, learn)(X)
@@ -1753,14 +1758,7 @@ def test_a_step_size_that_diverges_is_named(dtype, learn):
 
 def test_a_training_that_diverges_stops():
     X = load_digits().data[:300].astype(np.float32)
-    mixmate = MixMateClustering(
-        10,
-        n_atoms=20,
-        image_shape=(8, 8),
-        representation="pixels",
-        step_size=1.0,
-        random_state=0,
-    )
+    mixmate = with_long_steps()
     with (
         pytest.warns(UserWarning, match="step_size=1"),
         pytest.warns(UserWarning, match="loss is nan after 1 epochs.*diverged"),
