@@ -2,7 +2,6 @@
 
 __version__ = "0.1.0"
 
-from ._convolutional import ConvolutionalMixMate
 from ._mixmate import MixMateClustering
 from ._persistence import load
 from .cluster import SparseSubspaceClustering, SpectralGraphClustering
@@ -10,7 +9,6 @@ from .image import ScatteringTransform
 from .metrics import clustering_accuracy_score
 
 __all__ = [
-    "ConvolutionalMixMate",
     "MixMateClustering",
     "ScatteringTransform",
     "SparseSubspaceClustering",

@@ -322,55 +322,6 @@ def reaches_of_atoms(sample, labels, dictionaries, intercepts):
     return reaches
 
 
-def filters_from_labels(
-    sample, labels, n_clusters, n_filters, image_shape, size, random_state, center
-):
-    """Make the filters of each cluster of patches of its images.
-
-    Of ten times as many places, drawn at random, these are the ones with most on
-    them, by a draw in proportion to the squared norm.
-
-    Parameters
-    ----------
-    sample : ndarray of shape (n_samples, n_features)
-    labels : ndarray of shape (n_samples,)
-        Negative for samples of no cluster.
-    n_clusters, n_filters : int
-    image_shape : tuple of int
-        (height, width) or (height, width, n_channels) of the samples.
-    size : int
-        Height and width of a patch, no more than those of an image.
-    random_state : RandomState
-    center : bool
-        Whether the mean of its own entries is taken off each patch.
-
-    Returns
-    -------
-    filters : ndarray of shape (n_clusters, n_filters, size * size * n_channels)
-        Of norm 1; where patches are blank, random directions.
-    """
-    filters = []
-    for group in _groups(sample, labels, n_clusters, random_state):
-        group = with_safe_squares(group)
-        images = group.reshape(len(group), *image_shape[:2], -1)
-        # (n_images, height - size + 1, width - size + 1, n_channels, size, size)
-        windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), (1, 2))
-        n_places = 10 * n_filters
-        places = [random_state.randint(n, size=n_places) for n in windows.shape[:3]]
-        patches = np.moveaxis(windows[tuple(places)], 1, 3).reshape(n_places, -1)
-        if center:
-            patches = patches - patches.mean(axis=1, keepdims=True)
-        norms = np.linalg.norm(patches, axis=1)
-        # The smallest of exponential variables are a draw in proportion to their rates.
-        times = random_state.exponential(size=len(patches))
-        with np.errstate(divide="ignore"):
-            drawn = np.argsort(times / norms**2)[:n_filters]
-        filters.append(
-            _atoms(patches[drawn], n_filters, random_state, False, arranged=np.asarray)
-        )
-    return np.stack(filters)
-
-
 def dictionaries_from_array(
     init, fit_intercept, random_state, center=False, likelihood=None
 ):

@@ -21,7 +21,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import __version__
 from ._archives import StoredArray, open_archive, read_member
-from ._convolutional import ConvolutionalMixMate
 from ._files import open_ordinary, written_whole
 from ._mixmate import MixMateClustering
 from ._validation import (
@@ -30,15 +29,11 @@ from ._validation import (
     check_array,
     check_dictionaries,
     check_entries,
-    check_finite,
     check_image_shape,
     check_is,
-    check_norms,
     check_representation,
     check_representation_entries,
-    check_weights,
     is_int,
-    is_scale,
     leading_sizes,
     shortened,
 )
@@ -50,6 +45,10 @@ _DESCRIPTION = "skmixmate.json"
 _ZIP_START = b"PK\x03\x04"
 
 _ATTRIBUTES = (
+    "dictionaries_",
+    "intercepts_",
+    "rates_",
+    "noise_variance_",
     "weights_",
     "labels_",
     "loss_",
@@ -59,11 +58,11 @@ _ATTRIBUTES = (
     "scale_",
     "n_features_in_",
 )
-_OWN_ATTRIBUTES = {
-    MixMateClustering: ("dictionaries_", "intercepts_", "rates_", "noise_variance_"),
-    ConvolutionalMixMate: ("filters_",),
+# Estimators that earlier versions had, and why they are gone.
+_REMOVED = {
+    "ConvolutionalMixMate": "training made its clusters worse than they started; see "
+    "the page on images for textures"
 }
-_ESTIMATORS = {kind.__name__: kind for kind in _OWN_ATTRIBUTES}
 
 # Parameters of ScatteringFeatures; the others the estimator has, or only fit uses.
 _REPRESENTATION = ("image_shape", "n_components", "max_samples")
@@ -105,13 +104,8 @@ _MALFORMED = (
 
 def save(estimator, path):
     """Write a fitted estimator to a file; see its method of this name."""
-    kind = next(kind for kind in _OWN_ATTRIBUTES if isinstance(estimator, kind))
-    names = _OWN_ATTRIBUTES[kind] + _ATTRIBUTES
-    check_is_fitted(estimator, names)
-    representation = None
-    if kind is MixMateClustering:
-        check_is_fitted(estimator, "representation_")
-        representation = estimator.representation_
+    check_is_fitted(estimator, (*_ATTRIBUTES, "representation_"))
+    representation = estimator.representation_
     arrays = {}
 
     def stored(values, prefix=""):
@@ -123,10 +117,10 @@ def save(estimator, path):
     description = {
         "format_version": _FORMAT_VERSION,
         "skmixmate_version": __version__,
-        "estimator": kind.__name__,
+        "estimator": MixMateClustering.__name__,
         "parameters": stored(estimator.get_params(deep=False)),
         "settings": stored(estimator._settings, "settings_."),
-        "attributes": stored({name: getattr(estimator, name) for name in names}),
+        "attributes": stored({name: getattr(estimator, name) for name in _ATTRIBUTES}),
         "representation": None,
         "feature_names": None,
     }
@@ -199,7 +193,7 @@ def _write(path, text, arrays):
 
 def load(
     path: str | os.PathLike, *, device: str | torch.device | None = None
-) -> MixMateClustering | ConvolutionalMixMate:
+) -> MixMateClustering:
     """Load an estimator from a file that its method ``save`` wrote.
 
     No code of the file is run, whoever made it.
@@ -214,7 +208,7 @@ def load(
 
     Returns
     -------
-    estimator : MixMateClustering or ConvolutionalMixMate
+    estimator : MixMateClustering
         Predicts what the saved one did.
 
     Raises
@@ -348,7 +342,7 @@ def _restored(description, arrays, device):
 
     Returns
     -------
-    estimator : MixMateClustering or ConvolutionalMixMate
+    estimator : MixMateClustering
 
     Raises
     ------
@@ -360,34 +354,43 @@ def _restored(description, arrays, device):
         return {name: _value(value, arrays) for name, value in values.items()}
 
     try:
-        kind = _ESTIMATORS[description["estimator"]]
+        _check_kind(description)
         parameters = restored(description["parameters"])
-        estimator = kind(**parameters)
+        estimator = MixMateClustering(**parameters)
         _check_parameters(estimator, check_device=device is None)
         if device is not None:
             estimator.device = device
-        estimator._settings = _settings(kind, parameters, restored, description)
+        estimator._settings = _settings(parameters, restored, description)
         attributes = restored(description["attributes"])
-        for name in _OWN_ATTRIBUTES[kind] + _ATTRIBUTES:
+        for name in _ATTRIBUTES:
             setattr(estimator, name, attributes[name])
         _check_attributes(estimator)
         if description["feature_names"] is not None:
             estimator.feature_names_in_ = _feature_names(
                 description["feature_names"], estimator.n_features_in_
             )
-        if kind is MixMateClustering:
-            estimator.representation_ = _representation(
-                restored(description["representation"] or {}), estimator
-            )
-            _check_model(estimator)
-        else:
-            _check_filters(estimator)
+        estimator.representation_ = _representation(
+            restored(description["representation"] or {}), estimator
+        )
+        _check_model(estimator)
     except _MALFORMED as error:
         reason = shortened(repr(error))
         raise Unreadable(f"describes no saved estimator ({reason})") from error
     if arrays:
         raise Unreadable(f"has members that are not of an estimator: {sorted(arrays)}")
     return estimator
+
+
+def _check_kind(description):
+    """Check that the file holds an estimator that this version has."""
+    kind = description["estimator"]
+    if kind in _REMOVED:
+        raise Unreadable(
+            f"holds a {kind}, written by skmixmate {description['skmixmate_version']}; "
+            f"skmixmate {__version__} has none any more: {_REMOVED[kind]}"
+        )
+    if kind != MixMateClustering.__name__:
+        raise ValueError(f"an estimator with the name {kind!r}")
 
 
 def _value(value, arrays):
@@ -434,14 +437,16 @@ def _check_parameters(estimator, check_device):
         _check_device(estimator.device)
 
 
-def _settings(kind, parameters, restored, description):
+def _settings(parameters, restored, description):
     """Return the parameters that the model was fitted with, where answers need them."""
-    settings = {name: parameters[name] for name in kind._answering}
+    names = MixMateClustering._answering
+    settings = {name: parameters[name] for name in names}
     if "settings" in description:  # an earlier version did not write them
         settings |= restored(description["settings"])
-    if settings.keys() != set(kind._answering):
+    if settings.keys() != set(names):
         raise ValueError(f"settings with the names {sorted(settings)}")
-    _check_parameters(kind(**{**parameters, **settings}), check_device=False)
+    earlier = MixMateClustering(**{**parameters, **settings})
+    _check_parameters(earlier, check_device=False)
     return settings
 
 
@@ -516,21 +521,6 @@ def _check_model(estimator):
     check_dictionaries(vars(estimator), estimator.n_features_in_, n_components)
 
 
-def _check_filters(estimator):
-    """Check that filters fit the images and the parameters."""
-    image_shape = estimator._settings["image_shape"]
-    size = estimator._settings["filter_size"]
-    check_image_shape("image_shape", image_shape, estimator.n_features_in_)
-    is_valid = size % 2 == 1 and size <= min(image_shape[:2])
-    check_is("filter_size", size, is_valid, "odd, and no more than image_shape")
-    n_filters = leading_sizes(estimator.filters_, 2)[1]
-    sizes = (len(estimator.weights_), n_filters, size, size)
-    check_array("filters_", estimator.filters_, (*sizes, *image_shape[2:]))
-    scale, dtype = estimator.scale_, estimator.filters_.dtype
-    is_valid = is_scale(scale, dtype)
-    check_is("scale_", scale, is_valid, f"a positive number of type {dtype}")
-
-
 def _check_entries(estimator):
     """Check the entries of arrays."""
     labels, n_clusters = estimator.labels_, len(estimator.weights_)
@@ -540,12 +530,6 @@ def _check_entries(estimator):
             f"has labels_ from {labels.min()} to {labels.max()}, which should be from "
             f"0 to {n_clusters - 1}"
         )
-    if isinstance(estimator, ConvolutionalMixMate):
-        filters = {"filters_": estimator.filters_}
-        check_finite(filters)
-        check_norms(filters, axis=tuple(range(1, estimator.filters_.ndim - 1)))
-        check_weights(estimator.weights_)
-        return
     check_entries(vars(estimator))
     if estimator.representation_ is not None:
         check_representation_entries(vars(estimator.representation_))

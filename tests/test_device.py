@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from skmixmate import (
-    ConvolutionalMixMate,
     MixMateClustering,
     ScatteringTransform,
     _rows,
@@ -101,17 +100,6 @@ def test_a_tensor_on_a_device_stays_there(stand_in):
     codes = there.transform(torch.from_numpy(X).to(stand_in.device))
     assert codes.device == stand_in.device
     np.testing.assert_allclose(codes.cpu(), here.transform(X), rtol=1e-4, atol=1e-5)
-
-
-def test_filters_on_a_device(stand_in):
-    X = data()[:60]
-    params = {"n_filters": 2, "filter_size": 3, "max_iter": 1, "tol": 0}
-    params.update(image_shape=(3, 4), random_state=0)
-    probabilities = [
-        ConvolutionalMixMate(2, device=device, **params).fit(X).predict_proba(X)
-        for device in (stand_in.device, "cpu")
-    ]
-    np.testing.assert_allclose(*probabilities, rtol=1e-4, atol=1e-5)
 
 
 def test_scattering_on_a_device(stand_in, monkeypatch):

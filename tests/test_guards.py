@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from skmixmate import ConvolutionalMixMate, MixMateClustering, SpectralGraphClustering
+from skmixmate import MixMateClustering, SpectralGraphClustering
 from skmixmate._guards import all_or_nothing
 from skmixmate.datasets import make_sparse_mixture
 from skmixmate.image import ScatteringTransform
@@ -71,12 +71,6 @@ def test_modes_of_the_caller_change_nothing(model, mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_modes_and_other_estimators(mode):
     def answers():
-        filters = ConvolutionalMixMate(
-            1, image_shape=(8, 8), n_filters=2, filter_size=3, max_iter=1, tol=0,
-            random_state=0,
-        ).fit(IMAGES)  # fmt: skip
-        yield filters.filters_
-        yield filters.energies(IMAGES)
         yield ScatteringTransform((8, 8), J=1).fit_transform(IMAGES)
         yield SpectralGraphClustering(2, random_state=0).fit_predict(X)
         stream = MixMateClustering(2, n_atoms=4, init_size=60, random_state=0)

@@ -11,7 +11,6 @@ from skmixmate._initialization import (
     dictionaries_from_labels,
     draw_subsample,
     fill_with_means,
-    filters_from_labels,
     reaches_of_atoms,
     without_units,
 )
@@ -178,55 +177,6 @@ def test_array_is_made_into_atoms_in_its_order():
         )
     _, intercepts = dictionaries_from_array(init, True, random_state())
     np.testing.assert_allclose(intercepts, init.mean(axis=1))
-
-
-@pytest.mark.parametrize("n_channels", [(), (3,)])
-def test_filters_are_patches_of_the_images_of_their_cluster(n_channels):
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(6, 8, 9, *n_channels))
-    labels = np.repeat([0, 1], 3)
-    filters = filters_from_labels(
-        images.reshape(6, -1),
-        labels,
-        n_clusters=2,
-        n_filters=4,
-        image_shape=(8, 9, *n_channels),
-        size=3,
-        random_state=np.random.RandomState(0),
-        center=True,
-    )
-    assert filters.shape == (2, 4, 9 * 3 ** len(n_channels))
-    for k, own in enumerate(filters):
-        patches = [
-            image[i : i + 3, j : j + 3].ravel()
-            for image in images[labels == k]
-            for i in range(6)
-            for j in range(7)
-        ]
-        patches = np.stack(patches)
-        patches -= patches.mean(axis=1, keepdims=True)
-        patches /= np.linalg.norm(patches, axis=1, keepdims=True)
-        np.testing.assert_allclose((own @ patches.T).max(axis=1), 1)
-
-
-def test_blank_patches_are_not_drawn_where_there_are_others():
-    images = np.zeros((20, 12, 12))
-    images[:, 4:8, 4:8] = np.random.default_rng(0).normal(size=(20, 4, 4))
-    filters = filters_from_labels(
-        images.reshape(20, -1),
-        np.zeros(20),
-        n_clusters=1,
-        n_filters=5,
-        image_shape=(12, 12),
-        size=3,
-        random_state=np.random.RandomState(0),
-        center=False,
-    )
-    images = np.lib.stride_tricks.sliding_window_view(images, (3, 3), (1, 2))
-    patches = images.reshape(-1, 9)
-    norms = np.linalg.norm(patches, axis=1)
-    patches = patches[norms > 0] / norms[norms > 0, None]
-    np.testing.assert_allclose((filters[0] @ patches.T).max(axis=1), 1)
 
 
 def test_principal_directions_and_how_far_samples_reach():

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 
 import skmixmate
-from skmixmate import ConvolutionalMixMate, MixMateClustering
+from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
 from skmixmate.model.priors import ElasticNet, Laplace
 
@@ -29,13 +29,6 @@ def small(**params):
     return MixMateClustering(**{**defaults, "random_state": 0, **params})
 
 
-def filters(**params):
-    """Return one with filters, for images of 8 x 8 pixels."""
-    defaults = {"n_filters": 2, "filter_size": 3, "n_layers": 3, "init": "kmeans"}
-    defaults |= {"image_shape": (8, 8), "max_iter": 1, "tol": 0, "random_state": 0}
-    return ConvolutionalMixMate(2, **{**defaults, **params})
-
-
 @pytest.fixture(scope="module")
 def fitted():
     return small().fit(X)
@@ -44,11 +37,6 @@ def fitted():
 @pytest.fixture(scope="module")
 def fitted_on_images():
     return small(image_shape=(8, 8)).fit(IMAGES)
-
-
-@pytest.fixture(scope="module")
-def fitted_filters():
-    return filters().fit(IMAGES)
 
 
 class PriorOfOnesOwn(Laplace):
@@ -96,29 +84,6 @@ def test_a_loaded_estimator_predicts_what_the_saved_did(params, data, dtype, tmp
     assert vars(loaded).keys() == vars(mixmate).keys()
     for name in ("loss_", "loss_curve_", "n_iter_", "converged_", "scale_"):
         assert getattr(loaded, name) == getattr(mixmate, name)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(
-    "params",
-    [
-        {},
-        {"weights": "learned"},
-        {"center": False, "max_iter": 0},
-        {"image_shape": [8, 4, 2]},
-    ],
-)
-def test_filters_come_back(params, dtype, tmp_path):
-    data = IMAGES.astype(dtype)
-    mixmate = filters(**params).fit(data)
-    loaded = saved_and_loaded(mixmate, tmp_path)
-    assert type(loaded) is ConvolutionalMixMate
-    for method in ("predict", "energies", "transform", "encode", "reconstruct"):
-        expected, answer = getattr(mixmate, method)(data), getattr(loaded, method)(data)
-        assert answer.dtype == expected.dtype
-        np.testing.assert_array_equal(answer, expected)
-    assert loaded.get_params() == mixmate.get_params()
-    assert vars(loaded).keys() == vars(mixmate).keys()
 
 
 def test_a_path_comes_back_as_a_string(tmp_path):
@@ -237,8 +202,6 @@ def test_nothing_to_save(tmp_path):
     begun.n_features_in_ = 16  # as a fit that was interrupted at once leaves it
     with pytest.raises(NotFittedError):
         begun.save(tmp_path / "model")
-    with pytest.raises(NotFittedError):
-        filters().save(tmp_path / "model")
     halfway = small().fit(X)
     del halfway.representation_
     with pytest.raises(NotFittedError):
@@ -407,7 +370,7 @@ def npy(array, folder):
         (described(lambda d: d.update(format_version=2)), r"version 2 of the format"),
         (described(lambda d: d.pop("format_version")), r"is not a file that"),
         (described(lambda d: d.pop("attributes")), r"describes no saved estimator"),
-        (described(lambda d: d.update(estimator="KMeans")), r"KeyError\('KMeans'\)"),
+        (described(lambda d: d.update(estimator="KMeans")), r"with the name 'KMeans'"),
         (described(lambda d: d["parameters"].update(colour=1)), r"'colour'"),
         (described(lambda d: d["attributes"].pop("loss_")), r"KeyError\('loss_'\)"),
         (lambda m: m.update({"skmixmate.json": b"[" * 10**5}), r"is not a file that"),
@@ -438,24 +401,6 @@ def test_representations_that_do_not_fit(fitted_on_images, tmp_path):
     rewritten(path, lambda members: members.update({name: blank}))
     with pytest.raises(ValueError, match=r"has decoder_ of shape \(3, 64\), which"):
         skmixmate.load(path)
-
-
-@pytest.mark.parametrize(
-    ("changed", "expected"),
-    [
-        ({"filter_size": 5}, (2, 2, 5, 5)),
-        ({"image_shape": (8, 4, 2)}, (2, 2, 3, 3, 2)),
-    ],
-)
-def test_filters_that_do_not_fit(changed, expected, fitted_filters, tmp_path):
-    path = tmp_path / "model"
-    fitted_filters.save(path)
-    rewritten(path, described(lambda d: d["settings"].update(changed)))
-    with pytest.raises(
-        ValueError, match=r"has filters_ of shape \(2, 2, 3, 3\)"
-    ) as error:
-        skmixmate.load(path)
-    assert f"which should be {expected}" in str(error.value)
 
 
 def changed_array(name, change):
@@ -561,24 +506,6 @@ def test_what_no_fit_wrote_is_refused_before_it_is_used(
         skmixmate.load(path)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        parameter(filter_size=2),
-        parameter(image_shape=None),
-        parameter(image_shape=[2, 32]),
-        changed_array("filters_", lambda a: 3 * a),
-        changed_array("weights_", lambda a: a[:1]),
-    ],
-)
-def test_filters_that_no_fit_found(change, fitted_filters, tmp_path):
-    path = tmp_path / "model"
-    fitted_filters.save(path)
-    rewritten(path, change)
-    with pytest.raises(ValueError, match=r"^'.*model' has .* which should be"):
-        skmixmate.load(path)
-
-
 @pytest.mark.parametrize("value", [0.0, -1.0, 1e-320, 1e200])
 def test_rates_that_no_fit_found(value, fitted, tmp_path):
     path = tmp_path / "model"
@@ -615,19 +542,15 @@ def test_a_member_twice(fitted, tmp_path):
 # --- other ways ----------------------------------------------------------------------
 
 
-def test_pickle(fitted, fitted_on_images, fitted_filters):
-    for mixmate, data in (
-        (fitted, X),
-        (fitted_on_images, IMAGES),
-        (fitted_filters, IMAGES),
-    ):
+def test_pickle(fitted, fitted_on_images):
+    for mixmate, data in ((fitted, X), (fitted_on_images, IMAGES)):
         copied = pickle.loads(pickle.dumps(mixmate))
         np.testing.assert_array_equal(
             copied.predict_proba(data), mixmate.predict_proba(data)
         )
 
 
-def test_skops(fitted, fitted_on_images, fitted_filters):
+def test_skops(fitted, fitted_on_images):
     sio = pytest.importorskip("skops.io")
     own = ["skmixmate._mixmate.MixMateClustering"]
     features = [
@@ -637,7 +560,6 @@ def test_skops(fitted, fitted_on_images, fitted_filters):
     for mixmate, data, types in (
         (fitted, X, own),
         (fitted_on_images, IMAGES, own + features),
-        (fitted_filters, IMAGES, ["skmixmate._convolutional.ConvolutionalMixMate"]),
     ):
         dumped = sio.dumps(mixmate)
         assert sio.get_untrusted_types(data=dumped) == types

@@ -7,22 +7,11 @@ from scipy.special import expit
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skmixmate import (
-    ConvolutionalMixMate,
     MixMateClustering,
     SparseSubspaceClustering,
     SpectralGraphClustering,
 )
 from skmixmate.model.priors import PRIORS
-
-
-class OfColumns(ConvolutionalMixMate):
-    """Takes rows of any length, as the checks bring them, as images of one column."""
-
-    def _check_settings(self):
-        pass
-
-    def _shape(self):
-        return self.n_features_in_, 1
 
 
 class OfShares(MixMateClustering):
@@ -75,7 +64,6 @@ ESTIMATORS = [
     MixMateClustering(likelihood="poisson", fit_intercept=False),
     *(OfShares(prior=name) for name in PRIORS),
     OfShares(fit_intercept=False),
-    OfColumns(filter_size=1, init="random", center=False),
     SparseSubspaceClustering(),
     SpectralGraphClustering(),
 ]
@@ -86,11 +74,6 @@ def expected_failures(estimator):
         return {
             "check_clustering": "its data are blobs in the plane, where any sample "
             "is a combination of any two others: there are no subspaces to find"
-        }
-    if isinstance(estimator, OfColumns):
-        return {
-            "check_clustering": "its data are blobs in the plane, which are no images "
-            "of two pixels and no textures"
         }
     if getattr(estimator, "likelihood", None) == "poisson":
         return {

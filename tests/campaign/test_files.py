@@ -19,7 +19,7 @@ import torch
 from sklearn.datasets import load_digits
 
 import skmixmate
-from skmixmate import ConvolutionalMixMate, MixMateClustering, _checkpoint
+from skmixmate import MixMateClustering, _checkpoint
 from skmixmate._training import ExpectationMaximization
 
 resource = pytest.importorskip("resource")  # not on Windows
@@ -45,12 +45,6 @@ MODELS = {
     ),
     "scattering": (
         MixMateClustering(2, n_atoms=2, image_shape=(8, 8), init="kmeans", **SMALL),
-        DIGITS,
-    ),
-    "filters": (
-        ConvolutionalMixMate(
-            2, n_filters=2, filter_size=3, n_layers=3, image_shape=(8, 8), **SMALL
-        ),
         DIGITS,
     ),
 }
