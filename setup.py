@@ -7,9 +7,9 @@ from setuptools import Extension, setup
 # The encoder's layers, in vectors of Intel's and AMD's processors. Without them, or
 # without a C compiler, torch does what they do.
 layers = Extension(
-    "skmixmate.model._layers",
-    ["skmixmate/model/layers.c"],
-    depends=["skmixmate/model/tiles.h"],
+    "skmixmate.model.native._kernels",
+    ["skmixmate/model/native/kernels.c"],
+    depends=["skmixmate/model/native/tiles.h"],
     extra_compile_args=["-O3"],
     optional=True,
 )

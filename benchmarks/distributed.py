@@ -30,8 +30,8 @@ from sklearn.callback import ScoringMonitor
 from torch import distributed as dist
 
 from skmixmate import MixMateClustering
-from skmixmate._distributed import find_processes
 from skmixmate.datasets import load_mnist
+from skmixmate.distributed.communicator import find_processes
 
 from . import report
 from .report import quartiles

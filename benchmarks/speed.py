@@ -58,13 +58,13 @@ from sklearn.decomposition import MiniBatchDictionaryLearning
 from sklearn.mixture import GaussianMixture
 
 from skmixmate import MixMateClustering
-from skmixmate._rows import Rows
-from skmixmate._training import ExpectationMaximization
+from skmixmate.data.loader import Rows
 from skmixmate.datasets import load_mnist, make_sparse_mixture
 from skmixmate.model import compiled
-from skmixmate.model.normal import NormalMixture
+from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.posterior import Blocks
 from skmixmate.model.priors import Laplace
+from skmixmate.training.em import ExpectationMaximization
 
 from . import report
 from .published import published_step

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from skmixmate import MixMateClustering, datasets
-from skmixmate._mixmate import (
+from skmixmate.estimators._mixmate import (
     _TRIAL_EPOCHS,
     _TRIAL_HASTE,
     _TRIAL_ROWS,

@@ -1,11 +1,10 @@
 """Mixture Model Auto-Encoders (MixMate) as a scikit-learn estimator on torch."""
 
-__version__ = "0.1.0"
-
-from ._mixmate import MixMateClustering
-from ._persistence import load
+from ._version import __version__
 from .cluster import SparseSubspaceClustering, SpectralGraphClustering
+from .estimators._mixmate import MixMateClustering
 from .image import ScatteringTransform
+from .io import load
 from .metrics import clustering_accuracy_score
 
 __all__ = [

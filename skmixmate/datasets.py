@@ -11,7 +11,7 @@ from sklearn.datasets import fetch_openml
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_params
 
-from ._random import private_random_state
+from .utils.random_state import private_random_state
 
 # Folder to look for NAME.npz in, where `data_home` is not given.
 _FOLDER_VARIABLE = "SKMIXMATE_DATA"

@@ -7,14 +7,14 @@ import torch
 from skmixmate import (
     MixMateClustering,
     ScatteringTransform,
-    _rows,
 )
-from skmixmate import _training as training
-from skmixmate._rows import Rows
-from skmixmate._training import ExpectationMaximization
+from skmixmate.data import loader as _rows
+from skmixmate.data.loader import Rows
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.model.normal import NormalMixture
+from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.priors import Laplace
+from skmixmate.training import em as training
+from skmixmate.training.em import ExpectationMaximization
 
 from .stand_in import StandIn
 

@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 from sklearn.utils.validation import validate_data
 
-from .._arrays import as_numpy, as_plain
+from ..data.containers import as_numpy, as_plain
 from ._consensus import consensus_labels
 
 # Below this many samples a full decomposition is as fast as Lanczos iterations

@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
 from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._guards import all_or_nothing, default_modes
-from .._numbers import near_origin, with_safe_squares
-from .._random import private_random_state
+from ..utils.guards import all_or_nothing, default_modes
+from ..utils.numbers import near_origin, with_safe_squares
+from ..utils.random_state import private_random_state
 from ._gaussian import gaussian_labels
 from ._graph import (
     degree_normalize,

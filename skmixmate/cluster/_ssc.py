@@ -7,9 +7,9 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
-from .._guards import all_or_nothing, default_modes
-from .._numbers import with_safe_squares
-from .._random import private_random_state
+from ..utils.guards import all_or_nothing, default_modes
+from ..utils.numbers import with_safe_squares
+from ..utils.random_state import private_random_state
 from ._graph import representation_affinity, spectral_labels, validate_graph_data
 
 

@@ -7,10 +7,10 @@ import torch
 from scipy.linalg import eigh
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from .._arrays import as_tensor
-from .._guards import default_modes
-from .._numbers import largest_magnitude
-from .._rows import scale_of_norm
+from ..data.containers import as_tensor
+from ..data.loader import scale_of_norm
+from ..utils.guards import default_modes
+from ..utils.numbers import largest_magnitude
 from ._scattering import ScatteringTransform
 
 # Images read at a time when all of their coefficients are not needed at once.

@@ -27,9 +27,9 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._guards import all_or_nothing, default_modes
-from .._rows import Rows, resolve_device, validate_rows
-from .._typing import Answer, Data
+from ..data.loader import Rows, resolve_device, validate_rows
+from ..utils.guards import all_or_nothing, default_modes
+from ..utils.types import Answer, Data
 from ._fourier import Buffers, fourier
 
 # kymatio scales Gaussians by this in place of pi; kept, for equal features.

@@ -26,8 +26,8 @@ from typing import NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-from .encoder import parts
-from .evidence import log_evidence
+from .elbo import log_evidence
+from .fista import parts
 from .likelihoods import Likelihood
 from .mixture import Mixture
 from .posterior import Blocks, loss_gradient

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from . import compiled
-from .encoder import parts
+from .fista import parts
+from .native import binding as compiled
 
 # Rows in the smallest block: products with fewer take as long.
 _LEAST_BLOCK = 16

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .._arrays import as_numpy
-from .._mixmate import MixMateClustering
+from ..data.containers import as_numpy
+from ..estimators._mixmate import MixMateClustering
 from ..image._scattering import is_image_shape
 
 # Blue and orange that are told apart by all eyes, on light and dark; and a grey

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from .._typing import Data
 from ..metrics import matching
+from ..utils.types import Data
 from ._common import as_array, require_pyplot, single
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from .._mixmate import MixMateClustering
-from .._typing import Data
+from ..estimators._mixmate import MixMateClustering
+from ..utils.types import Data
 from ._common import (
     as_array,
     check_mixmate,

@@ -5,18 +5,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from .._mixmate import MixMateClustering
-from .._typing import Data
+from ..estimators._mixmate import MixMateClustering
 from ..metrics import matching
-from ._common import (
-    BLUE,
-    GREY,
-    ORANGE,
-    as_array,
-    check_mixmate,
-    require_pyplot,
-    single,
-)
+from ..utils.types import Data
+from ._common import BLUE, GREY, ORANGE, as_array, check_mixmate, require_pyplot, single
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

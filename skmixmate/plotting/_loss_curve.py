@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from .._mixmate import MixMateClustering
+from ..estimators._mixmate import MixMateClustering
 from ._common import check_mixmate, require_pyplot, single
 
 if TYPE_CHECKING:

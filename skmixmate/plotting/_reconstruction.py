@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from .._mixmate import MixMateClustering
-from .._rows import validate_rows
-from .._sources import is_stream, stream_parts
-from .._typing import Data
+from ..data.loader import validate_rows
+from ..data.readers import is_stream, stream_parts
+from ..estimators._mixmate import MixMateClustering
+from ..utils.types import Data
 from ._common import (
     BLUE,
     GREY,

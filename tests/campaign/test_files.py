@@ -19,8 +19,9 @@ import torch
 from sklearn.datasets import load_digits
 
 import skmixmate
-from skmixmate import MixMateClustering, _checkpoint
-from skmixmate._training import ExpectationMaximization
+from skmixmate import MixMateClustering
+from skmixmate.files import checkpoint as _checkpoint
+from skmixmate.training.em import ExpectationMaximization
 
 resource = pytest.importorskip("resource")  # not on Windows
 
@@ -429,7 +430,8 @@ KILLER = """
 import os, pickle, signal, sys, time, traceback, warnings
 import numpy as np
 import skmixmate
-from skmixmate import MixMateClustering, _checkpoint
+from skmixmate import MixMateClustering
+from skmixmate.files import checkpoint as _checkpoint
 from tests.campaign.test_files import assert_killed_is_harmless
 
 _checkpoint._INTERVAL = 0

@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from skmixmate import MixMateClustering
-from skmixmate.model import compiled
-from skmixmate.model.normal import NormalMixture
+from skmixmate.model.gaussian import NormalMixture
+from skmixmate.model.native import binding as compiled
 from skmixmate.model.posterior import counting_posterior, posterior
 from skmixmate.model.priors import (
     AtomwiseLaplace,

@@ -25,9 +25,9 @@ from torch import distributed as dist
 from torch import multiprocessing
 
 from skmixmate import MixMateClustering
-from skmixmate._distributed import Processes
-from skmixmate._training import ExpectationMaximization
 from skmixmate.datasets import make_sparse_mixture
+from skmixmate.distributed.communicator import Processes
+from skmixmate.training.em import ExpectationMaximization
 
 pytestmark = pytest.mark.skipif(
     not dist.is_available() or os.name != "posix", reason="needs gloo"

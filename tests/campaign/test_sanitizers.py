@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-MODEL = Path(__file__).parents[2] / "skmixmate" / "model"
+MODEL = Path(__file__).parents[2] / "skmixmate" / "model" / "native"
 
 needs_compiler = pytest.mark.skipif(
     platform.system() != "Linux"
@@ -29,7 +29,7 @@ PROGRAM = """
 import ctypes, sys
 import numpy as np, torch
 from skmixmate.model import compiled
-from skmixmate.model.encoder import encode_and_gain, largest_eigenvalue, pulls, unroll
+from skmixmate.model.fista import encode_and_gain, largest_eigenvalue, pulls, unroll
 from skmixmate.model.posterior import Blocks
 from skmixmate.model.priors import AtomwiseLaplace, Exponential, Laplace
 
@@ -86,7 +86,7 @@ def environment(tmp_path_factory):
     path = tmp_path_factory.mktemp("sanitized") / "layers.so"
     flags = ["-O1", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined"]
     flags.append("-fno-sanitize-recover=undefined")
-    command = ["gcc", *flags, str(MODEL / "layers.c"), "-o", str(path)]
+    command = ["gcc", *flags, str(MODEL / "kernels.c"), "-o", str(path)]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode:
         pytest.skip(f"gcc has no sanitizers here: {built.stderr[-200:]}")

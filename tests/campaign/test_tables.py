@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from skmixmate import MixMateClustering
-from skmixmate._cli import main
+from skmixmate.cli._main import main
 
 X = np.random.default_rng(0).normal(size=(60, 4)).round(3)
 X[3, 2] = np.nan

@@ -1,0 +1,1 @@
+"""X in any form, as batches on a device."""

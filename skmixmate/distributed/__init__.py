@@ -1,0 +1,1 @@
+"""Processes that fit one model together."""

@@ -1,0 +1,1 @@
+"""Files of models and checkpoints, written atomically and read with care."""

@@ -1,0 +1,1 @@
+"""A subsample, its clusters, and the first atoms."""

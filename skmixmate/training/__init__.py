@@ -1,0 +1,1 @@
+"""EM over mini-batches; knows no scikit-learn."""

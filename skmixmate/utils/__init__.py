@@ -1,0 +1,1 @@
+"""What every room may use: numbers, modes of torch, random states, types."""

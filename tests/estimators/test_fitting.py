@@ -1,0 +1,208 @@
+import logging
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from skmixmate import MixMateClustering
+from skmixmate.datasets import make_sparse_mixture
+from skmixmate.estimators._fitting import printing
+
+logger = logging.getLogger("skmixmate")
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """Check that the logger is left as it was."""
+    before = (logger.level, list(logger.handlers), list(logger.filters))
+    yield
+    assert (logger.level, logger.handlers, logger.filters) == before
+
+
+@pytest.fixture
+def nobody_handles(monkeypatch):
+    """Take away the handlers that pytest has while a test runs."""
+    return lambda: monkeypatch.setattr("logging.root.handlers", [])
+
+
+class Kept(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+
+@pytest.fixture
+def handler():
+    """Of a user, on the logger itself."""
+    kept = Kept()
+    logger.addHandler(kept)
+    yield kept
+    logger.removeHandler(kept)
+
+
+def in_threads(*functions):
+    """Run functions in threads of their own, each in step with the others."""
+    barrier = threading.Barrier(len(functions))
+    threads = [threading.Thread(target=f, args=(barrier.wait,)) for f in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_lines_are_printed_once_where_nobody_handles_them(capsys, nobody_handles):
+    nobody_handles()
+    with printing(1):
+        logger.info("line")
+    logger.info("later")
+    assert capsys.readouterr().out == "line\n"
+
+
+def test_the_first_of_two_fits_that_ends_does_not_silence_the_other(
+    capsys, nobody_handles
+):
+    nobody_handles()
+
+    def short(wait):
+        with printing(1):
+            wait()
+            logger.info("short")
+        wait()
+
+    def long(wait):
+        with printing(1):
+            wait()
+            wait()
+            logger.info("long")
+
+    in_threads(short, long)
+    assert sorted(capsys.readouterr().out.split()) == ["long", "short"]
+
+
+def test_a_silent_fit_stays_silent_while_another_prints(capsys, nobody_handles):
+    nobody_handles()
+
+    def silent(wait):
+        with printing(0):
+            wait()
+            logger.info("silent")
+            logger.warning("warning")
+            wait()
+
+    def verbose(wait):
+        with printing(1):
+            wait()
+            logger.info("verbose")
+            wait()
+
+    in_threads(silent, verbose)
+    assert sorted(capsys.readouterr().out.split()) == ["verbose", "warning"]
+
+
+def test_a_silent_fit_within_a_verbose_one_is_silent(capsys, nobody_handles):
+    nobody_handles()
+    with printing(1):
+        logger.info("before")
+        with printing(0):
+            logger.info("within")
+        logger.info("after")
+    assert capsys.readouterr().out == "before\nafter\n"
+
+
+def test_an_error_leaves_the_logger_as_it_was(capsys, nobody_handles):
+    nobody_handles()
+    with pytest.raises(KeyboardInterrupt), printing(1):
+        raise KeyboardInterrupt
+    logger.info("later")
+    assert not capsys.readouterr().out
+
+
+def test_handlers_of_a_user_get_each_line_and_nothing_is_printed(capsys, handler):
+    with printing(1), printing(1):
+        logger.info("line")
+    assert handler.messages == ["line"]
+    assert not capsys.readouterr().out
+
+
+def test_a_handler_that_comes_while_a_fit_runs_takes_over(capsys, nobody_handles):
+    nobody_handles()
+    kept = Kept()
+    with printing(1):
+        logger.info("first")
+        logging.root.addHandler(kept)
+        logger.info("second")
+    assert capsys.readouterr().out == "first\n"
+    assert kept.messages == ["second"]
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.ERROR])
+def test_the_level_of_a_user_says_what_else_is_let_through(level, handler):
+    logger.setLevel(level)
+    try:
+        with printing(1):
+            logger.info("verbose")
+            with printing(0):
+                logger.info("silent")
+        assert logger.level == level
+    finally:
+        logger.setLevel(logging.NOTSET)
+    is_wanted = level <= logging.INFO
+    assert handler.messages == ["verbose", "silent"][: 1 + is_wanted]
+
+
+def test_a_level_that_is_set_while_a_fit_runs_stays(handler):
+    with printing(1):
+        logger.setLevel(logging.ERROR)
+    assert logger.level == logging.ERROR
+    logger.setLevel(logging.NOTSET)
+
+
+def test_fits_in_threads_print_their_own_lines(capsys, nobody_handles):
+    nobody_handles()
+    X = make_sparse_mixture(200, 8, n_atoms=2, random_state=0).data
+
+    def fit(n_epochs, verbose):
+        def run(wait):
+            wait()
+            MixMateClustering(
+                2,
+                n_atoms=2,
+                init="kmeans",
+                max_iter=n_epochs,
+                tol=0,
+                verbose=verbose,
+                random_state=0,
+            ).fit(X)
+
+        return run
+
+    in_threads(fit(3, 1), fit(5, 1), fit(7, 0))
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("of 3" in line for line in lines) == 3
+    assert sum("of 5" in line for line in lines) == 5
+    assert len(lines) == 8
+
+
+def test_processes_print_their_own_lines():
+    script = """
+import joblib
+from skmixmate.estimators._fitting import printing
+import logging
+
+def fit(number):
+    with printing(number):
+        logging.getLogger("skmixmate").info("fit %d", number)
+
+if __name__ == "__main__":
+    with joblib.parallel_config("multiprocessing", n_jobs=2):
+        with printing(1):
+            joblib.Parallel()(joblib.delayed(fit)(number) for number in range(3))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert sorted(result.stdout.splitlines()) == ["fit 1", "fit 2"]
