@@ -12,7 +12,7 @@ weak
 
 Throughputs are images a second in training, medians over epochs, and their ratios have
 quartiles over the runs. `loss` is that of two processes over that of one on all images
-after a whole fit. `exchange` is what a step sends and how long summing it takes. The
+after a whole fit. `reducer` is what a step sends and how long summing it takes. The
 figures go to ``benchmarks/results/distributed.json``.
 """
 
@@ -31,7 +31,7 @@ from torch import distributed as dist
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import load_mnist
-from skmixmate.distributed.communicator import find_processes
+from skmixmate.distributed.communicator import find_communicator
 
 from . import report
 from .report import quartiles
@@ -60,8 +60,8 @@ class Clock(ScoringMonitor):
 
 def work(n_images, batch_size, max_iter):
     """Fit this process's images; returns figures of the fit."""
-    processes = find_processes("auto")
-    X = load_mnist().data[processes.rank : n_images : processes.size]
+    communicator = find_communicator("auto")
+    X = load_mnist().data[communicator.rank : n_images : communicator.size]
     clock = Clock()
     mixmate = MixMateClustering(
         10,
@@ -77,20 +77,22 @@ def work(n_images, batch_size, max_iter):
     return {
         "images_per_second": n_images / float(np.median(clock.seconds)),
         "loss": mixmate.loss_,
-        "exchange": exchange(mixmate, processes),
+        "reducer": reducer(mixmate, communicator),
     }
 
 
-def exchange(mixmate, processes, n_times=200):
+def reducer(mixmate, communicator, n_times=200):
     """Size of what is summed at a step, and milliseconds that this takes."""
     buffer = torch.zeros(mixmate.dictionaries_.size + len(mixmate.weights_) + 1)
-    if processes.size == 1:
+    if communicator.size == 1:
         return None
     seconds = []
-    with processes:
+    with communicator:
         for _ in range(n_times):
             dist.barrier()
-            seconds.append(report.seconds(lambda: processes.sum_in_place(buffer)))
+            seconds.append(
+                report.seconds(lambda: communicator.all_reduce_in_place(buffer))
+            )
     return {
         "bytes": buffer.nbytes,
         "milliseconds": quartiles(np.array(seconds) * 1e3),
@@ -139,7 +141,7 @@ def measure():
         "two": whole[1]["loss"],
         "two_over_one": round(whole[1]["loss"] / whole[0]["loss"], 4),
     }
-    figures["exchange"] = whole[1]["exchange"]
+    figures["reducer"] = whole[1]["reducer"]
     report.write("distributed", figures)
 
 
@@ -149,7 +151,7 @@ def main():
         return
     path, settings = sys.argv[2:]
     figures = work(**json.loads(settings))
-    if find_processes("auto").rank == 0:
+    if find_communicator("auto").rank == 0:
         Path(path).write_text(json.dumps(figures))
 
 

@@ -58,11 +58,11 @@ from sklearn.decomposition import MiniBatchDictionaryLearning
 from sklearn.mixture import GaussianMixture
 
 from skmixmate import MixMateClustering
-from skmixmate.data.loader import Rows
+from skmixmate.data.loader import RowLoader
 from skmixmate.datasets import load_mnist, make_sparse_mixture
 from skmixmate.model import compiled
 from skmixmate.model.gaussian import NormalMixture
-from skmixmate.model.posterior import Blocks
+from skmixmate.model.posterior import ActiveRows
 from skmixmate.model.priors import Laplace
 from skmixmate.training.em import ExpectationMaximization
 
@@ -126,9 +126,9 @@ def no_skipping():
     def all_rows(responsibilities):
         n_clusters, n_rows = responsibilities.shape
         index = torch.arange(n_rows).repeat(n_clusters, 1)
-        return Blocks(torch.arange(n_clusters), index)
+        return ActiveRows(torch.arange(n_clusters), index)
 
-    return mock.patch.object(Blocks, "of", all_rows)
+    return mock.patch.object(ActiveRows, "of", all_rows)
 
 
 @functools.cache
@@ -157,7 +157,7 @@ def training(X, dictionaries, n_layers=15, device=CPU):
             prior=Laplace(ALPHA),
             n_layers=n_layers,
         ),
-        Rows(X, device=device),
+        RowLoader(X, device=device),
         torch.arange(len(X)),
         batch_size=BATCH_SIZE,
         learning_rate=1e-3,
@@ -263,14 +263,14 @@ def rate(X, dictionaries):
     }.items():
         n_own = []
         with context:
-            find = Blocks.of
+            find = ActiveRows.from_responsibilities
 
             def counted(responsibilities, find=find, n_own=n_own):
                 blocks = find(responsibilities)
                 n_own.append(blocks.index.numel() / len(responsibilities))
                 return blocks
 
-            with mock.patch.object(Blocks, "of", counted):
+            with mock.patch.object(ActiveRows, "of", counted):
                 take_step = steps_of(training(X, dictionaries))
                 seconds = in_turn(
                     {"product": lambda: one @ one, "step": take_step},

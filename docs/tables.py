@@ -218,14 +218,14 @@ def distributed():
         for batch_size, of in results[key].items()
     ]
     rows.append(["loss of a whole fit", results["loss"]["two_over_one"]])
-    exchange = results["exchange"]
+    reducer = results["reducer"]
     return [
         *list_table(["", "two processes over one"], rows),
-        f"A step sums {exchange['bytes'] / 1e6:.2g} MB, which takes "
-        f"{exchange['milliseconds'][1]:.2g} ms here.",
+        f"A step sums {reducer['bytes'] / 1e6:.2g} MB, which takes "
+        f"{reducer['milliseconds'][1]:.2g} ms here.",
         "",
         *measured_on(results),
-        *on_paper(exchange["bytes"]),
+        *on_paper(reducer["bytes"]),
     ]
 
 

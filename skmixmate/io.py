@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._version import __version__
 from .estimators._mixmate import MixMateClustering
 from .files.archives import StoredArray, open_archive, read_member
-from .files.atomic import open_ordinary, written_whole
+from .files.atomic import atomic_write, open_ordinary
 from .files.checks import (
     INTEGERS,
     Unreadable,
@@ -172,7 +172,7 @@ def _stored(value, name, arrays):
 
 
 def _write(path, text, arrays):
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         archive = zipfile.ZipFile(file, "w")
         try:
             # ZipInfo has a fixed date: equal models make equal files.

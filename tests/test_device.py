@@ -9,7 +9,7 @@ from skmixmate import (
     ScatteringTransform,
 )
 from skmixmate.data import loader as _rows
-from skmixmate.data.loader import Rows
+from skmixmate.data.loader import RowLoader
 from skmixmate.datasets import make_sparse_mixture
 from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.priors import Laplace
@@ -23,10 +23,10 @@ N_CLUSTERS, N_FEATURES, BATCH_SIZE = 3, 12, 32
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    def recorder(device):
+    def cuda_graph_capturer(device):
         return mode.record if device == mode.device else None
 
-    monkeypatch.setattr(training, "recorder", recorder)
+    monkeypatch.setattr(training, "cuda_graph_capturer", cuda_graph_capturer)
     # Threads for the devices there are, autograd has from its first use on.
     with StandIn() as mode, torch.autograd.set_multithreading_enabled(False):
         yield mode
@@ -130,7 +130,7 @@ def make_em(device, missing=0.0, intercepts=True, **settings):
     settings = {"learn_weights": True, **settings}
     return ExpectationMaximization(
         mixture,
-        Rows(X.to(device), device=torch.device(device)),
+        RowLoader(X.to(device), device=torch.device(device)),
         slice(None),
         batch_size=BATCH_SIZE,
         learning_rate=1e-2,
@@ -184,7 +184,7 @@ def test_a_captured_step_learns_what_steps_do(
     stand_in, monkeypatch, missing, intercepts
 ):
     captured = make_em(stand_in.device, missing, intercepts)
-    monkeypatch.setattr(training, "recorder", lambda device: None)
+    monkeypatch.setattr(training, "cuda_graph_capturer", lambda device: None)
     expected = make_em(stand_in.device, missing, intercepts)
     start = captured.state_dict()
     for _ in range(2):
@@ -212,7 +212,7 @@ def test_what_needs_an_answer_is_not_captured(stand_in, monkeypatch, settings):
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_steps_captured_on_a_gpu(monkeypatch, missing):
     captured = make_em("cuda", missing)
-    monkeypatch.setattr(training, "recorder", lambda device: None)
+    monkeypatch.setattr(training, "cuda_graph_capturer", lambda device: None)
     expected = make_em("cuda", missing)
     for _ in range(3):
         assert captured.run_epoch() == pytest.approx(expected.run_epoch(), rel=1e-4)

@@ -290,7 +290,7 @@ def rewritten(path, change):
             archive.writestr(name, content)
 
 
-def described(change):
+def hash_param(change):
     """Make a change of the description one of the members."""
 
     def change_members(members):
@@ -364,15 +364,15 @@ def npy(array, folder):
             r"has weights_ of shape \(3, 6, 16\), which should be \(3,\)",
         ),
         (
-            described(lambda d: d["attributes"].update(n_features_in_=15)),
+            hash_param(lambda d: d["attributes"].update(n_features_in_=15)),
             r"has dictionaries_ of shape \(3, 6, 16\), which should be \(3, 6, 15\)",
         ),
-        (described(lambda d: d.update(format_version=2)), r"version 2 of the format"),
-        (described(lambda d: d.pop("format_version")), r"is not a file that"),
-        (described(lambda d: d.pop("attributes")), r"describes no saved estimator"),
-        (described(lambda d: d.update(estimator="KMeans")), r"with the name 'KMeans'"),
-        (described(lambda d: d["parameters"].update(colour=1)), r"'colour'"),
-        (described(lambda d: d["attributes"].pop("loss_")), r"KeyError\('loss_'\)"),
+        (hash_param(lambda d: d.update(format_version=2)), r"version 2 of the format"),
+        (hash_param(lambda d: d.pop("format_version")), r"is not a file that"),
+        (hash_param(lambda d: d.pop("attributes")), r"describes no saved estimator"),
+        (hash_param(lambda d: d.update(estimator="KMeans")), r"with the name 'KMeans'"),
+        (hash_param(lambda d: d["parameters"].update(colour=1)), r"'colour'"),
+        (hash_param(lambda d: d["attributes"].pop("loss_")), r"KeyError\('loss_'\)"),
         (lambda m: m.update({"skmixmate.json": b"[" * 10**5}), r"is not a file that"),
     ],
 )
@@ -423,15 +423,15 @@ def parameter(**changed):
         kept = changed.keys() & description["settings"].keys()
         description["settings"].update({name: changed[name] for name in kept})
 
-    return described(change)
+    return hash_param(change)
 
 
 def attribute(**changed):
-    return described(lambda d: d["attributes"].update(changed))
+    return hash_param(lambda d: d["attributes"].update(changed))
 
 
 def scattering(**changed):
-    return described(lambda d: d["representation"].update(changed))
+    return hash_param(lambda d: d["representation"].update(changed))
 
 
 @pytest.mark.parametrize(
@@ -483,7 +483,7 @@ def scattering(**changed):
         (scattering(J=10**30), r"is not a file that"),
         (scattering(order=True), r"order of the scattering True, which should be 2"),
         (scattering(image_shape=[4, 4]), r"image_shape of the representation \[4, 4\]"),
-        (described(lambda d: d.update(feature_names=[1])), r"feature names \[1\]"),
+        (hash_param(lambda d: d.update(feature_names=[1])), r"feature names \[1\]"),
         (
             lambda m: m.update({"skmixmate.json": b'{"a": 1, "a": 1}'}),
             r"is not a file that",

@@ -19,7 +19,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from .._version import __version__
 from ..data.loader import resolve_device
 from ..estimators._mixmate import MixMateClustering
-from ..files.atomic import check_destination
+from ..files.atomic import check_writable
 from ..io import load
 from ..metrics import clustering_accuracy_score
 from ..model.likelihoods import LIKELIHOODS
@@ -313,7 +313,7 @@ def _add_predict(commands):
 
 
 def _fit(arguments):
-    check_destination(arguments.output)
+    check_writable(arguments.output)
     destinations = {"-o": arguments.output}
     if arguments.labels is not None:
         check_table_destination(arguments.labels)

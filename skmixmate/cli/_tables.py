@@ -13,7 +13,7 @@ from array import array
 
 import numpy as np
 
-from ..files.atomic import check_destination, written_whole
+from ..files.atomic import atomic_write, check_writable
 
 # A table of more bytes than this is not read from a file that it is so many times as
 # large as: a small file could take all memory.
@@ -227,7 +227,7 @@ def _records(path, file):
     n_lines : int
         Lines that were read, up to the last of the record.
     is_plain : bool
-        Whether `_is_plain` holds for all of the record; False also says unknown.
+        Whether `_torch_readable` holds for all of the record; False also says unknown.
     fields : list of str
     """
     n_left = _LONGEST_RECORD
@@ -243,7 +243,7 @@ def _records(path, file):
                     f"line {reader.line_num + 1} goes on for more than "
                     f"{_LONGEST_RECORD} characters; .npy has longer rows"
                 )
-            is_batch_plain = _is_plain(rest + text)
+            is_batch_plain = _torch_readable(rest + text)
             is_plain = is_plain and is_batch_plain
             *lines, rest = io.StringIO(rest + text, newline="")
             yield lines
@@ -277,7 +277,7 @@ def _table_of(records, path, header):
                 f"{len(first)} in the first."
             )
         try:
-            if not (is_plain or _is_plain("".join(fields))):
+            if not (is_plain or _torch_readable("".join(fields))):
                 raise ValueError
             numbers.extend([float(field) if field else math.nan for field in fields])
         except ValueError:
@@ -291,7 +291,7 @@ def _table_of(records, path, header):
     return X.reshape(-1, max(len(first), 1))
 
 
-def _is_plain(text):
+def _torch_readable(text):
     """Tell whether float reads as numbers only what numpy and pandas do.
 
     It takes underscores and the digits of all alphabets as well.
@@ -304,7 +304,7 @@ def _is_number(field):
         float(field)
     except ValueError:
         return False
-    return _is_plain(field)
+    return _torch_readable(field)
 
 
 def has_numbers_for_names(path):
@@ -390,7 +390,7 @@ def check_table_destination(path):
     """
     if os.path.splitext(path)[1] not in (".npy", ".csv"):
         raise ValueError(f"{path} should end in .npy or .csv.")
-    check_destination(path)
+    check_writable(path)
 
 
 def check_separate(destinations, sources):
@@ -436,7 +436,7 @@ def write_table(path, values, header):
     header : list of str
         Names of the columns, for .csv.
     """
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         if path.endswith(".npy"):
             np.save(file, values)
         else:

@@ -9,7 +9,7 @@ from sklearn.utils.validation import validate_data
 
 from .containers import as_numpy, as_plain, as_tensor, is_wrappable
 from .dask_arrays import is_dask
-from .readers import Source, as_source
+from .readers import RowReader, as_reader
 
 # Entries read at a time when the whole of X is looked through.
 _BLOCK = 2**20
@@ -38,7 +38,7 @@ def validate_rows(estimator, X, reset):
     ----------
     estimator : estimator
     X : array-like, tensor or source of shape (n_samples, n_features)
-        Sources are what :func:`~skmixmate.data.readers.as_source` takes.
+        Sources are what :func:`~skmixmate.data.readers.as_reader` takes.
     reset : bool
         Whether to set the attributes that describe the features, as in fit, or
         to check X against them.
@@ -57,8 +57,8 @@ def validate_rows(estimator, X, reset):
     TypeError
         If X is sparse, is nothing that rows can be read from, or has no length.
     """
-    X = as_source(X, getattr(estimator, "image_shape", None))
-    if isinstance(X, Source):
+    X = as_reader(X, getattr(estimator, "image_shape", None))
+    if isinstance(X, RowReader):
         _validate_shape(estimator, X, reset)
         return X
     X = as_plain(X.compute() if is_dask(X) else X)
@@ -143,7 +143,7 @@ def resolve_device(device, X):
     return found
 
 
-class Rows:
+class RowLoader:
     """The rows of X, shifted, scaled and on the device, a mini-batch at a time.
 
     X itself is never changed and never copied whole: what is copied is each
@@ -220,7 +220,7 @@ class Rows:
         n_run = size * max(1, _RUN // (n_bytes * size))
         n_window = n_run * max(1, _WINDOW // (n_bytes * n_run))
         on_host = self.device.type == "cpu"
-        is_near = on_host and not is_mapped(self.X) and not self._is_on_device()
+        is_near = on_host and not is_lazy(self.X) and not self._is_on_device()
         for window in windows(self.count(members), n_run, n_window, generator):
             order = torch.randperm(len(window), generator=generator)
             order = order[: len(order) // size * size]
@@ -266,7 +266,7 @@ class Rows:
             # As rows of an array are: the last bits of a sum depend on the order.
             return self.X[index].contiguous()
         if isinstance(index, torch.Tensor):
-            if _is_plain(self.X):
+            if _torch_readable(self.X):
                 return torch.from_numpy(self.X).index_select(0, index)
             return as_tensor(self.X[index.numpy()])
         # A view of an array that may be read-only: torch would warn.
@@ -347,7 +347,7 @@ def has_missing(rows):
     return bool(rows.sum().isnan())
 
 
-def joined(waiting, X, members):
+def concat_rows(waiting, X, members):
     """Put rows of X after those that wait for them.
 
     Parameters
@@ -367,12 +367,12 @@ def joined(waiting, X, members):
     return torch.cat([waiting.to(taken.device), taken.to(waiting.dtype)])
 
 
-def _is_plain(X):
+def _torch_readable(X):
     """Tell whether torch can read an array, with all threads, which numpy does not."""
     return isinstance(X, np.ndarray) and X.flags.c_contiguous and is_wrappable(X)
 
 
-def is_mapped(X):
+def is_lazy(X):
     """Tell whether rows are read when they are asked for, as from a file.
 
     Parameters
@@ -385,7 +385,7 @@ def is_mapped(X):
     """
     while isinstance(X, np.ndarray) and not isinstance(X, np.memmap):
         X = X.base
-    return isinstance(X, (np.memmap, Source))
+    return isinstance(X, (np.memmap, RowReader))
 
 
 def split_by_completeness(rows, observed):
@@ -439,7 +439,7 @@ def missing_counts(rows):
     return counts
 
 
-def feature_means(rows, processes):
+def feature_means(rows, communicator):
     """Mean of the observed entries of every feature, 0 where there are none.
 
     Parameters
@@ -452,24 +452,27 @@ def feature_means(rows, processes):
     -------
     means : float64 tensor of shape (n_features,)
     """
-    means = _feature_means(rows, processes)
+    means = _feature_means(rows, communicator)
     if means.isfinite().all():
         return means
     # A sum overflowed.
-    return _feature_means(_rescaled(rows, -_ROOM), processes) * 2.0**_ROOM
+    return _feature_means(_rescaled(rows, -_ROOM), communicator) * 2.0**_ROOM
 
 
-def _feature_means(rows, processes):
+def _feature_means(rows, communicator):
     totals, counts = 0.0, 0.0
     for block in rows.blocks():
         values, observed = rows.take(block)
         totals = totals + values.sum(dim=0, dtype=torch.float64)
         counts = counts + (len(values) if observed is None else observed.sum(dim=0))
-    totals, counts = processes.sum(totals), processes.sum(torch.as_tensor(counts))
+    totals, counts = (
+        communicator.all_reduce(totals),
+        communicator.all_reduce(torch.as_tensor(counts)),
+    )
     return totals / counts.clamp_min(1)
 
 
-def centered_norm(rows, processes):
+def centered_norm(rows, communicator):
     """Root of the mean squared norm of the deviation of a row from the mean.
 
     Parameters
@@ -484,18 +487,18 @@ def centered_norm(rows, processes):
     norm : float
         0 if all rows are the same. Missing entries are made up for.
     """
-    location = feature_means(rows, processes)
-    deviations = Rows(rows.X, device=rows.device, location=location)
-    norm = root_mean_square_norm(deviations, processes)
+    location = feature_means(rows, communicator)
+    deviations = RowLoader(rows.X, device=rows.device, location=location)
+    norm = root_mean_square_norm(deviations, communicator)
     if float(location.abs().max()) > _FAR * norm:
         # What rounding left of the means; of constant features, all of it.
-        location = location + feature_means(deviations, processes)
-        deviations = Rows(rows.X, device=rows.device, location=location)
-        norm = root_mean_square_norm(deviations, processes)
+        location = location + feature_means(deviations, communicator)
+        deviations = RowLoader(rows.X, device=rows.device, location=location)
+        norm = root_mean_square_norm(deviations, communicator)
     return norm
 
 
-def root_mean_square_norm(rows, processes):
+def root_mean_square_norm(rows, communicator):
     """Root of the mean squared norm of a row, missing entries made up for.
 
     Parameters
@@ -509,26 +512,26 @@ def root_mean_square_norm(rows, processes):
     norm : float
         0 if all that was observed is 0; infinite where float64 does not hold it.
     """
-    norm = _root_mean_square_norm(rows, processes)
+    norm = _root_mean_square_norm(rows, communicator)
     # Squares of larger or smaller entries may have left the range of the dtype.
     limit = float(np.finfo(as_numpy(rows.X[:0]).dtype).max) ** 0.25
     root = norm / rows.X.shape[1] ** 0.5
     if 1 / limit < root < limit:
         return norm
-    largest = max(processes.gather(largest_entry(rows)))
+    largest = max(communicator.all_gather(largest_entry(rows)))
     exponent = max(math.frexp(largest)[1], -_MOST_DOUBLINGS)
-    norm = _root_mean_square_norm(_rescaled(rows, -exponent), processes)
+    norm = _root_mean_square_norm(_rescaled(rows, -exponent), communicator)
     with np.errstate(over="ignore"):
         return float(np.ldexp(norm, exponent))
 
 
-def _root_mean_square_norm(rows, processes):
+def _root_mean_square_norm(rows, communicator):
     total, count = 0.0, 0.0
     for block in rows.blocks():
         values, observed = rows.take(block)
         total = total + values.square().sum(dtype=torch.float64)
         count = count + (values.numel() if observed is None else observed.sum())
-    total, count = processes.sum(total), processes.sum(float(count))
+    total, count = communicator.all_reduce(total), communicator.all_reduce(float(count))
     return float((total / max(count, 1.0) * rows.X.shape[1]) ** 0.5)
 
 
@@ -555,7 +558,7 @@ def _rescaled(rows, exponent):
     location = rows.location
     if location is None:  # it takes float32 to float64
         location = torch.zeros(rows.X.shape[1], dtype=torch.float64, device=rows.device)
-    return Rows(
+    return RowLoader(
         rows.X, device=rows.device, location=location.double(), scale=2.0**exponent
     )
 

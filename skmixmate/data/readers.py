@@ -32,7 +32,7 @@ _READ, _GAP = 2**22, 2**18
 _ITEMS = 256
 
 
-class Source(ABC):
+class RowReader(ABC):
     """Rows of floats, read by slices that follow each other or by index.
 
     Rows are checked when they are read.
@@ -136,7 +136,7 @@ class Source(ABC):
         """
 
 
-class Sliced(Source):
+class ArrayReader(RowReader):
     """Rows of an object that gives slices of them, such as an array in a file.
 
     Parameters
@@ -176,7 +176,7 @@ class Sliced(Source):
             yield rows[some - first] if fits else rows
 
 
-class Items(Source):
+class DatasetReader(RowReader):
     """Rows that are the items of a data set of torch, in its order.
 
     Parameters
@@ -238,7 +238,7 @@ class Items(Source):
             yield _flat_rows(batch, self.image_shape)
 
 
-class Transformed(Source):
+class MapReader(RowReader):
     """Rows that are made of the rows of another array, a block at a time.
 
     Parameters
@@ -260,8 +260,8 @@ class Transformed(Source):
             yield self.transform(rows)
 
 
-def as_source(X, image_shape):
-    """Give data that can be read in any order, but are not in memory, as a `Source`.
+def as_reader(X, image_shape):
+    """Give data that can be read in any order, but are not in memory, as a `RowReader`.
 
     Parameters
     ----------
@@ -279,7 +279,7 @@ def as_source(X, image_shape):
     TypeError
         If X has no order and no length.
     """
-    if isinstance(X, Source):
+    if isinstance(X, RowReader):
         return X
     if is_stream(X):
         raise TypeError(
@@ -288,14 +288,14 @@ def as_source(X, image_shape):
             "partial_fit takes a stream, and so do predict and all like it."
         )
     if isinstance(X, (Dataset, DataLoader)):
-        return Items(X, image_shape)
+        return DatasetReader(X, image_shape)
     is_known = isinstance(X, (np.ndarray, np.generic, torch.Tensor)) or issparse(X)
     is_known = is_known or is_dask(X)  # computed at once, and not anew for each part
     is_table = hasattr(X, "columns")
     names = ("shape", "dtype", "__getitem__")
     if is_known or is_table or not all(hasattr(X, name) for name in names):
         return X
-    return Sliced(X)
+    return ArrayReader(X)
 
 
 def is_stream(X):

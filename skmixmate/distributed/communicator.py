@@ -65,10 +65,10 @@ _UNUSED_TAG = 2**30 + 19
 
 # Whether the first process does something that the others wait for; a fit inside of
 # that, such as that of a clusterer which starts another, has nobody to go with.
-_is_apart = contextvars.ContextVar("is_apart", default=False)
+_rank0_only = contextvars.ContextVar("is_apart", default=False)
 
 
-class Processes:
+class Communicator:
     """All processes of one fit, as one of them sees them.
 
     They are connected inside the context of this object. It makes sure that if one
@@ -124,7 +124,7 @@ class Processes:
         self._store = dist.PrefixStore("skmixmate", store)
         # Known before it is written, so that a process which is interrupted meanwhile
         # can still say of which fit.
-        with self._reaching():
+        with self._wrap_errors():
             self._number = self._store.add(self._counter(), 0) + 1
         self._connect(None)
 
@@ -145,7 +145,7 @@ class Processes:
     def _connect(self, value):
         """Wait for all processes, connect to them, and return what each has brought."""
         keys = [self._key(f"process {rank}") for rank in range(self.size)]
-        with self._reaching():
+        with self._wrap_errors():
             self._store.set(self._counter(), str(self._number))
             self._store.set(keys[self.rank], json.dumps(value))
         ends = time.monotonic() + self._store.timeout.total_seconds()
@@ -161,7 +161,7 @@ class Processes:
 
         self._wait(are_here)
         self._backends = {"cpu": self._new_backend()}
-        with self._reaching():
+        with self._wrap_errors():
             return [json.loads(self._store.get(key)) for key in keys]
 
     def _new_backend(self):
@@ -176,7 +176,7 @@ class Processes:
 
         def make():
             try:
-                with new_threads_waiting_their_turn():
+                with batch_scheduling():
                     backend = dist.ProcessGroupGloo(
                         store, self.rank, self.size, self._store.timeout
                     )
@@ -191,7 +191,7 @@ class Processes:
             return bool(futures.wait([made], seconds).done)
 
         self._wait(is_made)
-        with self._reaching():
+        with self._wrap_errors():
             return made.result()
 
     def _check_connections(self):
@@ -222,7 +222,7 @@ class Processes:
         seconds : float
             To begin with.
         """
-        with self._reaching():
+        with self._wrap_errors():
             while not is_over(seconds):
                 if self._is_aborted():
                     break
@@ -232,7 +232,7 @@ class Processes:
         raise self._reason()
 
     @contextlib.contextmanager
-    def _reaching(self):
+    def _wrap_errors(self):
         """Raise the documented error if torch cannot reach the others."""
         try:
             yield
@@ -316,7 +316,7 @@ class Processes:
         self._phase += 1
         return self._connect(value)
 
-    def gather(self, value):
+    def all_gather(self, value):
         """Give a value to all processes, and get theirs.
 
         Parameters
@@ -379,7 +379,7 @@ class Processes:
         is_complete = is_complete_on_host if is_gloo else is_complete_on_device
         self._wait(is_complete, _COLLECTIVE_WAIT)
 
-    def first(self, function):
+    def broadcast(self, function):
         """Call a function in the first process, and give all what it returned.
 
         Parameters
@@ -393,14 +393,14 @@ class Processes:
         """
         if self.size == 1:
             return function()
-        token = _is_apart.set(True)
+        token = _rank0_only.set(True)
         try:
             value = function() if self.rank == 0 else None
         finally:
-            _is_apart.reset(token)
-        return self.gather(value)[0]
+            _rank0_only.reset(token)
+        return self.all_gather(value)[0]
 
-    def sum(self, value):
+    def all_reduce(self, value):
         """Add up a number, array or tensor over all processes, in their order.
 
         Parameters
@@ -415,12 +415,12 @@ class Processes:
         if self.size == 1:
             return value
         is_tensor = isinstance(value, torch.Tensor)
-        total, *others = self.gather(value.cpu() if is_tensor else value)
+        total, *others = self.all_gather(value.cpu() if is_tensor else value)
         for other in others:
             total = total + other
         return total.to(value.device) if is_tensor else total
 
-    def shuffler(self, generator):
+    def rank_generator(self, generator):
         """Give the generator that shuffles the rows of this process.
 
         Parameters
@@ -438,7 +438,7 @@ class Processes:
         seed = torch.randint(2**62, (), generator=generator)
         return torch.Generator().manual_seed(int(seed) + self.rank)
 
-    def exchange(self, n_entries, like):
+    def reducer(self, n_entries, like):
         """Begin to sum tensors, as training does step by step.
 
         Parameters
@@ -453,11 +453,11 @@ class Processes:
         exchange : Exchange
         """
         if self.size > 1:
-            kinds = set(self.gather(like.device.type))
+            kinds = set(self.all_gather(like.device.type))
             backends = str(dist.get_backend_config(self._group))
             if kinds == {"cuda"} and "cuda:nccl" in backends:
                 self._backends["cuda"] = self._new_nccl_backend()
-        return Exchange(self, n_entries, like)
+        return AllReducer(self, n_entries, like)
 
     def _new_nccl_backend(self):
         store = dist.PrefixStore(self._key("nccl"), self._store)
@@ -465,7 +465,7 @@ class Processes:
         options._timeout = self._store.timeout
         return dist.ProcessGroupNCCL(store, self.rank, self.size, options)
 
-    def sum_in_place(self, buffer):
+    def all_reduce_in_place(self, buffer):
         """Add up a tensor over all processes.
 
         Parameters
@@ -483,7 +483,7 @@ class _Rendezvous(dist.Store if dist.is_available() else object):  # type: ignor
     Parameters
     ----------
     wait : callable
-        Waits as :meth:`Processes._wait` does.
+        Waits as :meth:`Communicator._wait` does.
     store : Store
         Where all is kept.
     """
@@ -518,7 +518,7 @@ class _Rendezvous(dist.Store if dist.is_available() else object):  # type: ignor
         self._wait(are_set)
 
 
-class Exchange:
+class AllReducer:
     """Sums of tensors over processes, as training needs them step by step.
 
     Parameters
@@ -526,14 +526,14 @@ class Exchange:
     processes : Processes
     n_entries : int
     like : tensor
-        As for :meth:`Processes.exchange`.
+        As for :meth:`Communicator.reducer`.
     """
 
-    def __init__(self, processes, n_entries, like):
-        self._processes = processes
-        self._buffer = like.new_empty(n_entries) if processes.size > 1 else None
+    def __init__(self, communicator, n_entries, like):
+        self._communicator = communicator
+        self._buffer = like.new_empty(n_entries) if communicator.size > 1 else None
 
-    def add(self, *tensors):
+    def all_reduce(self, *tensors):
         """Sum tensors over the processes.
 
         Parameters
@@ -558,11 +558,11 @@ class Exchange:
         sizes = [tensor.numel() for tensor in tensors]
         entries = self._buffer[: sum(sizes)]
         torch.cat([tensor.flatten() for tensor in tensors], out=entries)
-        self._processes.sum_in_place(entries)
+        self._communicator.all_reduce_in_place(entries)
         parts = zip(entries.split(sizes), tensors, strict=True)
         return [part.view_as(tensor) for part, tensor in parts]
 
-    def first(self, *tensors):
+    def broadcast(self, *tensors):
         """Give all processes the tensors of the first.
 
         Parameters
@@ -574,7 +574,7 @@ class Exchange:
         tensors : sequence of tensors
             As from :meth:`add`.
         """
-        if self._processes.rank == 0:
+        if self._communicator.rank == 0:
             return self.add(*tensors)
         return self.add(*(torch.zeros_like(tensor) for tensor in tensors))
 
@@ -596,10 +596,10 @@ class Exchange:
 
     def close(self):
         """Wait until all processes have come so far."""
-        self._processes.gather(None)
+        self._communicator.all_gather(None)
 
 
-def find_processes(distributed):
+def find_communicator(distributed):
     """Find the processes to fit with.
 
     Parameters
@@ -618,22 +618,22 @@ def find_processes(distributed):
     ValueError
         If True is asked for, and there is only this process.
     """
-    processes = Processes()
-    if distributed is False or _is_apart.get():
-        return processes
+    communicator = Communicator()
+    if distributed is False or _rank0_only.get():
+        return communicator
     if dist.is_available():
         if not dist.is_initialized() and _is_launched():
-            atexit.register(_part)
-            _meet()
+            atexit.register(_destroy_process_group)
+            _init_process_group()
         if dist.is_initialized() and dist.get_world_size() > 1:
-            processes = Processes(dist.group.WORLD)
-    if distributed is True and processes.size == 1:
+            communicator = Communicator(dist.group.WORLD)
+    if distributed is True and communicator.size == 1:
         raise ValueError(
             "distributed=True, but this process is alone; launch the program by "
             "torchrun, call torch.distributed.init_process_group before, or let "
             "distributed be 'auto'."
         )
-    return processes
+    return communicator
 
 
 def _is_launched():
@@ -642,20 +642,20 @@ def _is_launched():
     return is_launched and multiprocessing.parent_process() is None
 
 
-def _meet():
+def _init_process_group():
     store, rank, size = next(dist.rendezvous("env://", timeout=_TIMEOUT))
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         # After a restart it still has the addresses of processes that are no more.
         store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with new_threads_waiting_their_turn():
+    with batch_scheduling():
         dist.init_process_group(
             backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT
         )
 
 
 @contextlib.contextmanager
-def new_threads_waiting_their_turn():
+def batch_scheduling():
     """Let threads that are begun not break in on others of the same core.
 
     Gloo reads in one thread, which spins while another one writes. Where there are no
@@ -675,7 +675,7 @@ def new_threads_waiting_their_turn():
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_getparam(0))
 
 
-def _part():
+def _destroy_process_group():
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -19,14 +19,14 @@ from sklearn.utils.validation import check_is_fitted
 from ..data.containers import as_numpy, as_plain, as_tensor
 from ..data.dask_arrays import computed_blocks, is_dask, map_rows
 from ..data.loader import (
-    Rows,
+    RowLoader,
     check_squares,
     resolve_device,
     rows_beyond_squares,
     split_by_completeness,
     validate_rows,
 )
-from ..data.readers import Transformed, is_stream, stream_parts
+from ..data.readers import MapReader, is_stream, stream_parts
 from ..image._features import IMAGES_AT_A_TIME, ScatteringFeatures
 from ..model.exponential import ExponentialMixture
 from ..model.gaussian import NormalMixture
@@ -57,7 +57,7 @@ _BATCH_BLOCKS = 8
 class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
     """What an estimator answers from energies, whatever they are made of.
 
-    That is said by `_fitted_model`, `_block_size` and `_explained`, and by `_answers`:
+    That is said by `_fitted_model`, `_block_size` and `_explained`, and by `_OUTPUTS`:
     what each method makes of what is inferred about a block of rows.
     """
 
@@ -72,7 +72,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
     _answering: tuple[str, ...] = ()
     _settings: dict[str, Any]
 
-    _answers = {
+    _OUTPUTS = {
         "predict": lambda batch: batch.labels,
         "predict_proba": lambda batch: posterior(batch.energies).T,
         "energies": lambda batch: batch.energies.T,
@@ -254,9 +254,9 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         (400, 3)
         """
         self._check_is_fitted()
-        if method not in self._answers:
+        if method not in self._OUTPUTS:
             raise ValueError(
-                f"method={method!r} should be one of {list(self._answers)}."
+                f"method={method!r} should be one of {list(self._OUTPUTS)}."
             )
         if batch_size is not None:
             check_scalar(batch_size, "batch_size", Integral, min_val=1)
@@ -404,11 +404,11 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
             return np.concatenate(list(self.predict_batches(X, method)))
         rows = validate_rows(self, X, reset=False)
         if out is None:
-            (array,) = self._evaluate(self._features(rows), self._answers[method])
+            (array,) = self._evaluate(self._features(rows), self._OUTPUTS[method])
             return like(X, array)
         # One row tells the shape and dtype of all answers.
         one = np.array(as_numpy(rows[:1]))
-        (answer,) = self._evaluate(self._features(one), self._answers[method])
+        (answer,) = self._evaluate(self._features(one), self._OUTPUTS[method])
         check_out(out, (len(rows), *answer.shape[1:]), answer.dtype)
         n_written = 0
         for batch in self._batches([rows], method):
@@ -421,9 +421,9 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         blocks = (
             answer
             for rows in parts
-            for _, (answer,) in self._infer(self._features(rows), self._answers[method])
+            for _, (answer,) in self._infer(self._features(rows), self._OUTPUTS[method])
         )
-        return reblocked(blocks, batch_size or _BATCH_BLOCKS * self._block_size())
+        return rechunk(blocks, batch_size or _BATCH_BLOCKS * self._block_size())
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted estimator to a file, for :func:`skmixmate.load`.
@@ -494,8 +494,8 @@ class MixtureInference(Inference):
         "weights",
     )
 
-    _answers = Inference._answers | {
-        "transform": lambda batch: batch.placed_codes,
+    _OUTPUTS = Inference._OUTPUTS | {
+        "transform": lambda batch: batch.block_codes,
         "encode": lambda batch: batch.codes.permute(2, 0, 1),
         "reconstruct": lambda batch: batch.reconstructions,
         "score_samples": lambda batch: batch.log_evidence,
@@ -648,8 +648,8 @@ class MixtureInference(Inference):
         with np.errstate(over="ignore", invalid="ignore"):
             for label in np.unique(labels):
                 members = np.flatnonzero(labels == label)
-                own = prior.of(slice(label, label + 1))
-                codes = own.draw(len(members), n_atoms, rng)
+                own = prior[slice(label, label + 1)]
+                codes = own.sample(len(members), n_atoms, rng)
                 drawn[members] += codes @ self.dictionaries_[label]
             drawn = drawn / self.scale_ + self.intercepts_[labels]
             is_possible = np.isfinite(drawn.astype(self.dictionaries_.dtype)).all()
@@ -664,7 +664,7 @@ class MixtureInference(Inference):
                 f"(likelihood={self.likelihood!r}). Fit with a larger one."
             )
         if likelihood is not None:
-            drawn = likelihood.draw(drawn, rng)
+            drawn = likelihood.sample(drawn, rng)
         return drawn.astype(self.dictionaries_.dtype), labels
 
     def encode(self, X: Data, *, out: Any = None) -> Answer:
@@ -839,7 +839,7 @@ class MixtureInference(Inference):
     def _check_of_entries(self):
         """Give what refuses entries that cannot be; None if all can."""
         likelihood = self._likelihood()
-        return None if likelihood is None else likelihood.check
+        return None if likelihood is None else likelihood.validate
 
     def _leaves_rates_open(self):
         prior = self._settings["prior"]
@@ -872,9 +872,7 @@ class MixtureInference(Inference):
         """Give what :meth:`_represent` gives, but made when it is asked for."""
         if self.representation_ is None:
             return X
-        return Transformed(
-            as_numpy(X), self.representation_.transform, IMAGES_AT_A_TIME
-        )
+        return MapReader(as_numpy(X), self.representation_.transform, IMAGES_AT_A_TIME)
 
     def _model(self, X, device, with_intercepts):
         """Bring the parameters to the scale and device of the computation.
@@ -897,7 +895,7 @@ class MixtureInference(Inference):
             mixture = ExponentialMixture(
                 **shared, intercepts=intercepts, likelihood=likelihood
             )
-            return mixture, Rows(X, device=device)
+            return mixture, RowLoader(X, device=device)
         if intercepts is not None:
             # The mean of equal numbers may round: a constant feature, however large,
             # is to leave nothing.
@@ -912,7 +910,9 @@ class MixtureInference(Inference):
             step_size=None if step_size == "auto" else float(step_size),
             noise_variance=self.noise_variance_,
         )
-        return mixture, Rows(X, device=device, location=location, scale=self.scale_)
+        return mixture, RowLoader(
+            X, device=device, location=location, scale=self.scale_
+        )
 
     def _block_size(self):
         """Rows that are worked on at a time."""
@@ -950,15 +950,15 @@ class _Inference:
         self._values, self._observed = values, observed
 
     @property
-    def own_codes(self):
+    def assigned_codes(self):
         """Codes in the assigned clusters, of shape (n_rows, n_atoms)."""
         return self.codes[self.labels, :, torch.arange(len(self.labels))]
 
     @property
-    def placed_codes(self):
+    def block_codes(self):
         """Own codes in the blocks of their clusters, (n_rows, n_clusters * n_atoms)."""
         n_clusters, n_atoms, n_rows = self.codes.shape
-        own = self.own_codes
+        own = self.assigned_codes
         if self._mixture.intercepts is not None:
             # A row of zeros would not tell whose intercept it has.
             is_empty = (own.abs() <= self._mark).all(dim=1, keepdim=True)
@@ -981,14 +981,16 @@ class _Inference:
         return bounds + math.log(scale) * n_observed
 
     @property
-    def fullness(self):
+    def code_density(self):
         """Share of the own codes that is not zero, of shape (n_rows,)."""
-        return (self.own_codes != 0).to(self.codes.dtype).mean(dim=1)
+        return (self.assigned_codes != 0).to(self.codes.dtype).mean(dim=1)
 
     @property
     def reconstructions(self):
         """Rows as the assigned clusters explain them, (n_rows, n_features) of X."""
-        scaled = self._mixture.decode(self.own_codes * self._rows.scale, self.labels)
+        scaled = self._mixture.decode(
+            self.assigned_codes * self._rows.scale, self.labels
+        )
         return self._in_pixels(as_numpy(self._rows.restore(scaled)))
 
 
@@ -1037,7 +1039,7 @@ def like(X, array):
     return array
 
 
-def reblocked(blocks, size):
+def rechunk(blocks, size):
     """Part rows anew.
 
     Parameters

@@ -111,7 +111,7 @@ def check_magnitudes(params, dtype):
             )
 
 
-def first_weights(weights, n_clusters, dtype):
+def initial_weights(weights, n_clusters, dtype):
     """Give the weights that a training starts from.
 
     Parameters
@@ -168,7 +168,7 @@ def numpy_dtype(X):
     return as_numpy(X[:0]).dtype
 
 
-def drawn_generator(random_state):
+def make_generator(random_state):
     """Draw the generator that shuffles the rows.
 
     Parameters
@@ -308,7 +308,7 @@ _verbosity = _Verbosity()
 
 
 @contextlib.contextmanager
-def printing(verbose):
+def log_to_stdout(verbose):
     """Let the records of a fit through the logger, and print them if nobody else does.
 
     Fits in other threads, verbose or not, are not affected; once no verbose fit runs

@@ -25,12 +25,12 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from .._version import __version__
 from ..data.containers import as_numpy
 from ..data.loader import (
-    Rows,
+    RowLoader,
     centered_norm,
     check_squares,
+    concat_rows,
     feature_means,
-    is_mapped,
-    joined,
+    is_lazy,
     largest_entry,
     largest_squarable,
     missing_counts,
@@ -40,8 +40,8 @@ from ..data.loader import (
     validate_rows,
 )
 from ..data.readers import is_stream, stream_parts
-from ..distributed.communicator import Processes, find_processes
-from ..files.checkpoint import Checkpoint, described, fingerprint, in_words
+from ..distributed.communicator import Communicator, find_communicator
+from ..files.checkpoint import Checkpoint, data_fingerprint, hash_param, in_words
 from ..image._features import ScatteringFeatures
 from ..initialization import atoms as initialization
 from ..model.likelihoods import LIKELIHOODS
@@ -50,7 +50,11 @@ from ..model.posterior import loss
 from ..model.priors import PRIORS, Prior, as_prior, check_prior
 from ..training.em import ExpectationMaximization, train
 from ..utils.guards import all_or_nothing, default_modes
-from ..utils.random_state import private_random_state, restore_state, written_state
+from ..utils.random_state import (
+    dump_random_state,
+    load_random_state,
+    private_random_state,
+)
 from ..utils.types import Data
 from ._base import MixtureInference, is_learned, torch_dtype
 from ._fitting import (
@@ -59,10 +63,10 @@ from ._fitting import (
     check_magnitudes,
     check_n_observed,
     check_weights,
-    drawn_generator,
-    first_weights,
+    initial_weights,
+    log_to_stdout,
+    make_generator,
     numpy_dtype,
-    printing,
     warn_about_empty_codes,
     warn_about_lost_clusters,
     warn_about_step_size,
@@ -548,17 +552,17 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         A fit that raises, or is interrupted before it trains, leaves the estimator as
         it was: not fitted, or with the whole of the earlier model.
         """
-        with find_processes(self.distributed) as processes:
-            self._fit(X, y, processes)
-            processes.gather(None)  # another process may yet fail
+        with find_communicator(self.distributed) as communicator:
+            self._fit(X, y, communicator)
+            communicator.all_gather(None)  # another process may yet fail
         return self
 
     # Validation is inside the context: if a parameter is refused in one, all end.
     @_fit_context(prefer_skip_nested_validation=False)
-    def _fit(self, X, y, processes):
-        run = self._prepare(X, y, processes)
+    def _fit(self, X, y, communicator):
+        run = self._prepare(X, y, communicator)
         features = self._initialize(run)
-        with printing(self.verbose and processes.rank == 0):
+        with log_to_stdout(self.verbose and communicator.rank == 0):
             history = self._train(run, features)
         self._conclude(run, features, history)
 
@@ -607,7 +611,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         >>> mixmate.n_samples_seen_, mixmate.n_steps_
         (2000, 7)
         """
-        if find_processes(self.distributed).size > 1:
+        if find_communicator(self.distributed).size > 1:
             raise ValueError(
                 f"distributed={self.distributed!r} should be False for partial_fit, "
                 "which does not learn across processes; fit does."
@@ -643,7 +647,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         task.call_on_fit_task_begin(estimator=self, X=X, y=y)
         if not goes_on and len(self._waiting) + len(members) >= self.init_size:
             n_wanted = max(0, self.init_size - len(self._waiting))
-            rows = joined(self._waiting, X, members[:n_wanted])
+            rows = concat_rows(self._waiting, X, members[:n_wanted])
             self._start_stream(rows[: self.init_size], device, task)
         is_fitted = hasattr(self, "dictionaries_")
         if is_fitted:
@@ -657,7 +661,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             if len(members):
                 self.loss_ = float(losses[members].mean()) + self._penalty_of_atoms()
         else:
-            self._waiting = joined(self._waiting, X, members)
+            self._waiting = concat_rows(self._waiting, X, members)
         self.n_samples_seen_ += len(X)
         task.call_on_fit_task_end(
             estimator=self,
@@ -667,7 +671,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         )
         return self
 
-    def _prepare(self, X, y, processes):
+    def _prepare(self, X, y, communicator):
         """Check all that can be checked before any work is done."""
         X = validate_rows(self, X, reset=True)
         if self._continues():
@@ -675,29 +679,29 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         self._check_settings(X)
         self._keep_settings()
         device = resolve_device(self.device, X)
-        self._check_agreement(X, processes)
-        n_samples = processes.sum(len(X))
+        self._check_agreement(X, communicator)
+        n_samples = communicator.all_reduce(len(X))
         if n_samples < self.n_clusters:
             raise ValueError(
                 f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}."
             )
         checkpoint = None
         if self.checkpoint is not None:
-            identity = self._identity(processes.gather(fingerprint(X)))
-            checkpoint = processes.first(
+            identity = self._identity(communicator.all_gather(data_fingerprint(X)))
+            checkpoint = communicator.broadcast(
                 lambda: Checkpoint(
                     self.checkpoint, identity, self.image_shape, self.random_state
                 )
             )
-            checkpoint.is_ours = processes.rank == 0
+            checkpoint.is_writer = communicator.rank == 0
         random_state = private_random_state(self.random_state)
         n_missing = self._check_entries(X, device)
-        is_incomplete = bool(processes.sum(int(n_missing.any())))
+        is_incomplete = bool(communicator.all_reduce(int(n_missing.any())))
         self._check_representation(is_incomplete, self._continues())
         is_observed = n_missing < X.shape[1]
         # Of large data, which are most often whole, rows are not numbered.
         members = slice(None) if is_observed.all() else np.flatnonzero(is_observed)
-        n_observed = processes.sum(np.count_nonzero(is_observed))
+        n_observed = communicator.all_reduce(np.count_nonzero(is_observed))
         check_n_observed(n_observed, self.n_clusters)
         for name in _STREAM:
             self.__dict__.pop(name, None)
@@ -713,7 +717,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             random_state=random_state,
             task=task,
             checkpoint=checkpoint,
-            processes=processes,
+            communicator=communicator,
         )
 
     def _conclude(self, run, features, history):
@@ -723,17 +727,19 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         self.converged_ = history.converged
         # A last E-step, through the public attributes, so that labels_ agrees
         # with predict(X) to the last bit.
-        self.labels_, losses, fullness = self._evaluate(
+        self.labels_, losses, code_density = self._evaluate(
             features,
             lambda batch: batch.labels,
             lambda batch: loss(batch.energies),
-            lambda batch: batch.fullness,
+            lambda batch: batch.code_density,
         )
-        members, processes = run.members, run.processes
-        self.loss_ = _mean(processes, losses[members]) + self._penalty_of_atoms()
+        members, communicator = run.members, run.communicator
+        self.loss_ = _mean(communicator, losses[members]) + self._penalty_of_atoms()
         counts = np.bincount(self.labels_[members], minlength=self.n_clusters)
         self._warn_about(
-            history, processes.sum(counts), _mean(processes, fullness[members])
+            history,
+            communicator.all_reduce(counts),
+            _mean(communicator, code_density[members]),
         )
         run.task.call_on_fit_task_end(
             estimator=self, X=run.X, y=run.y, reconstruction_attributes={}
@@ -741,9 +747,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if run.checkpoint is not None and not history.interrupted:
             run.checkpoint.remove()
 
-    def _check_agreement(self, X, processes):
+    def _check_agreement(self, X, communicator):
         """Check that all processes fit the same model."""
-        if processes.size == 1:
+        if communicator.size == 1:
             return
         values = {
             "n_features": X.shape[1],
@@ -754,9 +760,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         } | self._params_of_model()
         params = {}
         for name, value in values.items():
-            description = described(name, value)
+            description = hash_param(name, value)
             params[name] = description, in_words(value, description)
-        first, *others = processes.gather(params)
+        first, *others = communicator.all_gather(params)
         for rank, other in enumerate(others, start=1):
             for name, (description, here) in first.items():
                 other_description, there = other[name]
@@ -833,7 +839,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _check_entries(self, X, device):
         """Check entries against the likelihood; return how many each row misses."""
-        return missing_counts(Rows(X, device=device, check=self._check_of_entries()))
+        return missing_counts(
+            RowLoader(X, device=device, check=self._check_of_entries())
+        )
 
     def _check_prior(self):
         if self.alpha != "auto":
@@ -979,7 +987,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if self._continues():
             values |= {name: getattr(self, name) for name in _START}
         return {"X": "; ".join(fingerprints)} | {
-            name: described(name, value) for name, value in values.items()
+            name: hash_param(name, value) for name, value in values.items()
         }
 
     def _initialize(self, run):
@@ -994,7 +1002,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         subtask.call_on_fit_task_begin(estimator=self)
         if not (is_learned(self.weights) and self._continues()):
             dtype = numpy_dtype(run.X)
-            self.weights_ = first_weights(self.weights, self.n_clusters, dtype)
+            self.weights_ = initial_weights(self.weights, self.n_clusters, dtype)
         if self.noise_variance != "auto":
             self.noise_variance_ = float(self.noise_variance)
         elif not self._continues():
@@ -1005,9 +1013,9 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             features = self._start_anew(run, n_trials, subtask)
         else:
             features = self._represent(run.X)
-        if run.processes.size > 1:
-            start = run.processes.first(lambda: self._as_start(run.random_state))
-            if run.processes.rank > 0:
+        if run.communicator.size > 1:
+            start = run.communicator.broadcast(lambda: self._as_start(run.random_state))
+            if run.communicator.rank > 0:
                 self._take_over(start, run.random_state)
         if run.checkpoint is not None:
             run.checkpoint.start = self._as_start(run.random_state)
@@ -1016,8 +1024,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _start_anew(self, run, n_trials, task):
         """Find representation, scale and start; return what training is on."""
-        rows, processes, random_state = run.X, run.processes, run.random_state
-        if processes.size > 1:
+        rows, communicator, random_state = run.X, run.communicator, run.random_state
+        if communicator.size > 1:
             rows = self._gather_rows(run, n_trials)
         self.representation_, features = None, run.X
         if self._models_scattering(run.is_incomplete, goes_on=False):
@@ -1030,7 +1038,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 "features": features if rows is run.X else self._represent(rows),
                 "n_missing": run.n_missing
                 if rows is run.X
-                else missing_counts(Rows(rows, device=run.device)),
+                else missing_counts(RowLoader(rows, device=run.device)),
                 "random_state": random_state,
             }
             if n_trials:
@@ -1038,18 +1046,18 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             else:
                 self._set(self._start(**known))
 
-        processes.first(set_start)
+        communicator.broadcast(set_start)
         return features
 
     def _fit_representation(self, run, rows):
         """Find it in rows of all processes; return the features of the own ones."""
         self.representation_ = self._new_representation(run.random_state)
-        if run.processes.size == 1:
+        if run.communicator.size == 1:
             return self.representation_.fit_transform(as_numpy(rows))
-        state = run.processes.first(
+        state = run.communicator.broadcast(
             lambda: self.representation_.fit(as_numpy(rows)).state_dict()
         )
-        if run.processes.rank > 0:
+        if run.communicator.rank > 0:
             self.representation_.load_state_dict(state)
         return self._represent(run.X)
 
@@ -1061,7 +1069,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if self._models_scattering(run.is_incomplete, goes_on=False):
             n_rows = max(n_rows, _REPRESENTATION_SIZE)
         return initialization.gather_rows(
-            run.X, run.n_missing, n_rows, run.random_state, run.processes
+            run.X, run.n_missing, n_rows, run.random_state, run.communicator
         )
 
     def _as_start(self, random_state):
@@ -1070,13 +1078,13 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         return {
             "attributes": {name: getattr(self, name) for name in _START},
             "representation": representation and representation.state_dict(),
-            "random_state": written_state(random_state),
+            "random_state": dump_random_state(random_state),
         }
 
     def _take_over(self, start, random_state):
         """Be, and let the random state be, as when the training started."""
         self._set(start["attributes"])
-        restore_state(random_state, start["random_state"])
+        load_random_state(random_state, start["random_state"])
         self.representation_ = None
         if start["representation"] is not None:
             representation = self._new_representation(random_state)
@@ -1100,7 +1108,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         # start from a bad one, and would drown in the difference between rows.
         members = random_state.permutation(members)[:_TRIAL_ROWS]
         rows = start["features"]
-        if is_mapped(rows):  # read them once
+        if is_lazy(rows):  # read them once
             rows, members = rows[members], np.arange(len(members))
         seeds = random_state.randint(np.iinfo(np.int32).max, size=self.n_init)
         subtasks = [
@@ -1136,22 +1144,22 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
     def _find_scale(self, X, run):
         if self.likelihood != "gaussian":
             return 1.0
-        rows = Rows(X, device=run.device)
+        rows = RowLoader(X, device=run.device)
         if self.scale != "auto":
             return self._given_scale(rows, run)
         find = centered_norm if self._fits_intercept() else root_mean_square_norm
-        norm = find(rows, run.processes)
+        norm = find(rows, run.communicator)
         return scale_of_norm(norm, _REFERENCE_NORM, numpy_dtype(X))
 
     def _given_scale(self, rows, run):
         """Return `scale`, if the rows that it makes can be squared."""
         scale, like = float(self.scale), (torch_dtype(rows.X), rows.X.shape[1])
-        largest = max(run.processes.gather(largest_entry(rows)))
+        largest = max(run.communicator.all_gather(largest_entry(rows)))
         if largest * scale > largest_squarable(*like):
             if self._fits_intercept():  # it may be the offset alone
-                location = feature_means(rows, run.processes)
-                rows = Rows(rows.X, device=run.device, location=location)
-                largest = max(run.processes.gather(largest_entry(rows)))
+                location = feature_means(rows, run.communicator)
+                rows = RowLoader(rows.X, device=run.device, location=location)
+                largest = max(run.communicator.all_gather(largest_entry(rows)))
             check_squares(largest, scale, *like)
         return scale
 
@@ -1203,7 +1211,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         rates = None
         if self._has_shapes():
             found = (sample, labels, dictionaries, intercepts)
-            reaches = self.scale_ * initialization.reaches_of_atoms(*found)
+            reaches = self.scale_ * initialization.mean_abs_projections(*found)
             rates = 1 / np.maximum(reaches, _SHORTEST_REACH)
         return {
             "dictionaries_": dictionaries,
@@ -1219,7 +1227,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _start_stream(self, rows, device, task):
         """Set the parameters that a stream starts from."""
-        n_missing = missing_counts(Rows(rows, device=device))
+        n_missing = missing_counts(RowLoader(rows, device=device))
         self._initialize(
             _Run(
                 X=rows,
@@ -1231,7 +1239,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 random_state=private_random_state(self.random_state),
                 task=task,
                 checkpoint=None,
-                processes=Processes(),
+                communicator=Communicator(),
             )
         )
 
@@ -1240,7 +1248,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         size = max(1, _STREAM_ENTRIES // X.shape[1])
         total, n_trained = 0.0, 0
         for part in np.split(members, range(size, len(members), size)):
-            rows = joined(self._waiting, X, part)
+            rows = concat_rows(self._waiting, X, part)
             n_full = len(rows) // self.batch_size * self.batch_size
             if n_full:
                 total += n_full * self._run_stream(rows[:n_full], device)
@@ -1286,8 +1294,8 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
             run.members,
             run.device,
             learning_rate=self.learning_rate,
-            generator=drawn_generator(run.random_state),
-            processes=run.processes,
+            generator=make_generator(run.random_state),
+            communicator=run.communicator,
         )
         self._check_step_size(em)
         history = None
@@ -1334,7 +1342,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         if self.step_size != "auto":
             warn_about_step_size(float(self.step_size), em.mixture.curvature()[0])
 
-    def _warn_about(self, history, counts, fullness):
+    def _warn_about(self, history, counts, code_density):
         """Warn of what a user should know of a fit that is done.
 
         Counts are those of the labels, in all processes.
@@ -1346,14 +1354,14 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
         # With noise that is learned, full codes are what the data say.
         is_given = "auto" not in (self.alpha, self.noise_variance)
         # Clusters that are points beside the noise are no fault of their rates.
-        if has_atoms and fullness == 0 and not self._has_rates():
+        if has_atoms and code_density == 0 and not self._has_rates():
             by_name = isinstance(self.prior, str)
             rate = f"alpha={self._alpha()}" if by_name else f"prior={self.prior!r}"
             warn_about_empty_codes(rate, self.scale_)
-        elif is_given and has_atoms and fullness > _NEARLY_FULL:
+        elif is_given and has_atoms and code_density > _NEARLY_FULL:
             warnings.warn(
-                f"The codes are nearly full ({fullness:.0%} of their entries are not "
-                f"zero): alpha={self._alpha()} is too small for the data "
+                f"The codes are nearly full ({code_density:.0%} of their entries are "
+                f"not zero): alpha={self._alpha()} is too small for the data "
                 f"(scale_={self.scale_:.3g}).",
                 UserWarning,
                 stacklevel=3,
@@ -1374,12 +1382,12 @@ class _Run:
     random_state: np.random.RandomState
     task: Any  # for callbacks
     checkpoint: Checkpoint | None
-    processes: Processes
+    communicator: Communicator
 
 
-def _mean(processes, values):
+def _mean(communicator, values):
     """Mean over the rows of all processes."""
-    told = processes.gather((float(values.mean()), len(values)))
+    told = communicator.all_gather((float(values.mean()), len(values)))
     total = sum(count for _, count in told)
     return sum(mean * (count / total) for mean, count in told)
 
@@ -1395,7 +1403,7 @@ def _try_start(estimator, start, rows, members, device, task):
         members,
         device,
         learning_rate=_TRIAL_HASTE * estimator.learning_rate,
-        generator=drawn_generator(random_state),
+        generator=make_generator(random_state),
     )
     for _ in range(_TRIAL_EPOCHS):
         em.run_epoch()

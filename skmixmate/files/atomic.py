@@ -6,7 +6,7 @@ import secrets
 import stat
 
 
-def check_destination(path):
+def check_writable(path):
     """Check that a file can be written, before the work for it is done.
 
     Parameters
@@ -110,7 +110,7 @@ def _copy_access(earlier, temporary):
 
 
 @contextlib.contextmanager
-def written_whole(path):
+def atomic_write(path):
     """Write a file that has its name only once all of it is on the disk.
 
     Whatever goes wrong before leaves a file that had the name as it was. A file that
@@ -131,7 +131,7 @@ def written_whole(path):
     OSError
         If the file cannot be written.
     """
-    check_destination(path)
+    check_writable(path)
     path = os.path.realpath(path)
     temporary = os.path.join(
         os.path.dirname(path), f".skmixmate-{secrets.token_hex(8)}"

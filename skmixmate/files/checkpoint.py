@@ -21,7 +21,7 @@ from joblib.hashing import NumpyHasher
 from ..data.containers import as_numpy, as_tensor
 from ..training.em import History
 from ..utils.random_state import private_random_state
-from .atomic import check_destination, open_ordinary, sync_folder, written_whole
+from .atomic import atomic_write, check_writable, open_ordinary, sync_folder
 from .checkpoint_content import Fit, check_content, read_content
 from .checks import Unreadable, shortened
 
@@ -43,7 +43,7 @@ class Checkpoint:
     ----------
     path : str or path-like
     identity : dict of str to str, number or None
-        What tells this fit from others: its data, as :func:`fingerprint` describes
+        What tells this fit from others: its data, as :func:`data_fingerprint` describes
         them, and its parameters.
     image_shape : sequence of int or None, default=None
         Of the fit.
@@ -72,12 +72,12 @@ class Checkpoint:
     """
 
     def __init__(self, path, identity, image_shape=None, random_state=None):
-        check_destination(path)
+        check_writable(path)
         self.path = os.fspath(path)
         self.identity = identity
         self.start = self.state = None
         self.history = History()
-        self.is_ours = True
+        self.is_writer = True
         if os.path.exists(self.path):
             self._read(image_shape, private_random_state(random_state))
 
@@ -136,7 +136,7 @@ class Checkpoint:
             Of tensors, numbers, strings, None, and dictionaries of these.
         history : History
         """
-        if not self.is_ours:
+        if not self.is_writer:
             return
         content = {
             "identity": self.identity,
@@ -147,7 +147,7 @@ class Checkpoint:
         }
         payload = io.BytesIO()
         torch.save(content, payload)
-        with written_whole(self.path) as file:
+        with atomic_write(self.path) as file:
             file.write(_FORMAT)
             file.write(hashlib.sha256(payload.getbuffer()).digest())
             file.write(payload.getbuffer())
@@ -155,11 +155,11 @@ class Checkpoint:
 
     def is_due(self):
         """Tell whether the last was written long enough ago."""
-        return self.is_ours and time.monotonic() - self._written >= _INTERVAL
+        return self.is_writer and time.monotonic() - self._written >= _INTERVAL
 
     def remove(self):
         """Remove the file, if that is for this process and nobody else has."""
-        if not self.is_ours:
+        if not self.is_writer:
             return
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.realpath(self.path))
@@ -186,7 +186,7 @@ def _fit(identity, image_shape, random_state):
     )
 
 
-def fingerprint(X):
+def data_fingerprint(X):
     """Describe data so that they can be told from others, in little time.
 
     Parameters
@@ -204,7 +204,7 @@ def fingerprint(X):
     return f"{sample.dtype} of shape {tuple(X.shape)} with checksum {checksum}"
 
 
-def described(name, value):
+def hash_param(name, value):
     """Describe a parameter so that it can be told from others, in any process.
 
     Parameters
@@ -265,7 +265,7 @@ def in_words(value, description):
     ----------
     value : object
     description : str, number or None
-        From :func:`described`; for a value that Python writes as an address in memory.
+        From :func:`hash_param`; for a value that Python writes as an address in memory.
 
     Returns
     -------

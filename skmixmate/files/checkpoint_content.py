@@ -5,7 +5,8 @@ The content is a dictionary of
 - "identity": what tells a fit from others, a dictionary of strings and numbers;
 - "start": what the training started from. "attributes" are the fitted attributes by
   name, "representation" is what :meth:`ScatteringFeatures.state_dict` returns, or None,
-  "random_state" is what :func:`~skmixmate.utils.random_state.written_state` returns;
+  "random_state" is what
+  :func:`~skmixmate.utils.random_state.dump_random_state` returns;
 - "state": what :meth:`ExpectationMaximization.state_dict` returns;
 - "losses", a list of floats, and "stopped", a bool: the history of the training.
 

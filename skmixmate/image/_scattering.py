@@ -27,7 +27,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ..data.loader import Rows, resolve_device, validate_rows
+from ..data.loader import RowLoader, resolve_device, validate_rows
 from ..utils.guards import all_or_nothing, default_modes
 from ..utils.types import Answer, Data
 from ._fourier import Buffers, fourier
@@ -520,7 +520,7 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
             dtype=coefficients.dtype,
             device=device,
         )
-        rows = Rows(X, device=device)
+        rows = RowLoader(X, device=device)
         with torch.inference_mode():
             for block in rows.blocks(self._n_images_at_a_time(device)):
                 images = rows.take(block)[0].view(-1, height, width, n_channels)
@@ -596,7 +596,7 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
     def _validate(self, X, reset):
         """Check X; return it as an array or tensor, not copied if floating."""
         X = validate_rows(self, X, reset)
-        blocks = Rows(X, device=torch.device("cpu")).blocks()
+        blocks = RowLoader(X, device=torch.device("cpu")).blocks()
         if any(math.isnan(X[block].min()) for block in blocks):
             raise ValueError(
                 "Input X contains NaN, which ScatteringTransform does not take: one "

@@ -67,7 +67,7 @@ def draw_subsample(X, n_missing, init_size, n_wanted, random_state):
     return drawn, fill_with_means(as_numpy(X[drawn]))  # a copy
 
 
-def gather_rows(X, n_missing, n_rows, random_state, processes):
+def gather_rows(X, n_missing, n_rows, random_state, communicator):
     """Bring rows of all processes to the first, for it to draw a subsample of.
 
     Parameters
@@ -86,13 +86,13 @@ def gather_rows(X, n_missing, n_rows, random_state, processes):
         None in all processes but the first.
     """
     candidates = np.flatnonzero(n_missing == 0)
-    if processes.sum(len(candidates)) < n_rows:
+    if communicator.all_reduce(len(candidates)) < n_rows:
         candidates = np.flatnonzero(n_missing < X.shape[1])
-    counts = processes.gather(len(candidates))
-    share = apportion(min(n_rows, sum(counts)), counts)[processes.rank]
+    counts = communicator.all_gather(len(candidates))
+    share = apportion(min(n_rows, sum(counts)), counts)[communicator.rank]
     drawn = np.sort(random_state.permutation(candidates)[:share])
-    parts = processes.gather(as_numpy(X[drawn]))
-    return np.concatenate(parts) if processes.rank == 0 else None
+    parts = communicator.all_gather(as_numpy(X[drawn]))
+    return np.concatenate(parts) if communicator.rank == 0 else None
 
 
 def fill_with_means(sample):
@@ -167,12 +167,12 @@ def cluster_subsample(
     if is_named:
         if image_shape is None:
             if likelihood is not None:
-                sample = likelihood.stabilize(sample)
+                sample = likelihood.variance_stabilize(sample)
             if init == "auto" and (is_filled or likelihood is not None):
                 init = "spectral"
         # Pixels, and the subspaces of "ssc", have an origin that means something.
         is_centered = image_shape is None and init != "ssc"
-        sample = without_units(near_origin(sample) if is_centered else sample)
+        sample = canonicalize_scale(near_origin(sample) if is_centered else sample)
         clusterer = INITIALIZERS[init](n_clusters, image_shape)
         if image_shape is not None:
             sample = graph_features(sample, image_shape)
@@ -190,7 +190,7 @@ def cluster_subsample(
     return np.where(labels >= 0, np.searchsorted(found, labels), -1)
 
 
-def without_units(sample):
+def canonicalize_scale(sample):
     """Scale to a root mean square of 1, and round the last digits off.
 
     Where distances tie, as between integers, the last digits decide who is a
@@ -213,7 +213,7 @@ def without_units(sample):
     return np.round(sample / np.sqrt(np.mean(sample**2)) / grid) * grid
 
 
-def as_natural(rows, likelihood):
+def to_natural(rows, likelihood):
     """Give the natural parameters that entries speak for, one by one.
 
     Parameters
@@ -226,7 +226,7 @@ def as_natural(rows, likelihood):
     natural : ndarray
         The rows themselves if they are normal.
     """
-    return rows if likelihood is None else likelihood.link(likelihood.soften(rows))
+    return rows if likelihood is None else likelihood.link(likelihood.to_interior(rows))
 
 
 def _seed(clusterer, random_state):
@@ -295,7 +295,7 @@ def dictionaries_from_labels(
     )
 
 
-def reaches_of_atoms(sample, labels, dictionaries, intercepts):
+def mean_abs_projections(sample, labels, dictionaries, intercepts):
     """Find how far the samples of each cluster reach along its atoms.
 
     Parameters
@@ -353,7 +353,7 @@ def _groups(sample, labels, n_clusters, random_state):
 
 
 def _stack(groups, n_atoms, fit_intercept, random_state, center, likelihood, arranged):
-    natural = [as_natural(group, likelihood) for group in groups]
+    natural = [to_natural(group, likelihood) for group in groups]
     everything = np.concatenate(natural)
     exponent = safe_exponent(everything)  # sums could overflow
     natural = [np.ldexp(group, -exponent) for group in natural] if exponent else natural

@@ -7,7 +7,7 @@ The code is integrated out of Eq. 1. With a normal distribution
 
 whatever m and V are. Both expectations have a closed form: that of the squared error is
 :math:`\|y - A^T m\|^2 + \mathrm{tr}(G V)`, that of another likelihood goes by its
-`expectations`, and that of the prior is its `mean_value`. A value at a single code,
+`expectations`, and that of the prior is its `expected_value`. A value at a single code,
 however good, is no bound: a density may exceed its integral.
 
 A good q is found by majorisation. A penalty that is concave in the squares of a code
@@ -59,7 +59,7 @@ def code_posterior(correlations, codes, norms, gram, prior, noise_variance):
     squares : tensor of shape (n_rows,)
         Expected squared error under q.
     divergences : tensor of shape (n_rows,)
-        Of q from the prior, or more where the prior only bounds its `mean_value`.
+        Of q from the prior, or more where the prior only bounds its `expected_value`.
         ``-squares / (2 * noise_variance) - divergences`` is a bound of the evidence,
         up to the constant of the normal density.
 
@@ -168,7 +168,7 @@ def log_evidence(targets, seen, offset, atoms, codes, likelihood, prior):
             )
         )
         lengths = torch.where(rises, 1, lengths / 4)
-    return q.bounds + (seen * likelihood.log_base(targets)).sum(dim=1)
+    return q.bounds + (seen * likelihood.log_base_measure(targets)).sum(dim=1)
 
 
 class _Normal(NamedTuple):
@@ -232,7 +232,7 @@ def _divergences(prior, means, variances, factors):
     log_roots = factors.diagonal(dim1=-2, dim2=-1).log().sum(dim=1)
     n_atoms = means.shape[1]
     entropies = n_atoms * (math.log(2 * math.pi) + 1) / 2 - log_roots
-    penalties = prior.mean_value(means.mT[None], variances.mT[None])[0]
+    penalties = prior.expected_value(means.mT[None], variances.mT[None])[0]
     return penalties + prior.log_normalizer(n_atoms) - entropies
 
 

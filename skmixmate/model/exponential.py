@@ -30,7 +30,7 @@ from .elbo import log_evidence
 from .fista import parts
 from .likelihoods import Likelihood
 from .mixture import Mixture
-from .posterior import Blocks, loss_gradient
+from .posterior import ActiveRows, loss_gradient
 
 # A step that was too long becomes shorter by at least the first factor, at most the
 # second: how the gradient changes far away says little of how it does nearby.
@@ -99,7 +99,7 @@ class ExponentialMixture(Mixture):
         codes = rows.new_empty(*self.dictionaries.shape[:2], len(rows))
         costs = rows.new_empty(len(codes), len(rows))
         for part in parts(codes, rows.numel()):
-            prior = self.prior.of(part)
+            prior = self.prior[part]
             codes[part], natural = descend(
                 self.dictionaries[part],
                 self._offsets(part),
@@ -125,7 +125,7 @@ class ExponentialMixture(Mixture):
         slopes = loss_gradient(inferred[1], responsibilities)
         for blocks, targets, seen in self._counting(rows, observed, responsibilities):
             owners = blocks.owners
-            prior, offsets = self.prior.of(owners), self._offsets(owners)
+            prior, offsets = self.prior[owners], self._offsets(owners)
             with torch.enable_grad():
                 dictionaries = self.dictionaries[owners].detach().requires_grad_()
                 codes = _UnrolledDescent.apply(
@@ -144,13 +144,13 @@ class ExponentialMixture(Mixture):
                 )
             gradient.index_add_(0, owners, own_gradient)
 
-    def unexplained(self, rows, codes, responsibilities, observed=None):
+    def intercept_statistics(self, rows, codes, responsibilities, observed=None):
         """Sum what a step of Newton's method on the intercepts needs.
 
         Parameters
         ----------
         rows, codes, responsibilities, observed
-            As in :meth:`Mixture.unexplained`.
+            As in :meth:`Mixture.intercept_statistics`.
 
         Returns
         -------
@@ -171,11 +171,11 @@ class ExponentialMixture(Mixture):
             sums.index_add_(0, owners, ((targets - means) * shares).sum(dim=2))
         return sums.addcmul_(counts, self.intercepts), counts
 
-    def information(self):
+    def intercept_fisher_information(self):
         """Fisher information of a row on the intercept of each cluster, at no code."""
         return self.likelihood.variance(self.likelihood.mean(self.intercepts))
 
-    def moved_intercepts(self, sums, counts):
+    def m_step_intercepts(self, sums, counts):
         """Move intercepts by a step of Newton's method, or less.
 
         As if each cluster had one more row with one half everywhere: an entry that
@@ -184,7 +184,7 @@ class ExponentialMixture(Mixture):
         Parameters
         ----------
         sums, counts : tensors of shape (n_clusters, n_features)
-            As :meth:`unexplained` gives them, for many rows.
+            As :meth:`intercept_statistics` gives them, for many rows.
 
         Returns
         -------
@@ -211,13 +211,13 @@ class ExponentialMixture(Mixture):
         """
         return self.likelihood.mean(super().decode(codes, labels))
 
-    def bounds(self, rows, observed, codes, counting):
+    def evidence_lower_bounds(self, rows, observed, codes, counting):
         """Bound the density of rows under single clusters.
 
         Parameters
         ----------
         rows, observed, codes, counting
-            As in :meth:`Mixture.bounds`.
+            As in :meth:`Mixture.evidence_lower_bounds`.
 
         Yields
         ------
@@ -252,7 +252,7 @@ class ExponentialMixture(Mixture):
     def _costs(self, targets, seen, natural, codes, prior):
         """Energies (n_part, n_rows) but for the weights."""
         losses = self.likelihood.cumulant(natural) - targets * natural
-        losses = losses - self.likelihood.log_base(targets)
+        losses = losses - self.likelihood.log_base_measure(targets)
         losses = losses if seen is None else losses * seen
         return losses.sum(dim=1) + prior.value(codes)
 
@@ -268,7 +268,7 @@ class ExponentialMixture(Mixture):
         seen : tensor of the same shape, or None
             1 where an entry was observed, 0 where it is missing.
         """
-        whole = Blocks.of(responsibilities)
+        whole = ActiveRows.from_responsibilities(responsibilities)
         for part in parts(whole.index, rows.shape[1] * whole.index.shape[1]):
             blocks, seen = whole[part], None
             if observed is not None:
@@ -339,7 +339,7 @@ def descend(
     for _ in range(n_layers):
         _masked(torch.sub(targets, means, out=left), seen)
         given = (points / step).baddbmm_(dictionaries, left)
-        shrunk = prior.shrink(given, step, out=torch.empty_like(given))
+        shrunk = prior.prox_scaled(given, step, out=torch.empty_like(given))
         new = shrunk * step
         torch.baddbmm(offsets, dictionaries.mT, new, out=at_new)
         change = _masked(likelihood.mean(at_new, out=left).sub_(means), seen)
@@ -424,7 +424,7 @@ class _UnrolledDescent(torch.autograd.Function):
             ahead = momentum * grad_points
             slope = torch.where(fits, grad + grad_points + ahead, 0)
             grad = torch.where(fits, -ahead, grad + grad_points)
-            prior.shrink_backward_(slope, shrunk, given, step)
+            prior.prox_vjp_(slope, shrunk, given, step)
             torch.baddbmm(offsets, dictionaries.mT, points, out=means)
             likelihood.mean(means, out=means)
             pushed = slope * step

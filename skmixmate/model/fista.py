@@ -127,7 +127,7 @@ def unroll(correlations, gram, step, prior, n_layers, keep=False):
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     contraction = eye - step * gram  # (n_clusters, n_atoms, n_atoms)
     # beta_(0) = 0
-    codes = prior.shrink(correlations, step, out=torch.empty_like(correlations))
+    codes = prior.prox_scaled(correlations, step, out=torch.empty_like(correlations))
     smoothed, before = torch.zeros_like(codes), torch.empty_like(codes)
     tape = Tape(contraction, step, prior, correlations, codes) if keep else None
     for momentum in momenta(n_layers):
@@ -138,7 +138,7 @@ def unroll(correlations, gram, step, prior, n_layers, keep=False):
         if keep:
             codes = torch.empty_like(codes)
             tape.add(points, codes)
-        prior.shrink(points, step, out=codes)
+        prior.prox_scaled(points, step, out=codes)
     return codes * step, tape
 
 
@@ -166,7 +166,7 @@ class Tape:
     def add(self, points, codes):
         """Keep a layer."""
         self.outputs.append(codes)
-        self.inputs.append(points.clone() if self.prior.needs_points else None)
+        self.inputs.append(points.clone() if self.prior.saves_input else None)
 
     def backward(self, grad):
         """Go back.
@@ -181,7 +181,7 @@ class Tape:
         grad_correlations : tensor of shape (n_clusters, n_atoms, n_rows)
         grad_gram : tensor of shape (n_clusters, n_atoms, n_atoms)
         """
-        shrink_backward_ = self.prior.shrink_backward_
+        prox_vjp_ = self.prior.prox_vjp_
         contraction, outputs, inputs = self.contraction, self.outputs, self.inputs
         n_layers = len(outputs)
         grad = grad * self.step  # of the last codes, in units of the step size
@@ -192,7 +192,7 @@ class Tape:
         for layer, momentum in zip(
             range(n_layers - 1, 0, -1), reversed(momenta(n_layers)), strict=True
         ):
-            shrink_backward_(grad, outputs[layer], inputs[layer], self.step)
+            prox_vjp_(grad, outputs[layer], inputs[layer], self.step)
             grad_correlations.add_(grad)
             # The gradient of what this layer multiplied, up to `scale`.
             scale = 1 + momentum
@@ -201,7 +201,7 @@ class Tape:
             free.baddbmm_(contraction.mT, later, beta=0, alpha=scale)
             grad, later, free = free, grad, later
             momentum_later = momentum
-        shrink_backward_(grad, outputs[0], inputs[0], self.step)
+        prox_vjp_(grad, outputs[0], inputs[0], self.step)
         return grad_correlations.add_(grad), grad_contraction.mul_(-self.step)
 
 
@@ -254,7 +254,7 @@ def encode(correlations, gram, step, prior, n_layers):
     return _UnrolledFista.apply(correlations, gram, step, prior, n_layers)
 
 
-def encode_and_gain(correlations, gram, step, prior, n_layers):
+def encode_with_energy_drop(correlations, gram, step, prior, n_layers):
     r"""Sparse codes, and what they take off the squared norms of rows.
 
     Parameters
@@ -364,7 +364,7 @@ def encode_incomplete(
     curvature = step * gram
     pull = correlations
     # In units of the step size, as in _UnrolledFista.
-    codes = prior.shrink(pull, step, out=torch.empty_like(pull))
+    codes = prior.prox_scaled(pull, step, out=torch.empty_like(pull))
     before, smoothed = codes.clone(), torch.empty_like(pull)
     for layer, momentum in enumerate(momenta(n_layers), start=1):
         points = torch.lerp(before, codes, 1 + momentum, out=before)
@@ -377,5 +377,5 @@ def encode_incomplete(
         else:
             points.add_(pull).addcmul_(smoothed, damping, value=-1)
         before, codes = codes, points
-        prior.shrink(points, step, out=codes)
+        prior.prox_scaled(points, step, out=codes)
     return codes.mul_(step)

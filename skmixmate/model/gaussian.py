@@ -7,15 +7,15 @@ import torch
 
 from .elbo import code_posterior
 from .fista import (
-    encode_and_gain,
     encode_incomplete,
+    encode_with_energy_drop,
     largest_eigenvalue,
     parts,
     pulls,
     unroll,
 )
 from .mixture import Mixture
-from .posterior import Blocks, loss_gradient
+from .posterior import ActiveRows, loss_gradient
 
 
 @dataclass
@@ -77,15 +77,15 @@ class NormalMixture(Mixture):
         Returns
         -------
         correlated : tuple of tensors
-            Inner products and squared norms, as :meth:`correlate` gives them, of
+            Inner products and squared norms, as :meth:`project` gives them, of
             the rows as each cluster fills them: a missing entry is what the code
             says of it, and adds nothing to the energy.
         codes : tensor of shape (n_clusters, n_atoms, n_rows)
         energies : tensor of shape (n_clusters, n_rows)
         """
         if observed is None:
-            correlated = self.correlate(rows)
-            return correlated, *self.explain(*correlated, curvature)
+            correlated = self.project(rows)
+            return correlated, *self.energies_from_gram(*correlated, curvature)
         n_observed = observed.sum(dim=1, dtype=rows.dtype)
         targets, observed = self._targets(rows, observed)
         penalty = self._penalty(self.prior)
@@ -108,16 +108,16 @@ class NormalMixture(Mixture):
 
     def _penalty(self, prior):
         """Penalty on the codes beside half the squared error, as in Eq. 4."""
-        return prior.times(2 * self.noise_variance)
+        return prior.scaled(2 * self.noise_variance)
 
     def _constants(self, n_observed, *observed):
-        """Part of the energies that no code changes; see :meth:`explain`."""
+        """Part of the energies that no code changes; see :meth:`energies_from_gram`."""
         log_widths = math.log(2 * self.noise_variance) / 2 * n_observed
-        in_noise = self.prior.times(math.sqrt(2 * self.noise_variance))
-        volumes = in_noise.volume(*observed)
+        in_noise = self.prior.scaled(math.sqrt(2 * self.noise_variance))
+        volumes = in_noise.log_normalizer_ratio(*observed)
         return log_widths + volumes - self.weights.log()[:, None]
 
-    def correlate(self, rows):
+    def project(self, rows):
         """Give what the encoder needs of complete rows.
 
         Parameters
@@ -141,13 +141,13 @@ class NormalMixture(Mixture):
         shifts = offsets.mT @ offsets - 2 * (offsets.mT @ rows.mT)
         return correlations - self.dictionaries @ offsets, norms + shifts[:, 0]
 
-    def explain(self, correlations, norms, curvature):
+    def energies_from_gram(self, correlations, norms, curvature):
         """Codes and energies from inner products alone, in the Gram form.
 
         Parameters
         ----------
         correlations, norms
-            As :meth:`correlate` gives them.
+            As :meth:`project` gives them.
         curvature : tuple of tensors
             What :meth:`curvature` gives.
 
@@ -162,14 +162,14 @@ class NormalMixture(Mixture):
         for part in parts(codes, codes[:1].numel()):
             codes[part], costs[part] = self._cost(
                 *(whole[part] for whole in (correlations, norms, *curvature)),
-                prior=self.prior.of(part),
+                prior=self.prior[part],
             )
         return codes, costs + self._constants(self.dictionaries.shape[2])
 
     def _cost(self, correlations, norms, gram, step, prior):
         """Codes, and the part of their energies that depends on them."""
         encoder = (gram, step, self._penalty(prior), self.n_layers)
-        codes, gains = encode_and_gain(correlations, *encoder)
+        codes, gains = encode_with_energy_drop(correlations, *encoder)
         # Rounding may take it below zero.
         squares = (norms - gains).clamp_min(0) / (2 * self.noise_variance)
         return codes, squares + prior.value(codes)
@@ -196,17 +196,17 @@ class NormalMixture(Mixture):
             As in :meth:`Mixture.add_gradient`.
         """
         correlated, codes, energies = inferred
-        blocks = Blocks.of(responsibilities)
+        blocks = ActiveRows.from_responsibilities(responsibilities)
         weights = blocks.take(loss_gradient(energies, responsibilities))
         slopes, gram_slopes = self._slopes(
             blocks.take(correlated[0]),
             weights,
             *(whole[blocks.owners] for whole in curvature),
-            self.prior.of(blocks.owners),
+            self.prior[blocks.owners],
         )
         if observed is None:
             blocks.add_products(gradient, slopes, rows)
-            self._take_off_intercepts(gradient, slopes, blocks.owners)
+            self._center_gradient(gradient, slopes, blocks.owners)
         else:
             for part, filled in self._filled(rows, observed, codes, blocks):
                 gradient.index_add_(0, blocks.owners[part], slopes[part] @ filled)
@@ -214,7 +214,7 @@ class NormalMixture(Mixture):
         totals.index_add_(0, blocks.owners, gram_slopes)
         gradient.baddbmm_(totals + totals.mT, self.dictionaries)
 
-    def _take_off_intercepts(self, gradient, slopes, owners):
+    def _center_gradient(self, gradient, slopes, owners):
         """Leave of the products with rows those with rows less the intercepts."""
         if self.intercepts is not None:
             sums = torch.zeros_like(gradient[:, :, :1])
@@ -233,7 +233,7 @@ class NormalMixture(Mixture):
         """
         encoder = (gram, step, self._penalty(prior), self.n_layers)
         codes, tape = unroll(correlations, *encoder, keep=True)
-        code_slopes = prior.slopes(codes, weights)
+        code_slopes = prior.value_grad(codes, weights)
         # Of ||y||^2 + x.(G x - 2 C) over twice the noise variance.
         weights = weights[:, None] / self.noise_variance
         pulls = torch.baddbmm(correlations, gram, codes, beta=-1)
@@ -266,7 +266,7 @@ class NormalMixture(Mixture):
         """Give what codes say of rows, (n_blocks, n_block, n_features)."""
         return blocks.take(codes).mT @ self.dictionaries[blocks.owners]
 
-    def unexplained(self, rows, codes, responsibilities, observed=None):
+    def intercept_statistics(self, rows, codes, responsibilities, observed=None):
         """Sum, over rows, what the dictionaries leave unexplained.
 
         Divided by the counts this is the intercept that minimises the expected
@@ -276,7 +276,7 @@ class NormalMixture(Mixture):
         Parameters
         ----------
         rows, codes, responsibilities, observed
-            As in :meth:`Mixture.unexplained`.
+            As in :meth:`Mixture.intercept_statistics`.
 
         Returns
         -------
@@ -290,7 +290,7 @@ class NormalMixture(Mixture):
             explained = (codes @ responsibilities[:, :, None]).mT @ self.dictionaries
             return sums - explained[:, 0], responsibilities.sum(dim=1, keepdim=True)
         seen = observed.to(rows.dtype)
-        blocks = Blocks.of(responsibilities)
+        blocks = ActiveRows.from_responsibilities(responsibilities)
         for part in parts(blocks.index, blocks.index.shape[1] * rows.shape[1]):
             some = blocks[part]
             explained = self._explained(codes, some).mul_(some.rows(seen))
@@ -298,20 +298,20 @@ class NormalMixture(Mixture):
             sums.index_add_(0, some.owners, (shares @ explained)[:, 0], alpha=-1)
         return sums, responsibilities @ seen
 
-    def information(self):
+    def intercept_fisher_information(self):
         """Fisher information of a row on the intercept of its cluster.
 
         In units of the inverse of the noise variance, in which it is 1.
         """
         return 1.0
 
-    def moved_intercepts(self, sums, counts):
+    def m_step_intercepts(self, sums, counts):
         """Give the intercepts that minimise the expected energy.
 
         Parameters
         ----------
         sums, counts : tensors
-            As :meth:`unexplained` gives them, for many rows.
+            As :meth:`intercept_statistics` gives them, for many rows.
 
         Returns
         -------
@@ -320,13 +320,13 @@ class NormalMixture(Mixture):
         """
         return torch.where(counts > 0, sums / counts, self.intercepts)
 
-    def bounds(self, rows, observed, codes, counting):
+    def evidence_lower_bounds(self, rows, observed, codes, counting):
         """Bound the density of rows under single clusters.
 
         Parameters
         ----------
         rows, observed, codes, counting
-            As in :meth:`Mixture.bounds`.
+            As in :meth:`Mixture.evidence_lower_bounds`.
 
         Yields
         ------
@@ -343,7 +343,7 @@ class NormalMixture(Mixture):
             errors = squares / (2 * self.noise_variance)
             yield k, index, -errors - divergences - log_widths[index]
 
-    def mean_squares(self, rows, observed, codes, responsibilities):
+    def expected_squared_error(self, rows, observed, codes, responsibilities):
         """Sum the expected squared errors of rows, over codes and clusters.
 
         Divided by the number of entries this is the noise variance of largest bound
@@ -383,7 +383,7 @@ class NormalMixture(Mixture):
         n_atoms, n_features = self.dictionaries.shape[1:]
         n_entries = n_atoms**2
         if observed is None:
-            correlations, norms = self.correlate(rows)
+            correlations, norms = self.project(rows)
         else:
             targets, _ = self._targets(rows, observed)
             correlations = self.dictionaries @ targets

@@ -27,7 +27,7 @@ class Likelihood(ABC):
     largest_natural = math.inf
 
     @abstractmethod
-    def check(self, rows):
+    def validate(self, rows):
         """Check that entries are possible.
 
         Parameters
@@ -112,7 +112,7 @@ class Likelihood(ABC):
         return tuple(totals)
 
     @abstractmethod
-    def log_base(self, rows):
+    def log_base_measure(self, rows):
         """Give the part of the logarithm of the density that no parameter changes.
 
         Parameters
@@ -138,7 +138,7 @@ class Likelihood(ABC):
         """
 
     @abstractmethod
-    def soften(self, rows):
+    def to_interior(self, rows):
         """Move entries to where the link is finite.
 
         Parameters
@@ -152,7 +152,7 @@ class Likelihood(ABC):
         """
 
     @abstractmethod
-    def stabilize(self, rows):
+    def variance_stabilize(self, rows):
         """Transform entries so that their variance depends little on the mean.
 
         Parameters
@@ -166,7 +166,7 @@ class Likelihood(ABC):
         """
 
     @abstractmethod
-    def draw(self, natural, rng):
+    def sample(self, natural, rng):
         """Draw entries.
 
         Parameters
@@ -195,7 +195,7 @@ class Poisson(Likelihood):
     # Counts are drawn as 64-bit integers.
     largest_natural = 43.0
 
-    def check(self, rows):
+    def validate(self, rows):
         """Refuse what is negative. Fractions are taken, as expected counts are."""
         _check_range(rows, 0, np.inf, "poisson", "counts, which are not negative")
 
@@ -216,7 +216,7 @@ class Poisson(Likelihood):
         mean = torch.exp(means + variances / 2)
         return mean, mean, mean
 
-    def log_base(self, rows):
+    def log_base_measure(self, rows):
         """Logarithm of one over the factorial."""
         return -torch.lgamma(rows + 1)
 
@@ -224,15 +224,15 @@ class Poisson(Likelihood):
         """Logarithm."""
         return np.log(mean)
 
-    def soften(self, rows):
+    def to_interior(self, rows):
         """Half an event more."""
         return rows + 0.5
 
-    def stabilize(self, rows):
+    def variance_stabilize(self, rows):
         """Square root."""
         return np.sqrt(rows)
 
-    def draw(self, natural, rng):
+    def sample(self, natural, rng):
         """Draw counts."""
         return rng.poisson(np.exp(natural)).astype(np.float64)
 
@@ -248,7 +248,7 @@ class Bernoulli(Likelihood):
     tensor([0.5000, 1.0000])
     """
 
-    def check(self, rows):
+    def validate(self, rows):
         """Refuse what is not between 0 and 1. Fractions are taken, as shares are."""
         _check_range(rows, 0, 1, "bernoulli", "0 and 1, or shares between them")
 
@@ -264,7 +264,7 @@ class Bernoulli(Likelihood):
         """Give that of a coin."""
         return mean * (1 - mean)
 
-    def log_base(self, rows):
+    def log_base_measure(self, rows):
         """Nothing: zeros."""
         return torch.zeros_like(rows)
 
@@ -272,15 +272,15 @@ class Bernoulli(Likelihood):
         """Logarithm of the odds."""
         return np.log(mean) - np.log1p(-mean)
 
-    def soften(self, rows):
+    def to_interior(self, rows):
         """Give the mean of the entry and of a fair coin."""
         return (rows + 0.5) / 2
 
-    def stabilize(self, rows):
+    def variance_stabilize(self, rows):
         """As they are."""
         return rows
 
-    def draw(self, natural, rng):
+    def sample(self, natural, rng):
         """Draw zeros and ones."""
         with np.errstate(over="ignore"):  # the odds are 0 then
             means = 1 / (1 + np.exp(-natural))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .posterior import posterior, take_all_rows
+from .posterior import posterior, use_dense_rows
 from .priors import Prior
 
 # Numbers in the covariances of codes that are worked on at a time.
@@ -44,9 +44,9 @@ class Mixture(ABC):
     noise_variance = 0.5
 
     @property
-    def keeps_to_device(self):
+    def is_sync_free(self):
         """Whether the host need know nothing of what a training step finds."""
-        return take_all_rows(len(self.dictionaries), self.dictionaries.device)
+        return use_dense_rows(len(self.dictionaries), self.dictionaries.device)
 
     @abstractmethod
     def curvature(self):
@@ -90,12 +90,12 @@ class Mixture(ABC):
         inferred : tuple
             What :meth:`e_step` gave.
         responsibilities : tensor of shape (n_clusters, n_rows)
-            As :func:`counting_posterior` gives them.
+            As :func:`thresholded_responsibilities` gives them.
         """
 
     @abstractmethod
-    def unexplained(self, rows, codes, responsibilities, observed=None):
-        """Sum, over rows, what :meth:`moved_intercepts` needs.
+    def intercept_statistics(self, rows, codes, responsibilities, observed=None):
+        """Sum, over rows, what :meth:`m_step_intercepts` needs.
 
         Parameters
         ----------
@@ -110,22 +110,22 @@ class Mixture(ABC):
         -------
         sums : tensor of shape (n_clusters, n_features)
         counts : tensor of shape (n_clusters, n_features) or (n_clusters, 1)
-            What the rows tell of the intercept, their :meth:`information`. Sums
-            are counts times what they say it is.
+            Fisher information of the rows on the intercept;
+            sums = counts x per-row intercept estimate.
         """
 
     @abstractmethod
-    def information(self):
+    def intercept_fisher_information(self):
         """Fisher information of a row on the intercept of its cluster, at no code."""
 
     @abstractmethod
-    def moved_intercepts(self, sums, counts):
+    def m_step_intercepts(self, sums, counts):
         """Give the intercepts that minimise the expected energy, or come nearer.
 
         Parameters
         ----------
         sums, counts : tensors
-            As :meth:`unexplained` gives them, for many rows.
+            As :meth:`intercept_statistics` gives them, for many rows.
 
         Returns
         -------
@@ -192,13 +192,15 @@ class Mixture(ABC):
             return (-energies).logsumexp(dim=0)
         bounds = torch.full_like(energies, -math.inf, dtype=torch.float64)
         counting = posterior(energies) > torch.finfo(energies.dtype).eps
-        for k, index, values in self.bounds(rows, observed, codes, counting):
+        for k, index, values in self.evidence_lower_bounds(
+            rows, observed, codes, counting
+        ):
             bounds[k, index] = values
         bounds += self.weights.log()[:, None]
         return bounds.logsumexp(dim=0).to(rows.dtype)
 
     @abstractmethod
-    def bounds(self, rows, observed, codes, counting):
+    def evidence_lower_bounds(self, rows, observed, codes, counting):
         """Bound the density of rows under single clusters, the code integrated out.
 
         Parameters
@@ -241,4 +243,4 @@ class Mixture(ABC):
         size = max(1, _COVARIANCE_ENTRIES // max(1, n_entries))
         for k, atoms in enumerate(self.dictionaries.double()):
             for index in counting[k].nonzero()[:, 0].split(size):
-                yield k, index, atoms, self.prior.of(slice(k, k + 1))
+                yield k, index, atoms, self.prior[slice(k, k + 1)]

@@ -47,7 +47,7 @@ def posterior(energies):
     return torch.softmax(-energies, dim=0)
 
 
-def counting_posterior(energies):
+def thresholded_responsibilities(energies):
     """Posterior (Eq. 7) without what a float cannot hold beside 1.
 
     That needs no gradient; besides, the tail of a softmax is in part denormal
@@ -66,7 +66,7 @@ def counting_posterior(energies):
     return responsibilities.masked_fill_(is_negligible, 0)
 
 
-def take_all_rows(n_clusters, device):
+def use_dense_rows(n_clusters, device):
     """Tell whether clusters have a gradient from all rows, whether they count or not.
 
     Parameters
@@ -83,7 +83,7 @@ def take_all_rows(n_clusters, device):
 
 
 @dataclass(frozen=True)
-class Blocks:
+class ActiveRows:
     """The rows that clusters have a gradient from, in blocks of one size.
 
     Only they have to go forward with a tape, and backward. Clusters share the rows
@@ -116,7 +116,7 @@ class Blocks:
         """
         n_clusters, n_rows = responsibilities.shape
         device = responsibilities.device
-        if take_all_rows(n_clusters, device):
+        if use_dense_rows(n_clusters, device):
             index = torch.arange(n_rows, device=device).expand(n_clusters, -1)
             return cls(torch.arange(n_clusters, device=device), index)
         counting = responsibilities > 0
@@ -130,7 +130,7 @@ class Blocks:
 
     def __getitem__(self, part):
         """Give some of the blocks."""
-        return Blocks(self.owners[part], self.index[part])
+        return ActiveRows(self.owners[part], self.index[part])
 
     def take(self, tensor):
         """Give each block its rows of what its cluster has.

@@ -22,21 +22,21 @@ class Prior(ABC):
 
     With the penalty g, its `value`, a layer of the encoder ends in the proximal
     operator :math:`\arg\min_x \frac12 \|x - p\|^2 + \eta g(x)`. The encoder keeps
-    :math:`x / \eta` and :math:`p / \eta`, and `shrink` is the operator in these units.
+    :math:`x / \eta` and :math:`p / \eta`; `prox_scaled` is the operator in these units.
     For a penalty that grows in proportion to the code, as a norm does, it does not
     depend on the step size :math:`\eta`.
     """
 
-    # Whether `shrink_backward_` is to be given what `shrink` was given; to keep that
+    # Whether `prox_vjp_` is to be given what `prox_scaled` was given; to keep that
     # doubles the memory of a training step.
-    needs_points: ClassVar[bool] = False
+    saves_input: ClassVar[bool] = False
 
     # Parameters that the penalty is proportional to, all at a time.
     rate_names: ClassVar[tuple[str, ...]] = ("alpha",)
 
     @property
     def thresholds(self):
-        """What `shrink` clamps points to, and takes off them, if it does just that.
+        """What `prox_scaled` clamps points to, and takes off them, if it does just that.
 
         Returns
         -------
@@ -60,7 +60,7 @@ class Prior(ABC):
         """
 
     @abstractmethod
-    def shrink(self, points, step, out):
+    def prox_scaled(self, points, step, out):
         """Proximal operator in units of the step size, f of Eq. 4.
 
         Parameters
@@ -77,7 +77,7 @@ class Prior(ABC):
             `out`.
         """
 
-    def slopes(self, codes, weights):
+    def value_grad(self, codes, weights):
         """Gradient of weighted values.
 
         Parameters
@@ -93,7 +93,7 @@ class Prior(ABC):
             leaf = codes.detach().requires_grad_()
             return torch.autograd.grad(self.value(leaf), leaf, weights)[0]
 
-    def of(self, part):
+    def __getitem__(self, part):
         """Give the prior of some of the clusters.
 
         Parameters
@@ -106,7 +106,7 @@ class Prior(ABC):
         """
         return self
 
-    def volume(self, dictionaries=None, observed=None):
+    def log_normalizer_ratio(self, dictionaries=None, observed=None):
         """Logarithm of the room that the rows of each cluster fill beside the noise.
 
         The normaliser of the density whose negative logarithm is the energy, over that
@@ -127,22 +127,22 @@ class Prior(ABC):
         return 0.0
 
     @abstractmethod
-    def shrink_backward_(self, grad, codes, points, step):
-        """Gradient with respect to the points of `shrink`, in place.
+    def prox_vjp_(self, grad, codes, points, step):
+        """Gradient with respect to the points of `prox_scaled`, in place.
 
         Parameters
         ----------
         grad : tensor of shape (n_clusters, n_atoms, n_rows)
             Gradient with respect to `codes`; overwritten.
         codes : tensor of shape (n_clusters, n_atoms, n_rows)
-            What `shrink` returned.
+            What `prox_scaled` returned.
         points : tensor of shape (n_clusters, n_atoms, n_rows) or None
-            What `shrink` was given; may be None unless `needs_points`.
+            What `prox_scaled` was given; may be None unless `saves_input`.
         step : tensor of shape (n_clusters, 1, 1)
             Step sizes.
         """
 
-    def times(self, factor):
+    def scaled(self, factor):
         """Give the prior whose penalty is so many times that of this one.
 
         Parameters
@@ -174,7 +174,7 @@ class Prior(ABC):
             evidence then has no bound.
         """
 
-    def draw(self, n_rows, n_atoms, rng):
+    def sample(self, n_rows, n_atoms, rng):
         """Draw codes.
 
         Parameters
@@ -193,7 +193,7 @@ class Prior(ABC):
         """
         raise ValueError(f"prior={self!r} is not one that codes can be drawn from.")
 
-    def mean_value(self, means, variances):
+    def expected_value(self, means, variances):
         """Bound the expected value under normal distributions from above.
 
         Parameters
@@ -234,7 +234,7 @@ class Laplace(Prior):
     >>> codes = torch.tensor([[[3.0], [0.5]]])
     >>> prior.value(codes)
     tensor([[7.]])
-    >>> prior.shrink(codes, step=torch.ones(1, 1, 1), out=torch.empty_like(codes))
+    >>> prior.prox_scaled(codes, step=torch.ones(1, 1, 1), out=torch.empty_like(codes))
     tensor([[[1.],
              [0.]]])
     """
@@ -253,15 +253,15 @@ class Laplace(Prior):
         """Rate times the sum of magnitudes."""
         return self.alpha * codes.abs().sum(dim=1)
 
-    def slopes(self, codes, weights):
+    def value_grad(self, codes, weights):
         """Rate times signs, weighted."""
         return codes.sign().mul_(self.alpha * weights[:, None])
 
-    def shrink(self, points, step, out):
+    def prox_scaled(self, points, step, out):
         """Soft-threshold at alpha."""
         return torch.ops.aten.softshrink.out(points, self.alpha, out=out)
 
-    def shrink_backward_(self, grad, codes, points, step):
+    def prox_vjp_(self, grad, codes, points, step):
         """Keep the gradient where codes are not zero."""
         # One pass without a boolean tensor, which costs several times as much on a
         # CPU.
@@ -273,12 +273,12 @@ class Laplace(Prior):
             return 0.0
         return n_atoms * math.log(2 / self.alpha) if self.alpha > 0 else math.inf
 
-    def draw(self, n_rows, n_atoms, rng):
+    def sample(self, n_rows, n_atoms, rng):
         """Draw every entry by itself."""
         _check_density(self)
         return rng.laplace(scale=1 / self.alpha, size=(n_rows, n_atoms))
 
-    def mean_value(self, means, variances):
+    def expected_value(self, means, variances):
         """Rate times the sum of mean magnitudes."""
         return self.alpha * _mean_magnitudes(means, variances).sum(dim=1)
 
@@ -310,7 +310,7 @@ class AtomwiseLaplace(Prior):
         self._inverse_rates = self.rates.reciprocal()
         self.n_features = n_features
 
-    def of(self, part):
+    def __getitem__(self, part):
         """Give the rates of some of the clusters."""
         return AtomwiseLaplace(self.rates[part, :, 0], self.n_features)
 
@@ -323,11 +323,11 @@ class AtomwiseLaplace(Prior):
         """Rates times magnitudes, summed."""
         return (self.rates * codes.abs()).sum(dim=1)
 
-    def slopes(self, codes, weights):
+    def value_grad(self, codes, weights):
         """Rates times signs, weighted."""
         return codes.sign().mul_(self.rates).mul_(weights[:, None])
 
-    def volume(self, dictionaries=None, observed=None):
+    def log_normalizer_ratio(self, dictionaries=None, observed=None):
         """Sum what each atom adds; of one that is observed in part, that part of it."""
         # The integral of exp(-energy) along one atom, over that without a code.
         tails = 2 / math.sqrt(math.pi) / self.rates * torch.exp(-self.rates.square())
@@ -338,32 +338,32 @@ class AtomwiseLaplace(Prior):
             logs = logs * (dictionaries.square() @ observed)
         return logs.sum(dim=1)
 
-    def shrink(self, points, step, out):
+    def prox_scaled(self, points, step, out):
         """Soft-threshold each entry at the rate of its atom."""
         # In units of the rates the thresholds are all 1, and three quick passes do:
         # torch clamps to bounds that differ, and are to be spread, three times slower.
         torch.mul(points, self._inverse_rates, out=out)
         return torch.ops.aten.softshrink.out(out, 1.0, out=out).mul_(self.rates)
 
-    shrink_backward_ = Laplace.shrink_backward_
+    prox_vjp_ = Laplace.prox_vjp_
 
-    def times(self, factor):
+    def scaled(self, factor):
         """Multiply all rates."""
         if factor == 1:
             return self
         return AtomwiseLaplace(factor * self.rates[:, :, 0], self.n_features)
 
     def log_normalizer(self, n_atoms):
-        """Sum the logarithms of ``2 / rate``; of one cluster, see :meth:`of`."""
+        """Sum of ``log(2 / rate)`` over the atoms of one cluster."""
         return float((2 / self.rates).log().sum())
 
-    def draw(self, n_rows, n_atoms, rng):
-        """Draw every entry by itself; of one cluster, see :meth:`of`."""
+    def sample(self, n_rows, n_atoms, rng):
+        """Draw every entry by itself; of one cluster, see :meth:`__getitem__`."""
         return rng.laplace(
             scale=1 / self.rates[0, :, 0].numpy(), size=(n_rows, n_atoms)
         )
 
-    def mean_value(self, means, variances):
+    def expected_value(self, means, variances):
         """Rates times mean magnitudes, summed."""
         return (self.rates * _mean_magnitudes(means, variances)).sum(dim=1)
 
@@ -396,7 +396,7 @@ class Exponential(Prior):
     >>> from skmixmate.model.priors import Exponential
     >>> points = torch.tensor([[[3.0], [-3.0]]])
     >>> codes = torch.empty_like(points)
-    >>> Exponential(alpha=2.0).shrink(points, step=torch.ones(1, 1, 1), out=codes)
+    >>> Exponential(alpha=2.0).prox_scaled(points, step=torch.ones(1, 1, 1), out=codes)
     tensor([[[1.],
              [0.]]])
     """
@@ -412,18 +412,18 @@ class Exponential(Prior):
         return -math.inf, self.alpha
 
     def value(self, codes):
-        """Rate times the sum of the entries, which `shrink` left none negative."""
+        """Rate times the sum of the entries, which `prox_scaled` left none negative."""
         return self.alpha * codes.sum(dim=1)
 
-    def shrink(self, points, step, out):
+    def prox_scaled(self, points, step, out):
         """Subtract alpha, and cut off at 0."""
         return torch.sub(points, self.alpha, out=out).clamp_min_(0)
 
-    def shrink_backward_(self, grad, codes, points, step):
+    def prox_vjp_(self, grad, codes, points, step):
         """Keep the gradient where codes are not zero."""
         torch.ops.aten.threshold_backward.grad_input(grad, codes, 0, grad_input=grad)
 
-    def draw(self, n_rows, n_atoms, rng):
+    def sample(self, n_rows, n_atoms, rng):
         """Draw every entry by itself."""
         _check_density(self)
         return rng.exponential(scale=1 / self.alpha, size=(n_rows, n_atoms))
@@ -479,18 +479,18 @@ class ElasticNet(Laplace):
         """Both penalties, summed over the entries."""
         return super().value(codes) + self.ridge / 2 * codes.square().sum(dim=1)
 
-    def slopes(self, codes, weights):
+    def value_grad(self, codes, weights):
         """Those of both penalties, weighted."""
-        slopes = super().slopes(codes, weights)
+        slopes = super().value_grad(codes, weights)
         return slopes.addcmul_(codes, weights[:, None], value=self.ridge)
 
-    def shrink(self, points, step, out):
+    def prox_scaled(self, points, step, out):
         """Soft-threshold at alpha, and pull towards 0."""
-        return super().shrink(points, step, out).div_(1 + step * self.ridge)
+        return super().prox_scaled(points, step, out).div_(1 + step * self.ridge)
 
-    def shrink_backward_(self, grad, codes, points, step):
+    def prox_vjp_(self, grad, codes, points, step):
         """Keep the gradient where codes are not zero, scaled as they are."""
-        super().shrink_backward_(grad, codes, points, step)
+        super().prox_vjp_(grad, codes, points, step)
         grad.div_(1 + step * self.ridge)
 
     def log_normalizer(self, n_atoms):
@@ -502,10 +502,10 @@ class ElasticNet(Laplace):
             2 * math.sqrt(math.pi) / root * erfcx(self.alpha / root)
         )
 
-    def draw(self, n_rows, n_atoms, rng):
+    def sample(self, n_rows, n_atoms, rng):
         """Draw every entry by itself: half a normal distribution to either side."""
         if self.ridge == 0:
-            return super().draw(n_rows, n_atoms, rng)
+            return super().sample(n_rows, n_atoms, rng)
         shift = self.alpha / math.sqrt(self.ridge)
         magnitudes = truncnorm.rvs(
             shift, math.inf, size=(n_rows, n_atoms), random_state=rng
@@ -513,10 +513,10 @@ class ElasticNet(Laplace):
         signs = rng.choice([-1, 1], size=(n_rows, n_atoms))
         return signs * (magnitudes - shift) / math.sqrt(self.ridge)
 
-    def mean_value(self, means, variances):
+    def expected_value(self, means, variances):
         """Both penalties, in the mean, summed over the entries."""
         squares = (means.square() + variances).sum(dim=1)
-        return super().mean_value(means, variances) + self.ridge / 2 * squares
+        return super().expected_value(means, variances) + self.ridge / 2 * squares
 
 
 @dataclass(frozen=True)
@@ -580,7 +580,7 @@ class GroupLaplace(Prior):
             value = value + self._threshold(groups) * norms.sum(dim=1)
         return value
 
-    def shrink(self, points, step, out):
+    def prox_scaled(self, points, step, out):
         """Soft-threshold the norm of each group."""
         for groups, codes in self._groups(points, out):
             norms = _norms(groups)
@@ -588,7 +588,7 @@ class GroupLaplace(Prior):
             torch.mul(groups, _ratio(left, norms), out=codes)
         return out
 
-    def shrink_backward_(self, grad, codes, points, step):
+    def prox_vjp_(self, grad, codes, points, step):
         """Keep the gradient along a group's code, and shorten what is across it."""
         for slopes, groups in self._groups(grad, codes):
             norms = _norms(groups)
@@ -610,7 +610,7 @@ class GroupLaplace(Prior):
             total += log_sphere + math.lgamma(size) - size * log_rate
         return total
 
-    def draw(self, n_rows, n_atoms, rng):
+    def sample(self, n_rows, n_atoms, rng):
         """Draw the direction of each group, and its norm."""
         _check_density(self)
         codes = rng.standard_normal((n_rows, n_atoms))
@@ -668,7 +668,7 @@ def as_prior(prior, alpha):
     """
     if isinstance(prior, str):
         return PRIORS[prior](alpha)
-    return prior if isinstance(prior, Prior) else _Adapted(prior)
+    return prior if isinstance(prior, Prior) else UserPrior(prior)
 
 
 def check_prior(prior, n_atoms):
@@ -702,7 +702,7 @@ def check_prior(prior, n_atoms):
     _check_answer(prior, "value", prior.value(codes.detach()), (2, 3), points)
 
 
-class _Adapted(Prior):
+class UserPrior(Prior):
     """A prior from outside, in plain units, as the encoder wants it.
 
     Parameters
@@ -711,7 +711,7 @@ class _Adapted(Prior):
         In the layout and units of the page on priors.
     """
 
-    needs_points = True
+    saves_input = True
 
     def __init__(self, prior: Any, factor: float = 1.0) -> None:
         self._prior = prior
@@ -720,17 +720,21 @@ class _Adapted(Prior):
     def __repr__(self):
         return repr(self._prior)
 
-    def times(self, factor):
-        return _Adapted(self._prior, factor * self._factor)
+    def scaled(self, factor):
+        """Multiply the penalty by a factor."""
+        return UserPrior(self._prior, factor * self._factor)
 
     def value(self, codes):
+        """Value of the user's prior, times the factor."""
         return self._factor * self._prior.value(codes).to(codes.dtype)
 
-    def shrink(self, points, step, out):
+    def prox_scaled(self, points, step, out):
+        """Proximal operator of the user's prior, in units of the step size."""
         codes = self._prior.prox(points * step, self._factor * step)
         return torch.div(codes, step, out=out)
 
-    def shrink_backward_(self, grad, codes, points, step):
+    def prox_vjp_(self, grad, codes, points, step):
+        """Backward pass of the user's proximal operator, or of autograd."""
         # A gradient of codes in points is the same in all units.
         points, step = points * step, self._factor * step
         if hasattr(self._prior, "prox_backward"):

@@ -15,7 +15,7 @@ _RECORDING = threading.Lock()
 _N_WARM = 3
 
 
-class CapturedStep:
+class CudaGraphStep:
     """Training steps, of which one is recorded and then played back.
 
     Complete and incomplete mini-batches are two kinds of steps, each with a recording.
@@ -31,8 +31,8 @@ class CapturedStep:
     A recording that does nothing but call again:
 
     >>> import torch
-    >>> from skmixmate.training.cuda_graph import CapturedStep
-    >>> captured = CapturedStep(lambda function: (function, function()))
+    >>> from skmixmate.training.cuda_graph import CudaGraphStep
+    >>> captured = CudaGraphStep(lambda function: (function, function()))
     >>> for _ in range(5):
     ...     (total,) = captured(lambda rows, _: (rows.sum(),), torch.ones(2, 3), None)
     >>> total
@@ -77,7 +77,7 @@ class CapturedStep:
         return outputs
 
 
-def recorder(device):
+def cuda_graph_capturer(device):
     """Give what records on a device.
 
     Parameters
@@ -87,7 +87,7 @@ def recorder(device):
     Returns
     -------
     record : callable or None
-        As :class:`CapturedStep` wants it; None where nothing can be recorded.
+        As :class:`CudaGraphStep` wants it; None where nothing can be recorded.
     """
     if device.type != "cuda":
         return None

@@ -16,10 +16,10 @@ from itertools import islice
 import torch
 
 from ..data.loader import split_by_completeness
-from ..distributed.communicator import Processes, apportion
-from ..model.posterior import counting_posterior, loss
+from ..distributed.communicator import Communicator, apportion
+from ..model.posterior import loss, thresholded_responsibilities
 from .adam import Adam
-from .cuda_graph import CapturedStep, recorder
+from .cuda_graph import CudaGraphStep, cuda_graph_capturer
 
 logger = logging.getLogger("skmixmate")
 
@@ -78,7 +78,7 @@ class ExpectationMaximization:
         learn_noise=False,
         n_window=None,
         penalty=None,
-        processes=None,
+        communicator=None,
     ):
         self.mixture = mixture
         self.rows = rows
@@ -86,8 +86,8 @@ class ExpectationMaximization:
         self.learn_weights = learn_weights
         self.generator = generator
         self.penalty = penalty
-        self.processes = processes or Processes()
-        counts = self.processes.gather(rows.count(members))
+        self.communicator = communicator or Communicator()
+        counts = self.communicator.all_gather(rows.count(members))
         self.batch_size = min(batch_size, sum(counts))
         self.n_window = n_window or sum(counts)
         self._share_rows(counts)
@@ -98,7 +98,7 @@ class ExpectationMaximization:
             # As if the window had been seen with the intercepts as they are.
             shares = self.n_window * mixture.weights[:, None]
             self._counts = torch.empty_like(mixture.intercepts)
-            self._counts.copy_(shares * mixture.information())
+            self._counts.copy_(shares * mixture.intercept_fisher_information())
             self._sums = self._counts * mixture.intercepts
         self._squares = None
         if learn_noise:
@@ -110,12 +110,12 @@ class ExpectationMaximization:
         if mixture.intercepts is not None:
             n_entries += 2 * mixture.intercepts.numel()
         n_entries += 2 * learn_noise
-        self.exchange = self.processes.exchange(n_entries, mixture.dictionaries)
+        self.reducer = self.communicator.reducer(n_entries, mixture.dictionaries)
         self._captured = None
-        record = recorder(mixture.dictionaries.device)
-        is_alone = self.processes.size == 1
-        if record and is_alone and mixture.keeps_to_device and not learn_noise:
-            self._captured = CapturedStep(record)
+        record = cuda_graph_capturer(mixture.dictionaries.device)
+        is_alone = self.communicator.size == 1
+        if record and is_alone and mixture.is_sync_free and not learn_noise:
+            self._captured = CudaGraphStep(record)
 
     def _share_rows(self, counts):
         shares = apportion(self.batch_size, counts)
@@ -126,7 +126,7 @@ class ExpectationMaximization:
                 f"one in each mini-batch of {self.batch_size}. Spread the rows more "
                 "evenly over the processes, or raise batch_size."
             )
-        self._n_own = int(shares[self.processes.rank])
+        self._n_own = int(shares[self.communicator.rank])
         # Rows that are left over are others in each epoch.
         self._n_batches = min(
             count // int(share) for count, share in zip(counts, shares, strict=True)
@@ -142,8 +142,8 @@ class ExpectationMaximization:
             penalty, if there is one.
         """
         total, counts = 0.0, torch.zeros_like(self.mixture.weights)
-        shuffler = self.processes.shuffler(self.generator)
-        batches = self.rows.batches(self.members, self._n_own, shuffler)
+        rank_generator = self.communicator.rank_generator(self.generator)
+        batches = self.rows.batches(self.members, self._n_own, rank_generator)
         for batch in islice(batches, self._n_batches):
             if self._captured is None:
                 losses, responsibilities = self.step(*batch)
@@ -161,13 +161,13 @@ class ExpectationMaximization:
 
         Processors of another make may round otherwise.
         """
-        if self.processes.size == 1:
+        if self.communicator.size == 1:
             return
         mixture = self.mixture
         intercepts = [] if mixture.intercepts is None else [mixture.intercepts]
         dictionaries, mixture.weights, *intercepts = (
             tensor.clone()
-            for tensor in self.exchange.first(
+            for tensor in self.reducer.broadcast(
                 mixture.dictionaries, mixture.weights, *intercepts
             )
         )
@@ -223,30 +223,32 @@ class ExpectationMaximization:
             Sum of the posterior over these.
         """
         mixture, curvature = self.mixture, self.mixture.curvature()
-        total, counts, unexplained, squares = 0.0, 0.0, [], 0.0
+        total, counts, intercept_statistics, squares = 0.0, 0.0, [], 0.0
         gradient = self._gradient.zero_()
         for rows, observed in self._parts(batch, mask):
             inferred = mixture.e_step(rows, observed, curvature)
             *_, codes, energies = inferred
-            responsibilities = counting_posterior(energies)
+            responsibilities = thresholded_responsibilities(energies)
             mixture.add_gradient(
                 gradient, rows, observed, inferred, responsibilities, curvature
             )
             total = total + loss(energies).sum()
             counts = counts + responsibilities.sum(dim=1)
             if mixture.intercepts is not None:
-                unexplained.append(
-                    mixture.unexplained(rows, codes, responsibilities, observed)
+                intercept_statistics.append(
+                    mixture.intercept_statistics(
+                        rows, codes, responsibilities, observed
+                    )
                 )
             if self._squares is not None:
-                squares = squares + mixture.mean_squares(
+                squares = squares + mixture.expected_squared_error(
                     rows, observed, codes, responsibilities
                 )
-        sums = _summed(unexplained)
+        sums = _summed(intercept_statistics)
         if self._squares is not None:
             n_observed = batch.numel() if mask is None else int(mask.sum())
             sums = [*sums, counts.new_tensor([float(squares), n_observed])]
-        gradient, total, counts, *sums = self.exchange.add(
+        gradient, total, counts, *sums = self.reducer.all_reduce(
             gradient, total, counts, *sums
         )
         gradient.div_(self.batch_size)
@@ -263,7 +265,7 @@ class ExpectationMaximization:
 
     def _parts(self, batch, mask):
         """Part complete rows, which take less time, if the host need not wait."""
-        if self.mixture.keeps_to_device:
+        if self.mixture.is_sync_free:
             return [(batch, mask)]
         return [part for _, *part in split_by_completeness(batch, mask)]
 
@@ -278,7 +280,7 @@ class ExpectationMaximization:
         self._sums.mul_(keep).add_(sums)
         self._counts.mul_(keep).add_(counts)
         self.mixture.intercepts.copy_(
-            self.mixture.moved_intercepts(self._sums, self._counts)
+            self.mixture.m_step_intercepts(self._sums, self._counts)
         )
 
     def _update_noise(self, squares):
@@ -364,11 +366,11 @@ class ExpectationMaximization:
                 tensor.copy_(value)
 
 
-def _summed(unexplained):
-    """Add up what :meth:`Mixture.unexplained` gave for parts of a mini-batch."""
-    if not unexplained:
+def _summed(intercept_statistics):
+    """Add up what :meth:`Mixture.intercept_statistics` gave for parts of a mini-batch."""
+    if not intercept_statistics:
         return []
-    sums, counts = (sum(parts) for parts in zip(*unexplained, strict=True))
+    sums, counts = (sum(parts) for parts in zip(*intercept_statistics, strict=True))
     # Of one shape, whether or not there are rows with missing entries here.
     return sums, counts.expand_as(sums)
 
@@ -471,7 +473,7 @@ def train(em, *, max_iter, tol, n_iter_no_change, monitor, history=None):
     """
     history = history or History()
     # Another process may be interrupted an epoch behind this one.
-    n_kept = min(2, em.processes.size)
+    n_kept = min(2, em.communicator.size)
     kept = deque([(history.losses, em.state_dict())], maxlen=n_kept)
 
     def is_over():
@@ -488,12 +490,12 @@ def train(em, *, max_iter, tol, n_iter_no_change, monitor, history=None):
             history.losses, state = kept[-1]
             epoch = len(history.losses)
             logger.info("epoch %d of %d: loss %.6g", epoch, max_iter, epoch_loss)
-            history.stopped = em.exchange.any(monitor.end())
+            history.stopped = em.reducer.any(monitor.end())
             monitor.keep(state, history)
-        em.exchange.close()  # another process may yet be interrupted here
+        em.reducer.close()  # another process may yet be interrupted here
     except KeyboardInterrupt as interrupt:
         history.interrupted = True
-        n_epochs = min(em.processes.reconnect(interrupt, len(kept[-1][0])))
+        n_epochs = min(em.communicator.reconnect(interrupt, len(kept[-1][0])))
         history.losses, state = next(
             (losses, state) for losses, state in kept if len(losses) == n_epochs
         )

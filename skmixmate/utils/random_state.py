@@ -25,7 +25,7 @@ def private_random_state(random_state):
     )
 
 
-def written_state(random_state):
+def dump_random_state(random_state):
     """Write down where a random state is.
 
     Parameters
@@ -40,7 +40,7 @@ def written_state(random_state):
     return json.dumps(state, default=np.ndarray.tolist)
 
 
-def restore_state(random_state, text):
+def load_random_state(random_state, text):
     """Take a random state to where another was.
 
     Parameters
@@ -48,6 +48,6 @@ def restore_state(random_state, text):
     random_state : RandomState
         With a bit generator of the same kind.
     text : str
-        What :func:`written_state` gave.
+        What :func:`dump_random_state` gave.
     """
     random_state.set_state(json.loads(text))

@@ -247,7 +247,7 @@ def with_nasty_description(rng, members):
 def use(mixmate, X, path):
     """Ask everything of an estimator that was loaded."""
     X = X[:9]
-    for method in (*type(mixmate)._answers, "score"):
+    for method in (*type(mixmate)._OUTPUTS, "score"):
         getattr(mixmate, method)(X)
     mixmate.get_feature_names_out()
     mixmate.save(path)

@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 from skmixmate import MixMateClustering
 from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.native import binding as compiled
-from skmixmate.model.posterior import counting_posterior, posterior
+from skmixmate.model.posterior import posterior, thresholded_responsibilities
 from skmixmate.model.priors import (
     AtomwiseLaplace,
     ElasticNet,
@@ -109,7 +109,7 @@ def answers(mixture, rows, observed):
             rows,
             observed,
             inferred,
-            counting_posterior(energies),
+            thresholded_responsibilities(energies),
             curvature,
         )
     return energies, posterior(energies), codes, gradient

@@ -26,7 +26,7 @@ from torch import multiprocessing
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.distributed.communicator import Processes
+from skmixmate.distributed.communicator import Communicator
 from skmixmate.training.em import ExpectationMaximization
 
 pytestmark = pytest.mark.skipif(
@@ -86,7 +86,7 @@ def has_come(error):
         for frame, _ in traceback.walk_tb(error.__traceback__):
             for value in frame.f_locals.values():
                 number = getattr(value, "_number", None)  # it may be half made
-                if isinstance(value, Processes) and number is not None:
+                if isinstance(value, Communicator) and number is not None:
                     return True
         error = error.__context__
     return False
@@ -165,7 +165,7 @@ class Pair:
 
     def __init__(self, folders):
         self.folders = folders
-        self.processes = []
+        self.communicator = []
         self.expected = {}
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["skmixmate", "sklearn.callback"])
@@ -178,19 +178,19 @@ class Pair:
         self.connections, there = zip(
             *(self.context.Pipe() for _ in range(2)), strict=True
         )
-        self.processes = [
+        self.communicator = [
             self.context.Process(
                 target=work, args=(rank, str(folder), there[rank]), daemon=True
             )
             for rank in range(2)
         ]
-        for process in self.processes:
+        for process in self.communicator:
             process.start()
         for connection in there:
             connection.close()
 
     def is_alive(self):
-        return bool(self.processes) and all(p.is_alive() for p in self.processes)
+        return bool(self.communicator) and all(p.is_alive() for p in self.communicator)
 
     def fit(self, params, events=(("", 0), ("", 0)), delays=(0, 0), signals=()):
         """Fit in both; send signals, each (seconds, rank, number), sorted."""
@@ -203,12 +203,12 @@ class Pair:
         began = time.monotonic()
         for seconds, rank, number in signals:
             time.sleep(max(0, began + seconds - time.monotonic()))
-            os.kill(self.processes[rank].pid, number)
+            os.kill(self.communicator[rank].pid, number)
         return [self.result(connection) for connection in self.connections]
 
     def hear(self, connection, seconds):
         if not connection.poll(seconds):
-            for process in self.processes:
+            for process in self.communicator:
                 os.kill(process.pid, signal.SIGUSR1)  # prints where it is
             time.sleep(1)
             self.close()
@@ -225,10 +225,10 @@ class Pair:
         return result
 
     def close(self):
-        for process in self.processes:
+        for process in self.communicator:
             process.kill()
             process.join()
-        self.processes = []
+        self.communicator = []
 
     def undisturbed(self, number):
         """Fit without any event; return seconds and what is learned."""

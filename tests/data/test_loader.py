@@ -8,12 +8,12 @@ from sklearn.base import BaseEstimator
 
 from skmixmate.data import loader as _rows
 from skmixmate.data.loader import (
-    Rows,
+    RowLoader,
     centered_norm,
     check_squares,
+    concat_rows,
     feature_means,
-    is_mapped,
-    joined,
+    is_lazy,
     missing_counts,
     root_mean_square_norm,
     rows_beyond_squares,
@@ -22,9 +22,9 @@ from skmixmate.data.loader import (
     validate_rows,
     windows,
 )
-from skmixmate.distributed.communicator import Processes
+from skmixmate.distributed.communicator import Communicator
 
-ALONE = Processes()
+ALONE = Communicator()
 CPU = torch.device("cpu")
 
 
@@ -42,11 +42,11 @@ def test_rows_are_put_after_those_that_wait(as_tensor, order):
     X.flags.writeable = as_tensor  # a memory map may be read-only
     given = torch.from_numpy(X) if as_tensor else np.asarray(X, order=order)
     waiting = torch.ones(3, 5, dtype=torch.float32)
-    rows = joined(waiting, given, np.array([1, 7]))
+    rows = concat_rows(waiting, given, np.array([1, 7]))
     expected = np.vstack([np.ones((3, 5)), X[[1, 7]]]).astype(np.float32)
     np.testing.assert_array_equal(rows, expected)
     assert rows.is_contiguous()
-    assert joined(waiting, given, np.arange(0)).shape == (3, 5)
+    assert concat_rows(waiting, given, np.arange(0)).shape == (3, 5)
 
 
 @settings(deadline=None)
@@ -64,7 +64,7 @@ def test_take_shifts_scales_and_marks_what_is_missing(
     untouched = X.copy()
     data = torch.from_numpy(X) if as_tensor else X
     location = torch.ones(5, dtype=torch.from_numpy(X).dtype)
-    rows = Rows(data, device=CPU, location=location, scale=2.0)
+    rows = RowLoader(data, device=CPU, location=location, scale=2.0)
 
     for index in (slice(0, 3), torch.arange(len(X)).flip(0)):
         expected = (torch.from_numpy(X)[index] - 1) * 2
@@ -84,7 +84,7 @@ def test_take_shifts_scales_and_marks_what_is_missing(
 def test_read_only_data_are_taken():
     X = random_data(missing=0)
     X.setflags(write=False)
-    values, _ = Rows(X, device=CPU).take(slice(2, 4))
+    values, _ = RowLoader(X, device=CPU).take(slice(2, 4))
     np.testing.assert_array_equal(values.numpy(), X[2:4])
 
 
@@ -121,7 +121,7 @@ def test_batches_do_not_depend_on_where_the_data_lie(monkeypatch, tmp_path, wind
     X[60:] = 0  # of the later mini-batches in a window some are complete
     X[:, 0] = np.arange(100)
     results = [
-        list(Rows(data, device=CPU).batches(torch.arange(3, 100), 4, generator()))
+        list(RowLoader(data, device=CPU).batches(torch.arange(3, 100), 4, generator()))
         for data in (X, torch.from_numpy(X), mapped(X, tmp_path))
     ]
     met = torch.cat([values[:, 0] for values, _ in results[0]])
@@ -138,7 +138,7 @@ def test_batches_do_not_depend_on_where_the_data_lie(monkeypatch, tmp_path, wind
 def test_a_last_window_of_too_few_rows_has_no_batches(monkeypatch):
     monkeypatch.setattr(_rows, "_WINDOW", 1000)
     monkeypatch.setattr(_rows, "_RUN", 200)
-    rows = Rows(random_data(51), device=CPU)  # windows of 24, 24 and 3
+    rows = RowLoader(random_data(51), device=CPU)  # windows of 24, 24 and 3
     for seed in range(5):
         lengths = [
             len(values)
@@ -153,7 +153,7 @@ def test_all_rows_need_not_be_numbered(monkeypatch, tmp_path, window):
     monkeypatch.setattr(_rows, "_RUN", 200)
     X = random_data(100, missing=0)
     for data in (X, mapped(X, tmp_path)):
-        rows = Rows(data, device=CPU)
+        rows = RowLoader(data, device=CPU)
         batches = rows.batches(slice(None), 4, generator())
         numbered = rows.batches(torch.arange(100), 4, generator())
         for (values, _), (expected, _) in zip(batches, numbered, strict=True):
@@ -163,7 +163,7 @@ def test_all_rows_need_not_be_numbered(monkeypatch, tmp_path, window):
 def test_a_map_is_read_in_runs(monkeypatch, tmp_path):
     monkeypatch.setattr(_rows, "_WINDOW", 1000)
     monkeypatch.setattr(_rows, "_RUN", 200)
-    rows = Rows(mapped(random_data(100, missing=0), tmp_path), device=CPU)
+    rows = RowLoader(mapped(random_data(100, missing=0), tmp_path), device=CPU)
     reads = []
     read = rows._read
     rows._read = lambda index: reads.append(index) or read(index)
@@ -176,21 +176,21 @@ def test_a_map_is_read_in_runs(monkeypatch, tmp_path):
 
 def test_views_of_a_map_are_known_as_such(tmp_path):
     X = mapped(np.zeros((4, 3)), tmp_path)
-    assert is_mapped(X)
-    assert is_mapped(np.asarray(X)[1:])
-    assert not is_mapped(np.array(X))
-    assert not is_mapped(torch.zeros(3))
+    assert is_lazy(X)
+    assert is_lazy(np.asarray(X)[1:])
+    assert not is_lazy(np.array(X))
+    assert not is_lazy(torch.zeros(3))
 
 
 def test_blocks_cover_all_rows_once():
-    rows = Rows(np.zeros((10, 1)), device=CPU)
+    rows = RowLoader(np.zeros((10, 1)), device=CPU)
     assert [len(rows.X[block]) for block in rows.blocks(4)] == [4, 4, 2]
 
 
 @pytest.mark.parametrize("n_samples", [7, 300_000])  # more than one block
 def test_summaries_equal_those_of_numpy(n_samples):
     X = random_data(n_samples)
-    rows = Rows(X, device=CPU)
+    rows = RowLoader(X, device=CPU)
     np.testing.assert_array_equal(missing_counts(rows), np.isnan(X).sum(axis=1))
     np.testing.assert_allclose(
         feature_means(rows, ALONE).numpy(), np.nanmean(X, axis=0)
@@ -202,7 +202,7 @@ def test_summaries_equal_those_of_numpy(n_samples):
 def test_feature_never_observed_has_mean_zero():
     X = random_data(missing=0)
     X[:, 1] = np.nan
-    assert feature_means(Rows(X, device=CPU), ALONE)[1] == 0
+    assert feature_means(RowLoader(X, device=CPU), ALONE)[1] == 0
 
 
 def test_split_by_completeness():
@@ -232,11 +232,11 @@ def reversed_column():
 
 def test_rows_of_a_column_that_was_reversed_can_be_read():
     X = reversed_column()
-    rows = Rows(validate_rows(BaseEstimator(), X, reset=True), device=CPU)
+    rows = RowLoader(validate_rows(BaseEstimator(), X, reset=True), device=CPU)
     index = torch.tensor([4, 0])
     np.testing.assert_array_equal(rows.take(index)[0], X[[4, 0]])
     np.testing.assert_array_equal(rows.take(slice(1, 3))[0], X[1:3])
-    joint = joined(torch.empty(0, 1, dtype=torch.float64), X[:1], np.array([0]))
+    joint = concat_rows(torch.empty(0, 1, dtype=torch.float64), X[:1], np.array([0]))
     np.testing.assert_array_equal(joint, X[:1])
 
 
@@ -293,7 +293,7 @@ def test_what_has_no_rows_is_named(given):
 )
 def test_norms_in_extreme_units(dtype, factor):
     X = random_data(dtype=dtype)
-    plain, extreme = Rows(X, device=CPU), Rows(X * dtype(factor), device=CPU)
+    plain, extreme = RowLoader(X, device=CPU), RowLoader(X * dtype(factor), device=CPU)
     for find in (root_mean_square_norm, centered_norm):
         expected = find(plain, ALONE) * factor
         assert find(extreme, ALONE) == pytest.approx(expected, rel=1e-6)
@@ -302,21 +302,21 @@ def test_norms_in_extreme_units(dtype, factor):
 def test_sums_that_overflow_have_a_mean():
     X = np.full((1000, 1), 1e308)
     X[::2] = 1.5e308
-    means = feature_means(Rows(X, device=CPU), ALONE)
+    means = feature_means(RowLoader(X, device=CPU), ALONE)
     np.testing.assert_allclose(means, 1.25e308)
 
 
 @pytest.mark.parametrize("constant", [np.pi * 1e12, np.pi * 1e300])
 def test_a_large_constant_feature_does_not_set_the_norm(constant):
     X = random_data(137, missing=0)
-    expected = centered_norm(Rows(X, device=CPU), ALONE)
+    expected = centered_norm(RowLoader(X, device=CPU), ALONE)
     X = np.column_stack([X, np.full(137, constant)])
     X[5, 5] = np.nan
     # Missing entries are made up for by all others.
-    assert centered_norm(Rows(X, device=CPU), ALONE) == pytest.approx(
+    assert centered_norm(RowLoader(X, device=CPU), ALONE) == pytest.approx(
         expected, rel=1e-3
     )
-    assert centered_norm(Rows(X[:, 5:6], device=CPU), ALONE) == 0
+    assert centered_norm(RowLoader(X[:, 5:6], device=CPU), ALONE) == 0
 
 
 def test_scales_that_a_dtype_cannot_hold_are_refused():

@@ -16,10 +16,10 @@ from torch.utils.data import (
 )
 
 from skmixmate.data import readers as _sources
-from skmixmate.data.loader import is_mapped, validate_rows
+from skmixmate.data.loader import is_lazy, validate_rows
 from skmixmate.data.readers import (
-    Transformed,
-    as_source,
+    MapReader,
+    as_reader,
     is_stream,
     stack_rows,
     stream_parts,
@@ -95,7 +95,7 @@ SOURCES = {
     "loader with workers": lambda X: DataLoader(
         Pairs(torch.from_numpy(X)), 16, collate_fn=named, num_workers=2
     ),
-    "transformed": lambda X: Transformed(X / 2, lambda rows: rows * 2, 9),
+    "transformed": lambda X: MapReader(X / 2, lambda rows: rows * 2, 9),
 }
 
 
@@ -106,8 +106,8 @@ SOURCES = {
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sources_give_the_rows_of_an_array(kind, dtype):
     X = data(dtype=dtype)
-    source = as_source(SOURCES[kind](X), None)
-    assert is_mapped(source)
+    source = as_reader(SOURCES[kind](X), None)
+    assert is_lazy(source)
     assert source.shape == X.shape
     assert source.dtype == X.dtype
     assert len(source) == len(X)
@@ -133,7 +133,7 @@ def test_sources_give_the_rows_of_an_array(kind, dtype):
 )
 def test_any_order_of_reading_gives_the_rows_of_an_array(n_samples, reads, index):
     X = data(n_samples)
-    source = as_source(as_file(X), None)
+    source = as_reader(as_file(X), None)
     index = np.array(index, dtype=int) % n_samples
     for start, stop in reads:
         np.testing.assert_array_equal(source[start:stop], X[start:stop])
@@ -142,7 +142,7 @@ def test_any_order_of_reading_gives_the_rows_of_an_array(n_samples, reads, index
 
 def test_slices_that_follow_each_other_read_each_row_once():
     file = as_file(data())
-    source = as_source(file, None)
+    source = as_reader(file, None)
     for start in range(0, 100, 3):
         source[start : start + 3]
     assert file.n_read == 100
@@ -152,14 +152,14 @@ def test_slices_that_follow_each_other_read_each_row_once():
 
 def test_neighbours_are_read_together_and_distant_rows_are_not():
     file = as_file(data())
-    source = as_source(file, None)
+    source = as_reader(file, None)
     read = file.n_read
     source[np.array([10, 12, 14, 60])]
     assert file.n_read - read == 5 + 1
 
 
 def test_a_source_is_pickled_without_what_it_has_read():
-    source = as_source(Pairs(data()), None)
+    source = as_reader(Pairs(data()), None)
     source[:10]
     copy = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(copy[10:20], source[10:20])
@@ -169,7 +169,7 @@ def test_workers_and_loaders_leave_the_global_state_alone():
     X = data()
     loader = DataLoader(TensorDataset(torch.from_numpy(X)), 8, shuffle=True)
     before = torch.random.get_rng_state()
-    source = as_source(loader, None)
+    source = as_reader(loader, None)
     source[:]
     source[np.arange(50)]
     list(stream_parts(Stream(X), None))
@@ -180,7 +180,7 @@ def test_sampler_of_a_loader_has_no_say():
     X = torch.arange(20.0).reshape(10, 2)
     sampler = RandomSampler(X, num_samples=3)
     loader = DataLoader(TensorDataset(X), 4, sampler=sampler, drop_last=True)
-    np.testing.assert_array_equal(as_source(loader, None)[:], X)
+    np.testing.assert_array_equal(as_reader(loader, None)[:], X)
 
 
 # --- types ---------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_sampler_of_a_loader_has_no_say():
     ],
 )
 def test_types_are_converted_as_those_of_arrays_and_tensors(given, expected):
-    rows = as_source(given, None)[:]
+    rows = as_reader(given, None)[:]
     assert rows.dtype == expected
     assert (rows == 1).all()
 
@@ -214,7 +214,7 @@ def test_items_are_rows_or_have_one_as_their_first_entry():
         ((row, row), 1),
         row.reshape(1, 2, 3),
     ):
-        source = as_source(Listed([item, item]), None)
+        source = as_reader(Listed([item, item]), None)
         np.testing.assert_array_equal(source[:], [row, row])
 
 
@@ -228,13 +228,13 @@ def test_what_is_in_memory_stays_as_it_is():
         pd.DataFrame({"dtype": [1.0], "shape": [2.0]}),
         "text",
     ):
-        assert as_source(X, None) is X
+        assert as_reader(X, None) is X
 
 
 def test_masked_entries_of_slices_are_missing():
     X = data()
     masked = np.ma.array(np.nan_to_num(X, nan=1e6), mask=np.isnan(X))
-    source = as_source(as_file(masked), None)
+    source = as_reader(as_file(masked), None)
     np.testing.assert_array_equal(source[:], X)
     np.testing.assert_array_equal(source[np.array([9, 2, 99, 7])], X[[9, 2, 99, 7]])
 
@@ -250,7 +250,7 @@ def test_masked_items_are_missing_where_they_are_masked(dtype):
         DataLoader(Listed(rows), 7),
         DataLoader(Listed([(row, None) for row in rows]), 7, num_workers=2),
     ):
-        np.testing.assert_array_equal(as_source(container, None)[:], X)
+        np.testing.assert_array_equal(as_reader(container, None)[:], X)
     for stream in (Stream(rows), DataLoader(Stream(rows), 7)):
         np.testing.assert_array_equal(np.concatenate([*stream_parts(stream, None)]), X)
 
@@ -259,14 +259,14 @@ def test_items_may_be_views_that_torch_does_not_wrap():
     X = data()
     X.flags.writeable = False
     for rows in (list(X), list(X[:, ::-1]), list(X.astype(X.dtype.newbyteorder()))):
-        source = as_source(DataLoader(Listed(rows), 7), None)
+        source = as_reader(DataLoader(Listed(rows), 7), None)
         np.testing.assert_array_equal(source[:], np.stack(rows))
 
 
 def test_loaders_convert_types_as_torch_does():
     counts = np.arange(20).reshape(4, 5)
-    assert as_source(DataLoader(Listed(list(counts))), None).dtype == np.float32
-    assert as_source(Listed(list(counts)), None).dtype == np.float64
+    assert as_reader(DataLoader(Listed(list(counts))), None).dtype == np.float32
+    assert as_reader(Listed(list(counts)), None).dtype == np.float64
 
 
 def test_an_empty_batch_in_a_stream_is_no_harm():
@@ -346,18 +346,18 @@ def test_mistakes_are_named(given, error, message):
 def test_mistakes_further_on_are_named_when_they_are_read():
     X = data()
     X[-1, 3] = np.inf
-    source = as_source(as_file(X), None)
+    source = as_reader(as_file(X), None)
     source[:70]
     with pytest.raises(ValueError, match="X contains infinity"):
         source[70:]
     loader = DataLoader(Listed([np.ones(3), np.ones(2)]))
     with pytest.raises(ValueError, match="rows of 2 features after rows of 3"):
-        as_source(loader, None)[:]
+        as_reader(loader, None)[:]
     loader = DataLoader(Pairs(X), 10, collate_fn=lambda items: items[0][0][None])
     with pytest.raises(ValueError, match="X gave 10 rows where 100 were asked for"):
-        as_source(loader, None)[:]
+        as_reader(loader, None)[:]
     with pytest.raises(ValueError, match="X gave 1 rows where 3 were asked for"):
-        as_source(loader, None)[np.arange(3)]
+        as_reader(loader, None)[np.arange(3)]
     with pytest.raises(ValueError, match="X yielded no rows"):
         list(stream_parts(Stream([]), None))
 
@@ -365,7 +365,7 @@ def test_mistakes_further_on_are_named_when_they_are_read():
 @pytest.mark.parametrize(("times", "n_given"), [(0, 0), (2, 2)])
 def test_slices_of_another_length_are_named(times, n_given):
     broken = Repeated(data(), 1)
-    source = as_source(broken, None)
+    source = as_reader(broken, None)
     broken.times = times
     with pytest.raises(ValueError, match=r"X gave \d+ rows where 75 were"):
         source[25:]

@@ -28,10 +28,10 @@ import skmixmate
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
 from skmixmate.distributed.communicator import (
-    Processes,
+    Communicator,
     apportion,
-    find_processes,
-    new_threads_waiting_their_turn,
+    batch_scheduling,
+    find_communicator,
 )
 from skmixmate.model.priors import Laplace
 from skmixmate.training.em import ExpectationMaximization
@@ -671,7 +671,7 @@ def test_where_a_policy_may_not_be_chosen_none_is(monkeypatch):
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse, raising=False)
     entered = []
-    with new_threads_waiting_their_turn():
+    with batch_scheduling():
         entered.append(True)
     assert entered
 
@@ -688,21 +688,25 @@ def test_shares_are_proportional(n, counts):
 
 
 def test_a_process_alone_keeps_what_it_has():
-    processes, tensor = Processes(), torch.ones(3)
+    communicator, tensor = Communicator(), torch.ones(3)
     generator = torch.Generator()
-    assert processes.shuffler(generator) is generator
-    assert processes.sum(tensor) is tensor
-    (total,) = processes.exchange(3, tensor).add(tensor)
+    assert communicator.rank_generator(generator) is generator
+    assert communicator.all_reduce(tensor) is tensor
+    (total,) = communicator.reducer(3, tensor).add(tensor)
     assert total is tensor
 
 
 def sum_of_both():
-    with find_processes("auto") as processes:
-        exchange = processes.exchange(4, torch.zeros(1))
-        (total,) = exchange.add(torch.full((2, 2), 1.0 + processes.rank))
+    with find_communicator("auto") as communicator:
+        reducer = communicator.reducer(4, torch.zeros(1))
+        (total,) = reducer.all_reduce(torch.full((2, 2), 1.0 + communicator.rank))
         total = total.clone()
-        exchange.close()
-        return total, processes.sum(torch.tensor([0.5])), processes.sum(2)
+        reducer.close()
+        return (
+            total,
+            communicator.all_reduce(torch.tensor([0.5])),
+            communicator.all_reduce(2),
+        )
 
 
 def test_sums_are_over_all(peer):

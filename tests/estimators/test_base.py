@@ -15,7 +15,7 @@ from skmixmate import MixMateClustering, load
 from skmixmate.data import readers as _sources
 from skmixmate.datasets import make_sparse_mixture
 from skmixmate.estimators import _base as _inference
-from skmixmate.estimators._base import reblocked
+from skmixmate.estimators._base import rechunk
 
 from ..sources import File, Pairs, Stream
 
@@ -126,7 +126,7 @@ def test_gradients_stay_on_between_batches(fitted):
 )
 def test_reblocked(lengths, size):
     rows = np.arange(2 * sum(lengths)).reshape(-1, 2)
-    parts = list(reblocked(np.split(rows, np.cumsum(lengths)[:-1]), size))
+    parts = list(rechunk(np.split(rows, np.cumsum(lengths)[:-1]), size))
     assert all(len(part) == size for part in parts[:-1])
     if len(rows):
         assert 0 < len(parts[-1]) <= size

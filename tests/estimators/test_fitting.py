@@ -7,7 +7,7 @@ import pytest
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.estimators._fitting import printing
+from skmixmate.estimators._fitting import log_to_stdout
 
 logger = logging.getLogger("skmixmate")
 
@@ -56,7 +56,7 @@ def in_threads(*functions):
 
 def test_lines_are_printed_once_where_nobody_handles_them(capsys, nobody_handles):
     nobody_handles()
-    with printing(1):
+    with log_to_stdout(1):
         logger.info("line")
     logger.info("later")
     assert capsys.readouterr().out == "line\n"
@@ -68,13 +68,13 @@ def test_the_first_of_two_fits_that_ends_does_not_silence_the_other(
     nobody_handles()
 
     def short(wait):
-        with printing(1):
+        with log_to_stdout(1):
             wait()
             logger.info("short")
         wait()
 
     def long(wait):
-        with printing(1):
+        with log_to_stdout(1):
             wait()
             wait()
             logger.info("long")
@@ -87,14 +87,14 @@ def test_a_silent_fit_stays_silent_while_another_prints(capsys, nobody_handles):
     nobody_handles()
 
     def silent(wait):
-        with printing(0):
+        with log_to_stdout(0):
             wait()
             logger.info("silent")
             logger.warning("warning")
             wait()
 
     def verbose(wait):
-        with printing(1):
+        with log_to_stdout(1):
             wait()
             logger.info("verbose")
             wait()
@@ -105,9 +105,9 @@ def test_a_silent_fit_stays_silent_while_another_prints(capsys, nobody_handles):
 
 def test_a_silent_fit_within_a_verbose_one_is_silent(capsys, nobody_handles):
     nobody_handles()
-    with printing(1):
+    with log_to_stdout(1):
         logger.info("before")
-        with printing(0):
+        with log_to_stdout(0):
             logger.info("within")
         logger.info("after")
     assert capsys.readouterr().out == "before\nafter\n"
@@ -115,14 +115,14 @@ def test_a_silent_fit_within_a_verbose_one_is_silent(capsys, nobody_handles):
 
 def test_an_error_leaves_the_logger_as_it_was(capsys, nobody_handles):
     nobody_handles()
-    with pytest.raises(KeyboardInterrupt), printing(1):
+    with pytest.raises(KeyboardInterrupt), log_to_stdout(1):
         raise KeyboardInterrupt
     logger.info("later")
     assert not capsys.readouterr().out
 
 
 def test_handlers_of_a_user_get_each_line_and_nothing_is_printed(capsys, handler):
-    with printing(1), printing(1):
+    with log_to_stdout(1), log_to_stdout(1):
         logger.info("line")
     assert handler.messages == ["line"]
     assert not capsys.readouterr().out
@@ -131,7 +131,7 @@ def test_handlers_of_a_user_get_each_line_and_nothing_is_printed(capsys, handler
 def test_a_handler_that_comes_while_a_fit_runs_takes_over(capsys, nobody_handles):
     nobody_handles()
     kept = Kept()
-    with printing(1):
+    with log_to_stdout(1):
         logger.info("first")
         logging.root.addHandler(kept)
         logger.info("second")
@@ -143,9 +143,9 @@ def test_a_handler_that_comes_while_a_fit_runs_takes_over(capsys, nobody_handles
 def test_the_level_of_a_user_says_what_else_is_let_through(level, handler):
     logger.setLevel(level)
     try:
-        with printing(1):
+        with log_to_stdout(1):
             logger.info("verbose")
-            with printing(0):
+            with log_to_stdout(0):
                 logger.info("silent")
         assert logger.level == level
     finally:
@@ -155,7 +155,7 @@ def test_the_level_of_a_user_says_what_else_is_let_through(level, handler):
 
 
 def test_a_level_that_is_set_while_a_fit_runs_stays(handler):
-    with printing(1):
+    with log_to_stdout(1):
         logger.setLevel(logging.ERROR)
     assert logger.level == logging.ERROR
     logger.setLevel(logging.NOTSET)

@@ -620,8 +620,10 @@ def test_few_numbers_are_kept_for_each_row():
         mixmate.fit(X[:n_rows])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    label, loss, fullness, n_missing = 8, 4, 4, 1
-    assert (peaks[1] - peaks[0]) / 40_000 < 1.2 * (label + loss + fullness + n_missing)
+    label, loss, code_density, n_missing = 8, 4, 4, 1
+    assert (peaks[1] - peaks[0]) / 40_000 < 1.2 * (
+        label + loss + code_density + n_missing
+    )
 
 
 # --- recovery ------------------------------------------------------------------------

@@ -3,11 +3,11 @@ import stat
 
 import pytest
 
-from skmixmate.files.atomic import check_destination, open_ordinary, written_whole
+from skmixmate.files.atomic import atomic_write, check_writable, open_ordinary
 
 
 def write(path, content=b"new"):
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
 
 
@@ -23,7 +23,7 @@ def test_a_file_is_made_or_replaced(tmp_path):
 def test_what_goes_wrong_leaves_the_earlier_file_alone(tmp_path, error):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(error), written_whole(path) as file:  # noqa: PT012
+    with pytest.raises(error), atomic_write(path) as file:  # noqa: PT012
         file.write(b"half of the n")
         raise error
     assert path.read_bytes() == b"old"
@@ -56,7 +56,7 @@ def test_a_file_that_is_replaced_hands_on_its_mode(mode, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
     path.chmod(mode)
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         # Until then it is private, whatever the mode will be.
         assert mode_of(file.name) == 0o600
         file.write(b"new")
@@ -115,7 +115,7 @@ def test_folders_that_cannot_be_synced(name, tmp_path, monkeypatch):
 def test_long_names(tmp_path):
     write(tmp_path / ("a" * 255))
     with pytest.raises(OSError, match="too long"):
-        check_destination(tmp_path / ("a" * 256))
+        check_writable(tmp_path / ("a" * 256))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
@@ -138,14 +138,14 @@ def test_what_a_link_leads_to_is_replaced(tmp_path):
 
 def test_paths_that_cannot_be_written(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"file cannot.*no such folder"):
-        check_destination(tmp_path / "nowhere" / "file")
+        check_writable(tmp_path / "nowhere" / "file")
     with pytest.raises(FileExistsError, match=r"null cannot.*no ordinary file"):
-        check_destination("/dev/null")
+        check_writable("/dev/null")
     with pytest.raises(FileExistsError, match=r"no ordinary file"):
-        check_destination(tmp_path)
+        check_writable(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"^'.*x1b\[2J/file' cannot") as error:
-        check_destination(tmp_path / "\x1b[2J" / "file")
+        check_writable(tmp_path / "\x1b[2J" / "file")
     assert str(error.value).isprintable()
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(PermissionError, match=r"read-only"):
-        check_destination(tmp_path / "file")
+        check_writable(tmp_path / "file")

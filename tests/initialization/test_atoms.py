@@ -6,13 +6,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmixmate.initialization.atoms import (
+    canonicalize_scale,
     cluster_subsample,
     dictionaries_from_array,
     dictionaries_from_labels,
     draw_subsample,
     fill_with_means,
-    reaches_of_atoms,
-    without_units,
+    mean_abs_projections,
 )
 
 
@@ -100,12 +100,12 @@ def test_clusterer_is_cloned_and_noise_is_left_out():
 @pytest.mark.parametrize("factor", [1e-3, 1e3, 1e20])
 def test_units_do_not_matter_to_named_starts(factor, dtype):
     X = np.random.default_rng(0).integers(0, 5, size=(200, 6)).astype(dtype)
-    plain, scaled = without_units(X), without_units(X * dtype(factor))
+    plain, scaled = canonicalize_scale(X), canonicalize_scale(X * dtype(factor))
     assert plain.dtype == dtype
     np.testing.assert_array_equal(plain, scaled)
     np.testing.assert_allclose(np.sqrt(np.mean(plain**2)), 1, rtol=1e-3)
     assert len(np.unique(plain)) == 5
-    assert not without_units(np.zeros((3, 2))).any()
+    assert not canonicalize_scale(np.zeros((3, 2))).any()
 
 
 def test_clusterer_that_finds_another_number_of_clusters():
@@ -187,7 +187,7 @@ def test_principal_directions_and_how_far_samples_reach():
         X, labels, 1, 2, True, random_state(), principal=True
     )
     np.testing.assert_allclose(abs(dictionaries[0]), np.eye(3)[[1, 2]], atol=0.05)
-    reaches = reaches_of_atoms(X, labels, dictionaries, intercepts)
+    reaches = mean_abs_projections(X, labels, dictionaries, intercepts)
     np.testing.assert_allclose(reaches, [[5, 3]], rtol=0.05)
 
 
@@ -199,7 +199,7 @@ def test_clusters_without_directions_get_some(n_members):
         X, labels, 2, 4, True, random_state(), principal=True
     )
     np.testing.assert_allclose(np.linalg.norm(dictionaries, axis=2), 1)
-    assert not reaches_of_atoms(X, labels, dictionaries, intercepts).any()
+    assert not mean_abs_projections(X, labels, dictionaries, intercepts).any()
 
 
 def test_an_offset_is_no_part_of_a_named_start():
@@ -246,7 +246,7 @@ def test_means_far_from_the_origin_have_all_digits(dtype):
     expected = X.astype(np.float64).mean(axis=0)
     np.testing.assert_allclose(intercepts[0], expected, rtol=0, atol=1e-4)
     deviations = np.abs((X - expected) @ dictionaries[0].T).mean(axis=0)
-    reaches = reaches_of_atoms(X, labels, dictionaries, intercepts)
+    reaches = mean_abs_projections(X, labels, dictionaries, intercepts)
     np.testing.assert_allclose(reaches[0], deviations, rtol=1e-5)
     X[::7, 0] = np.nan
     filled = fill_with_means(X.copy())[0, 0]
@@ -269,7 +269,7 @@ def test_atoms_of_data_in_extreme_units(dtype, factor):
         factor = extreme[0, 0] / X[0, 0]
         np.testing.assert_allclose(scaled[1] / factor, plain[1], atol=1e-6)
         reaches, expected = (
-            reaches_of_atoms(data, y, *start)
+            mean_abs_projections(data, y, *start)
             for data, start in ((extreme, scaled), (X, plain))
         )
         np.testing.assert_allclose(reaches / factor, expected, rtol=1e-4)

@@ -67,8 +67,8 @@ def log_density(mixture, row, explained):
     row = row[:, None]
     if isinstance(mixture, ExponentialMixture):
         likelihood = mixture.likelihood
-        log_base = likelihood.log_base(row)
-        return row * explained - likelihood.cumulant(explained) + log_base
+        log_base_measure = likelihood.log_base_measure(row)
+        return row * explained - likelihood.cumulant(explained) + log_base_measure
     variance = mixture.noise_variance
     errors = (row - explained).square() / (2 * variance)
     return -errors - math.log(2 * math.pi * variance) / 2
@@ -170,7 +170,7 @@ def test_mean_squares_are_those_of_codes_drawn_from_their_posterior(masked):
     seen = observed if masked else torch.ones_like(rows)
     responsibilities = torch.tensor([[0.3, 1.0, 0.0], [0.7, 0.0, 1.0]], **DOUBLE)
     codes, _ = mixture.infer(rows, observed)
-    actual = mixture.mean_squares(rows, observed, codes, responsibilities)
+    actual = mixture.expected_squared_error(rows, observed, codes, responsibilities)
 
     x = torch.linspace(-14, 14, 2001, **DOUBLE)
     expected = 0.0

@@ -4,7 +4,7 @@ from scipy.optimize import minimize
 
 from skmixmate.model.exponential import ExponentialMixture, descend
 from skmixmate.model.likelihoods import Bernoulli, Poisson
-from skmixmate.model.posterior import counting_posterior, loss, posterior
+from skmixmate.model.posterior import loss, posterior, thresholded_responsibilities
 from skmixmate.model.priors import (
     ElasticNet,
     Exponential,
@@ -150,7 +150,7 @@ class Shrink(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, points, step, prior):
-        codes = prior.shrink(points, step, out=torch.empty_like(points))
+        codes = prior.prox_scaled(points, step, out=torch.empty_like(points))
         ctx.save_for_backward(points, codes, step)
         ctx.prior = prior
         return codes
@@ -159,7 +159,7 @@ class Shrink(torch.autograd.Function):
     def backward(ctx, grad):
         points, codes, step = ctx.saved_tensors
         grad = grad.clone()
-        ctx.prior.shrink_backward_(grad, codes, points, step)
+        ctx.prior.prox_vjp_(grad, codes, points, step)
         return grad, None, None
 
 
@@ -214,7 +214,7 @@ def test_gradient_equals_autograd_through_the_layers(
             rows,
             observed,
             (codes, energies),
-            counting_posterior(energies),
+            thresholded_responsibilities(energies),
             None,
         )
     leaf = mixture.dictionaries.clone().requires_grad_()
@@ -258,10 +258,12 @@ def test_intercepts_come_to_where_the_likelihood_has_no_slope(likelihood, masked
     mixture = random_mixture(likelihood)
     rows, observed = masked_rows(likelihood, masked, 300)
     codes, energies = mixture.infer(rows, observed)
-    responsibilities = counting_posterior(energies)
+    responsibilities = thresholded_responsibilities(energies)
     for _ in range(50):
-        sums, counts = mixture.unexplained(rows, codes, responsibilities, observed)
-        mixture.intercepts = mixture.moved_intercepts(sums, counts)
+        sums, counts = mixture.intercept_statistics(
+            rows, codes, responsibilities, observed
+        )
+        mixture.intercepts = mixture.m_step_intercepts(sums, counts)
     seen = torch.ones_like(rows) if observed is None else observed.to(rows.dtype)
     for k in range(3):
         natural = codes[k].mT @ mixture.dictionaries[k] + mixture.intercepts[k]
@@ -278,8 +280,10 @@ def test_intercepts_move_little_at_a_time():
     mixture.intercepts = torch.full_like(mixture.intercepts, -7)
     codes = torch.zeros(3, 5, 100, dtype=torch.float64)
     rows = torch.full((100, 12), 10.0, dtype=torch.float64)
-    found = mixture.unexplained(rows, codes, torch.full((3, 100), 1 / 3).double())
-    moved = mixture.moved_intercepts(*found)
+    found = mixture.intercept_statistics(
+        rows, codes, torch.full((3, 100), 1 / 3).double()
+    )
+    moved = mixture.m_step_intercepts(*found)
     torch.testing.assert_close(moved, mixture.intercepts + 1)
 
 

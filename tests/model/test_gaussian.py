@@ -126,7 +126,7 @@ def test_gradient_equals_autograd_whatever_rows_count(with_intercepts, masked):
     if with_intercepts:
         filled = filled - mixture.intercepts[:, None]
     leaf = mixture.dictionaries.clone().requires_grad_()
-    _, costs = mixture.explain(
+    _, costs = mixture.energies_from_gram(
         leaf @ filled.mT, filled.square().sum(dim=2), (leaf @ leaf.mT, step)
     )
     weights = loss_gradient(energies, responsibilities)
@@ -167,7 +167,7 @@ def test_unexplained_gives_the_intercept_of_least_expected_energy(masked):
     observed = observed if masked else None
     codes, energies = mixture.infer(rows, observed)
     responsibilities = posterior(energies)
-    sums, counts = mixture.unexplained(rows, codes, responsibilities, observed)
+    sums, counts = mixture.intercept_statistics(rows, codes, responsibilities, observed)
 
     intercepts = (sums / counts).requires_grad_()
     explained = codes.mT @ mixture.dictionaries + intercepts[:, None]

@@ -76,7 +76,7 @@ def test_density_is_that_of_scipy(likelihood, distribution, values):
     for value in values:
         row = torch.full_like(natural, value)
         log_density = row * natural - likelihood.cumulant(natural)
-        log_density = log_density + likelihood.log_base(row)
+        log_density = log_density + likelihood.log_base_measure(row)
         expected = distribution(natural.numpy()).logpmf(value)
         np.testing.assert_allclose(log_density.numpy(), expected, atol=1e-12)
 
@@ -84,10 +84,10 @@ def test_density_is_that_of_scipy(likelihood, distribution, values):
 @pytest.mark.parametrize("likelihood", NAMED)
 def test_draws_have_the_mean_and_the_variance(likelihood):
     natural = naturals()
-    rows = likelihood.draw(
+    rows = likelihood.sample(
         np.tile(natural.numpy(), (50_000, 1)), np.random.RandomState(0)
     )
-    likelihood.check(torch.from_numpy(rows))
+    likelihood.validate(torch.from_numpy(rows))
     mean = likelihood.mean(natural)
     np.testing.assert_allclose(rows.mean(axis=0), mean.numpy(), rtol=0.1)
     variance = likelihood.variance(mean).numpy()
@@ -96,7 +96,7 @@ def test_draws_have_the_mean_and_the_variance(likelihood):
 
 @pytest.mark.parametrize("likelihood", NAMED)
 def test_single_entries_speak_for_finite_parameters_in_their_order(likelihood):
-    natural = likelihood.link(likelihood.soften(np.array([0.0, 0.3, 1.0])))
+    natural = likelihood.link(likelihood.to_interior(np.array([0.0, 0.3, 1.0])))
     assert np.isfinite(natural).all()
     assert (np.diff(natural) > 0).all()
 
@@ -104,7 +104,7 @@ def test_single_entries_speak_for_finite_parameters_in_their_order(likelihood):
 def test_distances_of_counts_do_not_depend_on_their_mean():
     rng = np.random.RandomState(0)
     few, many = (rng.poisson(rate, size=50_000) for rate in (5, 500))
-    spreads = [Poisson().stabilize(counts).std() for counts in (few, many)]
+    spreads = [Poisson().variance_stabilize(counts).std() for counts in (few, many)]
     assert spreads[0] == pytest.approx(spreads[1], rel=0.15)
 
 
@@ -118,12 +118,12 @@ def test_distances_of_counts_do_not_depend_on_their_mean():
 )
 def test_entries_that_cannot_be_are_refused(likelihood, entry, message):
     with pytest.raises(ValueError, match=message):
-        likelihood.check(torch.tensor([[0.0, 1.0], [entry, 1.0]]))
+        likelihood.validate(torch.tensor([[0.0, 1.0], [entry, 1.0]]))
 
 
 @pytest.mark.parametrize("likelihood", NAMED)
 def test_no_rows_are_no_wrong_rows(likelihood):
-    likelihood.check(torch.empty(0, 3))
+    likelihood.validate(torch.empty(0, 3))
 
 
 # --- in the estimator ---------------------------------------------------------------

@@ -13,13 +13,13 @@ from sklearn.datasets import load_digits
 
 from skmixmate import MixMateClustering
 from skmixmate.model.fista import (
-    encode_and_gain,
+    encode_with_energy_drop,
     largest_eigenvalue,
     pulls,
     unroll,
 )
 from skmixmate.model.native import binding as compiled
-from skmixmate.model.posterior import Blocks
+from skmixmate.model.posterior import ActiveRows
 from skmixmate.model.priors import (
     AtomwiseLaplace,
     ElasticNet,
@@ -263,7 +263,9 @@ def test_gains_are_what_codes_take_off_the_squared_norms(
     correlations, gram, step, _ = problem(n_clusters, n_atoms, n_rows, seed)
     prior = priors(n_clusters, n_atoms)[name]
     with torch.no_grad():
-        codes, gains = encode_and_gain(correlations, gram, step, prior, n_layers)
+        codes, gains = encode_with_energy_drop(
+            correlations, gram, step, prior, n_layers
+        )
     expected, _ = unroll(correlations, gram, step, prior, n_layers)
     assert torch.equal(codes, expected)
     expected = (codes * (2 * correlations - gram @ codes)).sum(dim=1)
@@ -286,7 +288,7 @@ def test_products_of_blocks_are_added_to_their_clusters(
     generator = torch.Generator().manual_seed(seed)
     counting = torch.rand(n_clusters, n_rows, generator=generator) > 0.5
     counting[0, 0] = True
-    blocks = Blocks.of(counting.float())
+    blocks = ActiveRows.from_responsibilities(counting.float())
     shape = (len(blocks.index), n_atoms, blocks.index.shape[1])
     slopes = torch.randn(shape, generator=generator)
     rows = torch.randn(n_rows, n_features, generator=generator)
@@ -301,7 +303,7 @@ def test_products_of_blocks_are_added_to_their_clusters(
 @needs_library
 def test_products_are_added_to_a_gradient_of_any_layout():
     generator = torch.Generator().manual_seed(0)
-    blocks = Blocks.of(torch.ones(2, 7))
+    blocks = ActiveRows.from_responsibilities(torch.ones(2, 7))
     slopes = torch.randn(len(blocks.index), 5, blocks.index.shape[1])
     rows = torch.randn(7, 3, generator=generator)
     expected, transposed = torch.zeros(2, 5, 3), torch.zeros(2, 3, 5).mT

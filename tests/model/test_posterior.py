@@ -3,11 +3,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skmixmate.model.posterior import (
-    Blocks,
-    counting_posterior,
+    ActiveRows,
     loss,
     loss_gradient,
     posterior,
+    thresholded_responsibilities,
 )
 
 
@@ -33,7 +33,10 @@ def test_loss_gradient_equals_autograd():
 @given(seed=st.integers(0, 2**31), spread=st.sampled_from([0.1, 5.0, 100.0]))
 def test_what_does_not_count_is_lost_beside_one(seed, spread):
     energies = random_energies(seed, spread=spread).float()
-    responsibilities, whole = counting_posterior(energies), posterior(energies)
+    responsibilities, whole = (
+        thresholded_responsibilities(energies),
+        posterior(energies),
+    )
     counts = responsibilities > 0
     assert (1 + whole[counts] > 1).all()
     assert (1 + whole[~counts] / 2 == 1).all()
@@ -51,7 +54,7 @@ def test_blocks_hold_each_row_that_counts_once(counts, n_others, seed):
     counting = torch.zeros(len(counts), n_rows)
     for own, count in zip(counting, counts, strict=True):
         own[torch.randperm(n_rows, generator=generator)[:count]] = 0.5
-    blocks = Blocks.of(counting)
+    blocks = ActiveRows.from_responsibilities(counting)
     held = torch.zeros_like(counting)
     for k, rows in zip(blocks.owners, blocks.index, strict=True):
         assert len(rows.unique()) == len(rows)
@@ -64,13 +67,15 @@ def test_blocks_hold_each_row_that_counts_once(counts, n_others, seed):
 def test_blocks_are_fewer_where_clusters_share_rows_unevenly():
     counting = torch.zeros(50, 200)
     counting[:, :20] = counting[0] = 1
-    assert len(Blocks.of(counting).owners) > 50
-    assert Blocks.of(counting).index.numel() < 50 * 60
-    assert Blocks.of(counting[1:]).index.shape == (49, 20)
+    assert len(ActiveRows.from_responsibilities(counting).owners) > 50
+    assert ActiveRows.from_responsibilities(counting).index.numel() < 50 * 60
+    assert ActiveRows.from_responsibilities(counting[1:]).index.shape == (49, 20)
 
 
 def test_blocks_take_what_their_clusters_have_of_their_rows():
-    blocks = Blocks.of(counting_posterior(random_energies(spread=100.0)))
+    blocks = ActiveRows.from_responsibilities(
+        thresholded_responsibilities(random_energies(spread=100.0))
+    )
     codes = torch.arange(4 * 3 * 50.0).view(4, 3, 50)
     for part in (blocks, blocks[1:3]):
         taken, first = part.take(codes), part.take(codes[:, 0])

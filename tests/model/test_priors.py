@@ -70,7 +70,7 @@ RATES = torch.linspace(0.1, 1, 12, **DOUBLE).view(2, 6)
 def prox(prior, points, step):
     """The proximal operator in plain units."""
     points = points / step
-    return step * prior.shrink(points, step, out=torch.empty_like(points))
+    return step * prior.prox_scaled(points, step, out=torch.empty_like(points))
 
 
 def random_problem(n_atoms=5, n_rows=6, seed=0):
@@ -141,9 +141,9 @@ def test_gradcheck_of_the_value(prior):
 def test_shrink_may_write_over_its_points(prior):
     points = torch.linspace(-2, 2, 9)[None, :, None]
     step = torch.full((1, 1, 1), 0.5)
-    codes = prior.shrink(points, step, out=torch.empty_like(points))
+    codes = prior.prox_scaled(points, step, out=torch.empty_like(points))
     assert codes.count_nonzero() > 0
-    assert prior.shrink(points, step, out=points) is points
+    assert prior.prox_scaled(points, step, out=points) is points
     torch.testing.assert_close(points, codes)
 
 
@@ -151,9 +151,9 @@ def test_shrink_may_write_over_its_points(prior):
 def test_empty_code_has_no_gradient_and_no_nan(prior):
     points = torch.zeros(1, 4, 1)
     step = torch.ones(1, 1, 1)
-    codes = prior.shrink(points, step, out=torch.empty_like(points))
+    codes = prior.prox_scaled(points, step, out=torch.empty_like(points))
     grad = torch.ones_like(points)
-    prior.shrink_backward_(grad, codes, points, step)
+    prior.prox_vjp_(grad, codes, points, step)
     assert not codes.any()
     assert not grad.any()
 
@@ -230,7 +230,7 @@ def test_slopes_are_those_of_the_values(prior):
     weights = torch.rand(2, 5, generator=generator, **DOUBLE)
     leaf = codes.clone().requires_grad_()
     (expected,) = torch.autograd.grad(prior.value(leaf), leaf, weights)
-    torch.testing.assert_close(prior.slopes(codes, weights), expected)
+    torch.testing.assert_close(prior.value_grad(codes, weights), expected)
 
 
 def test_values():
@@ -270,23 +270,25 @@ def test_atoms_of_the_same_rate_are_laplace():
     points = torch.randn(3, 5, 7, dtype=torch.float64)
     step, one = torch.ones(3, 1, 1), Laplace(0.3)
     many = AtomwiseLaplace(torch.full((3, 5), 0.3, dtype=torch.float64), n_features=8)
-    shrunk = [prior.shrink(points, step, points.clone()) for prior in (one, many)]
+    shrunk = [prior.prox_scaled(points, step, points.clone()) for prior in (one, many)]
     torch.testing.assert_close(*shrunk)
     torch.testing.assert_close(one.value(shrunk[0]), many.value(shrunk[0]))
-    assert many.volume().unique().numel() == 1
+    assert many.log_normalizer_ratio().unique().numel() == 1
 
 
 def test_volume_of_an_atom_is_the_integral_of_its_density_over_that_of_noise():
     prior = AtomwiseLaplace(torch.tensor([[0.2], [1.0], [5.0]]).double(), n_features=1)
     reach = torch.linspace(-200, 200, 400_001, dtype=torch.float64)
     points = reach.expand(3, 1, -1)
-    codes = prior.shrink(
+    codes = prior.prox_scaled(
         points, torch.ones(3, 1, 1), torch.empty(points.shape).double()
     )
     energies = (points - codes).square().sum(dim=1) + prior.value(codes)
     integrals = torch.trapezoid(torch.exp(-energies), reach, dim=1)
     expected = (integrals / np.sqrt(np.pi)).log()
-    torch.testing.assert_close(prior.volume()[:, 0], expected, rtol=1e-5, atol=1e-12)
+    torch.testing.assert_close(
+        prior.log_normalizer_ratio()[:, 0], expected, rtol=1e-5, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("noise_variance", [0.05, 0.5, 3.0])
@@ -309,7 +311,7 @@ def test_a_prior_of_many_rates_is_a_density_that_can_be_drawn_from():
     own = rates(2, 3).double()
     prior = AtomwiseLaplace(own, n_features=8)
     for k in range(2):
-        cluster = prior.of(slice(k, k + 1))
+        cluster = prior[slice(k, k + 1)]
         one_by_one = [Laplace(float(rate)) for rate in own[k]]
         assert cluster.log_normalizer(3) == pytest.approx(
             sum(laplace.log_normalizer(1) for laplace in one_by_one)
@@ -318,26 +320,28 @@ def test_a_prior_of_many_rates_is_a_density_that_can_be_drawn_from():
         np.testing.assert_allclose(np.abs(drawn).mean(axis=0), 1 / own[k], rtol=0.05)
         means, variances = torch.randn(2, 1, 3, 4, dtype=torch.float64).abs()
         expected = sum(
-            laplace.mean_value(means[:, [d]], variances[:, [d]])
+            laplace.expected_value(means[:, [d]], variances[:, [d]])
             for d, laplace in enumerate(one_by_one)
         )
-        torch.testing.assert_close(cluster.mean_value(means, variances), expected)
+        torch.testing.assert_close(cluster.expected_value(means, variances), expected)
 
 
 def test_an_atom_has_the_volume_of_its_observed_part():
     prior = AtomwiseLaplace(rates(3, 2), n_features=2)
     atoms = torch.eye(2, dtype=torch.float64).expand(3, 2, 2)
     observed = torch.tensor([[0.0, 1, 0, 1], [0, 0, 1, 1]]).double()  # features first
-    volume = prior.volume(atoms, observed)  # (n_clusters, n_rows)
+    volume = prior.log_normalizer_ratio(atoms, observed)  # (n_clusters, n_rows)
     assert not volume[:, 0].any()
     torch.testing.assert_close(volume[:, 1] + volume[:, 2], volume[:, 3])
-    torch.testing.assert_close(volume[:, 3:], prior.volume())
+    torch.testing.assert_close(volume[:, 3:], prior.log_normalizer_ratio())
 
 
 @pytest.mark.parametrize("n_atoms", [4, 40])
 def test_more_atoms_than_features_fill_no_more_of_the_space(n_atoms):
     small, large = (
-        AtomwiseLaplace(torch.full((1, n_atoms), rate), n_features=4).volume().item()
+        AtomwiseLaplace(torch.full((1, n_atoms), rate), n_features=4)
+        .log_normalizer_ratio()
+        .item()
         for rate in (0.02, 0.01)
     )
     assert large - small == pytest.approx(4 * np.log(2), rel=1e-2)
@@ -347,10 +351,10 @@ def test_rates_of_some_clusters_are_those_of_all():
     prior = AtomwiseLaplace(rates(), n_features=8)
     codes = torch.randn(3, 5, 7, dtype=torch.float64)
     part = slice(1, 3)
+    torch.testing.assert_close(prior[part].value(codes[part]), prior.value(codes)[part])
     torch.testing.assert_close(
-        prior.of(part).value(codes[part]), prior.value(codes)[part]
+        prior[part].log_normalizer_ratio(), prior.log_normalizer_ratio()[part]
     )
-    torch.testing.assert_close(prior.of(part).volume(), prior.volume()[part])
 
 
 def test_prior_from_outside_is_the_same_as_one_inside():
@@ -627,7 +631,7 @@ def test_noise_is_not_learned_without_a_density_of_codes(prior):
     ids=str,
 )
 def test_codes_are_drawn_from_the_prior(prior):
-    codes = prior.draw(40_000, 5, np.random.RandomState(0))
+    codes = prior.sample(40_000, 5, np.random.RandomState(0))
     assert codes.shape == (40_000, 5)
     assert np.all(codes >= 0) == isinstance(prior, Exponential)
     # With a penalty that grows as the code does, codes c times as long have the density
@@ -668,7 +672,10 @@ def test_a_group_larger_than_the_dictionary_is_all_of_its_atoms():
     codes = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 4)))
     step = torch.ones(2, 1, 1, dtype=codes.dtype)
     answers = [
-        (prior.value(codes), prior.shrink(codes, step, out=torch.empty_like(codes)))
+        (
+            prior.value(codes),
+            prior.prox_scaled(codes, step, out=torch.empty_like(codes)),
+        )
         for prior in (GroupLaplace(0.5, group_size=3), GroupLaplace(0.5, 10**9))
     ]
     for one, other in zip(*answers, strict=True):

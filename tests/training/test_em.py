@@ -4,7 +4,7 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 
-from skmixmate.data.loader import Rows
+from skmixmate.data.loader import RowLoader
 from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.penalties import Smoothness
 from skmixmate.model.priors import Laplace
@@ -57,7 +57,7 @@ def make_em(X, n_clusters=3, n_atoms=4, intercepts=None, step_size=None, **setti
         "generator": generator,
         **settings,
     }
-    rows = Rows(X, device=torch.device("cpu"))
+    rows = RowLoader(X, device=torch.device("cpu"))
     return ExpectationMaximization(mixture, rows, torch.arange(len(X)), **settings)
 
 

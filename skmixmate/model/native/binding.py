@@ -255,7 +255,7 @@ def add_products(gradient, slopes, rows, blocks):
     Parameters
     ----------
     gradient, slopes, rows
-        As in :meth:`skmixmate.model.posterior.Blocks.add_products`.
+        As in :meth:`skmixmate.model.posterior.ActiveRows.add_products`.
     blocks : Blocks
 
     Raises
