@@ -128,7 +128,7 @@ def no_skipping():
         index = torch.arange(n_rows).repeat(n_clusters, 1)
         return ActiveRows(torch.arange(n_clusters), index)
 
-    return mock.patch.object(ActiveRows, "of", all_rows)
+    return mock.patch.object(ActiveRows, "from_responsibilities", all_rows)
 
 
 @functools.cache
@@ -270,7 +270,7 @@ def rate(X, dictionaries):
                 n_own.append(blocks.index.numel() / len(responsibilities))
                 return blocks
 
-            with mock.patch.object(ActiveRows, "of", counted):
+            with mock.patch.object(ActiveRows, "from_responsibilities", counted):
                 take_step = steps_of(training(X, dictionaries))
                 seconds = in_turn(
                     {"product": lambda: one @ one, "step": take_step},

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import validate_data
 
+from .batch import Batch
 from .containers import as_numpy, as_plain, as_tensor, is_wrappable
 from .dask_arrays import is_dask
 from .readers import RowReader, as_reader
@@ -186,10 +187,7 @@ class RowLoader:
 
         Returns
         -------
-        rows : tensor of shape (n_rows, n_features)
-            Missing entries hold 0.
-        observed : bool tensor of shape (n_rows, n_features) or None
-            False where an entry is missing; None if nothing is.
+        batch : Batch
         """
         rows = self._read(index).to(self.device)
         return self._standardize(rows, is_complete=not has_missing(rows))
@@ -213,8 +211,7 @@ class RowLoader:
 
         Yields
         ------
-        rows, observed
-            As from `take`.
+        batch : Batch
         """
         n_bytes = self.X.shape[1] * self.X.dtype.itemsize
         n_run = size * max(1, _RUN // (n_bytes * size))
@@ -259,7 +256,7 @@ class RowLoader:
             rows.nan_to_num_(nan=0.0, posinf=math.inf, neginf=-math.inf)
         if self.check is not None:
             self.check(rows)
-        return rows, observed
+        return Batch(rows, observed)
 
     def _read(self, index):
         if isinstance(self.X, torch.Tensor):
@@ -386,37 +383,6 @@ def is_lazy(X):
     while isinstance(X, np.ndarray) and not isinstance(X, np.memmap):
         X = X.base
     return isinstance(X, (np.memmap, RowReader))
-
-
-def split_by_completeness(rows, observed):
-    """Part rows with nothing missing from the others.
-
-    Parameters
-    ----------
-    rows : tensor of shape (n_rows, n_features)
-    observed : bool tensor of shape (n_rows, n_features) or None
-
-    Yields
-    ------
-    index : int tensor or slice
-        Which rows these are; only parts that have any are given.
-    rows : tensor of shape (n_index, n_features)
-    observed : bool tensor of shape (n_index, n_features) or None
-        None for the complete rows.
-    """
-    if observed is None:
-        yield slice(None), rows, None
-        return
-    # Faster than observed.all(dim=1).
-    is_complete = observed.sum(dim=1) == observed.shape[1]
-    for index, is_masked in (
-        (is_complete.nonzero()[:, 0], False),
-        ((~is_complete).nonzero()[:, 0], True),
-    ):
-        if is_masked and len(index) == len(rows):
-            yield slice(None), rows, observed
-        elif len(index):
-            yield index, rows[index], observed[index] if is_masked else None
 
 
 def missing_counts(rows):

@@ -16,6 +16,7 @@ from sklearn.utils import check_array, check_scalar
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
+from ..data.batch import Batch
 from ..data.containers import as_numpy, as_plain, as_tensor
 from ..data.dask_arrays import computed_blocks, is_dask, map_rows
 from ..data.loader import (
@@ -23,7 +24,6 @@ from ..data.loader import (
     check_squares,
     resolve_device,
     rows_beyond_squares,
-    split_by_completeness,
     validate_rows,
 )
 from ..data.readers import MapReader, is_stream, stream_parts
@@ -297,7 +297,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         device = resolve_device(self.device, X)
         with default_modes():
             mixture, rows = self._fitted_model(X, device)
-            curvature = mixture.curvature()
+            precomputed = mixture.precompute()
 
         def parts_of(block):
             values, observed = rows.take(block)
@@ -310,8 +310,8 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
                     return
                 values = values[near]
                 observed = None if observed is None else observed[near]
-            for index, *part in split_by_completeness(values, observed):
-                batch = self._explained(mixture, rows, part, curvature)
+            for index, part in Batch(values, observed).completeness_groups():
+                batch = self._explained(mixture, rows, part, precomputed)
                 answers = [as_numpy(summary(batch)) for summary in summaries]
                 yield index if isinstance(near, slice) else near[index], answers
 
@@ -925,9 +925,9 @@ class MixtureInference(Inference):
         rows.check = self._check_of_entries()
         return mixture, rows
 
-    def _explained(self, mixture, rows, part, curvature):
+    def _explained(self, mixture, rows, part, precomputed):
         """Give what is inferred about rows that are all complete, or all not."""
-        inferred = mixture.infer(*part, curvature)
+        inferred = mixture.infer(*part, precomputed)
         return _Inference(
             mixture, rows, self._mark(), self._in_pixels, *part, *inferred
         )

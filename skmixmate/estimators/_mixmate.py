@@ -1340,7 +1340,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
 
     def _check_step_size(self, em):
         if self.step_size != "auto":
-            warn_about_step_size(float(self.step_size), em.mixture.curvature()[0])
+            warn_about_step_size(float(self.step_size), em.mixture.precompute()[0])
 
     def _warn_about(self, history, counts, code_density):
         """Warn of what a user should know of a fit that is done.

@@ -85,7 +85,10 @@ def code_posterior(correlations, codes, norms, gram, prior, noise_variance):
     >>> bool(0 < evidence - (-squares - divergences) < 0.01)
     True
     """
-    precision, pulls = gram / noise_variance, correlations / noise_variance
+    precision, residual_correlations = (
+        gram / noise_variance,
+        correlations / noise_variance,
+    )
     # The Gram matrix may have no full rank, and in floats less than none: by rounding
     # in proportion to its size and to its trace, which is no more than the size.
     least = torch.finfo(gram.dtype).eps * gram.shape[-1] ** 2 / noise_variance
@@ -95,7 +98,7 @@ def code_posterior(correlations, codes, norms, gram, prior, noise_variance):
         factors = torch.linalg.cholesky(precision + torch.diag_embed(rates))
         covariances = torch.cholesky_inverse(factors)
         variances = covariances.diagonal(dim1=-2, dim2=-1)
-        means = (covariances @ pulls[..., None])[..., 0]
+        means = (covariances @ residual_correlations[..., None])[..., 0]
     explained = (gram @ means[..., None])[..., 0]
     squares = norms + (means * (explained - 2 * correlations)).sum(dim=1)
     squares = squares + (gram * covariances).sum(dim=(1, 2))
@@ -201,8 +204,10 @@ class _NaturalRows:
         size = 1 + precision.diagonal(dim1=1, dim2=2).sum(dim=1, keepdim=True)
         rates = rates.maximum(torch.finfo(size.dtype).eps * len(self.atoms) * size)
         precision = precision + torch.diag_embed(rates)
-        pulls = (self.seen * (self.targets - slopes)) @ self.atoms.mT - rates * means
-        moves, _ = torch.linalg.solve_ex(precision, pulls[..., None])
+        residual_correlations = (
+            self.seen * (self.targets - slopes)
+        ) @ self.atoms.mT - rates * means
+        moves, _ = torch.linalg.solve_ex(precision, residual_correlations[..., None])
         return precision, moves[..., 0]
 
     def judged(self, means, precision):

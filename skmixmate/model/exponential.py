@@ -27,7 +27,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from .elbo import log_evidence
-from .fista import parts
+from .fista import cluster_chunks
 from .likelihoods import Likelihood
 from .mixture import Mixture
 from .posterior import ActiveRows, loss_gradient
@@ -78,10 +78,10 @@ class ExponentialMixture(Mixture):
 
     likelihood: Likelihood
 
-    def curvature(self):
+    def precompute(self):
         """Give nothing: it is another for each row and code."""
 
-    def e_step(self, rows, observed, curvature):
+    def e_step(self, rows, observed, precomputed):
         """Infer codes and energies.
 
         Parameters
@@ -98,7 +98,7 @@ class ExponentialMixture(Mixture):
         targets, seen = _rows_last(rows, observed)
         codes = rows.new_empty(*self.dictionaries.shape[:2], len(rows))
         costs = rows.new_empty(len(codes), len(rows))
-        for part in parts(codes, rows.numel()):
+        for part in cluster_chunks(codes, rows.numel()):
             prior = self.prior[part]
             codes[part], natural = descend(
                 self.dictionaries[part],
@@ -113,7 +113,7 @@ class ExponentialMixture(Mixture):
         return codes, costs - self.weights.log()[:, None]
 
     def add_gradient(
-        self, gradient, rows, observed, inferred, responsibilities, curvature
+        self, gradient, rows, observed, inferred, responsibilities, precomputed
     ):
         """Add the gradient of the summed loss in the dictionaries, through all layers.
 
@@ -123,11 +123,13 @@ class ExponentialMixture(Mixture):
             As in :meth:`Mixture.add_gradient`.
         """
         slopes = loss_gradient(inferred[1], responsibilities)
-        for blocks, targets, seen in self._counting(rows, observed, responsibilities):
-            owners = blocks.owners
-            prior, offsets = self.prior[owners], self._offsets(owners)
+        for blocks, targets, seen in self._iter_active_blocks(
+            rows, observed, responsibilities
+        ):
+            cluster_ids = blocks.cluster_ids
+            prior, offsets = self.prior[cluster_ids], self._offsets(cluster_ids)
             with torch.enable_grad():
-                dictionaries = self.dictionaries[owners].detach().requires_grad_()
+                dictionaries = self.dictionaries[cluster_ids].detach().requires_grad_()
                 codes = _UnrolledDescent.apply(
                     dictionaries,
                     offsets,
@@ -142,7 +144,7 @@ class ExponentialMixture(Mixture):
                 (own_gradient,) = torch.autograd.grad(
                     costs, dictionaries, blocks.take(slopes)
                 )
-            gradient.index_add_(0, owners, own_gradient)
+            gradient.index_add_(0, cluster_ids, own_gradient)
 
     def intercept_statistics(self, rows, codes, responsibilities, observed=None):
         """Sum what a step of Newton's method on the intercepts needs.
@@ -160,15 +162,17 @@ class ExponentialMixture(Mixture):
             intercept, and what the mean leaves of the entries.
         """
         counts, sums = (torch.zeros_like(self.intercepts) for _ in range(2))
-        for blocks, targets, seen in self._counting(rows, observed, responsibilities):
-            owners = blocks.owners
-            explained = self.dictionaries[owners].mT @ blocks.take(codes)
-            means = self.likelihood.mean(self._offsets(owners) + explained)
+        for blocks, targets, seen in self._iter_active_blocks(
+            rows, observed, responsibilities
+        ):
+            cluster_ids = blocks.cluster_ids
+            explained = self.dictionaries[cluster_ids].mT @ blocks.take(codes)
+            means = self.likelihood.mean(self._offsets(cluster_ids) + explained)
             shares = blocks.take(responsibilities)[:, None]
             shares = shares if seen is None else shares * seen
             variances = self.likelihood.variance(means)
-            counts.index_add_(0, owners, (variances * shares).sum(dim=2))
-            sums.index_add_(0, owners, ((targets - means) * shares).sum(dim=2))
+            counts.index_add_(0, cluster_ids, (variances * shares).sum(dim=2))
+            sums.index_add_(0, cluster_ids, ((targets - means) * shares).sum(dim=2))
         return sums.addcmul_(counts, self.intercepts), counts
 
     def intercept_fisher_information(self):
@@ -226,7 +230,7 @@ class ExponentialMixture(Mixture):
         """
         n_atoms, n_features = self.dictionaries.shape[1:]
         n_entries = n_atoms * (n_atoms + n_features)
-        for k, index, atoms, prior in self._counted(counting, n_entries):
+        for k, index, atoms, prior in self._iter_active(counting, n_entries):
             targets = rows[index].double()
             seen = torch.ones_like(targets)
             if observed is not None:
@@ -256,7 +260,7 @@ class ExponentialMixture(Mixture):
         losses = losses if seen is None else losses * seen
         return losses.sum(dim=1) + prior.value(codes)
 
-    def _counting(self, rows, observed, responsibilities):
+    def _iter_active_blocks(self, rows, observed, responsibilities):
         """Go through the rows that each cluster is responsible for.
 
         Yields
@@ -269,7 +273,7 @@ class ExponentialMixture(Mixture):
             1 where an entry was observed, 0 where it is missing.
         """
         whole = ActiveRows.from_responsibilities(responsibilities)
-        for part in parts(whole.index, rows.shape[1] * whole.index.shape[1]):
+        for part in cluster_chunks(whole.index, rows.shape[1] * whole.index.shape[1]):
             blocks, seen = whole[part], None
             if observed is not None:
                 seen = blocks.rows(observed).mT.to(rows.dtype)

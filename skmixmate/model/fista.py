@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from .native import binding as compiled
 
-# The bound of `largest_eigenvalue` takes the Schatten norm of order
+# The bound of `lipschitz_bound` takes the Schatten norm of order
 # 2 ** (_N_SQUARINGS + 1): at most n_atoms ** (1/64), 6% for 50 atoms, too large.
 _N_SQUARINGS = 5
 
@@ -36,7 +36,7 @@ _ANCHOR_PERIOD = 4
 _CACHED_ENTRIES = 2**17
 
 
-def largest_eigenvalue(gram):
+def lipschitz_bound(gram):
     """Bound the largest eigenvalue of every Gram matrix from above.
 
     The bound is the Schatten norm of order 64, by repeated squaring: never too
@@ -55,8 +55,8 @@ def largest_eigenvalue(gram):
     Examples
     --------
     >>> import torch
-    >>> from skmixmate.model.fista import largest_eigenvalue
-    >>> largest_eigenvalue(torch.diag(torch.tensor([3.0, 1.0]))[None])
+    >>> from skmixmate.model.fista import lipschitz_bound
+    >>> lipschitz_bound(torch.diag(torch.tensor([3.0, 1.0]))[None])
     tensor([[[3.0000]]])
     """
     tiny = torch.finfo(gram.dtype).tiny
@@ -271,14 +271,16 @@ def encode_with_energy_drop(correlations, gram, step, prior, n_layers):
     """
     if _is_compiled(correlations, prior) and not torch.is_grad_enabled():
         layers = (gram, step, prior.thresholds, momenta(n_layers))
-        gains = correlations.new_empty(correlations[:, 0].shape)
-        return compiled.unroll(correlations, *layers, gains=gains)[0], gains
+        explained_energy = correlations.new_empty(correlations[:, 0].shape)
+        return compiled.unroll(
+            correlations, *layers, explained_energy=explained_energy
+        )[0], explained_energy
     codes = encode(correlations, gram, step, prior, n_layers)
     slopes = torch.baddbmm(correlations, gram, codes, beta=2, alpha=-1)
     return codes, (codes * slopes).sum(dim=1)
 
 
-def parts(codes, n_entries):
+def cluster_chunks(codes, n_entries):
     """Split clusters into parts that stay in the cache of a processor.
 
     All at once takes up to three times as long.
@@ -302,7 +304,7 @@ def parts(codes, n_entries):
         yield slice(start, start + size)
 
 
-def pulls(targets, observed, dictionaries, codes):
+def residual_correlations(targets, observed, dictionaries, codes):
     """Give the inner products of the atoms with what codes leave of observed entries.
 
     Parameters
@@ -316,14 +318,14 @@ def pulls(targets, observed, dictionaries, codes):
     pulls : tensor of shape (n_clusters, n_atoms, n_rows)
     """
     if compiled.can_run(codes):
-        return compiled.pulls(targets, observed, dictionaries, codes)
+        return compiled.residual_correlations(targets, observed, dictionaries, codes)
     targets = targets.expand(len(codes), *observed.shape)
-    pulls = torch.empty_like(codes)
-    for part in parts(codes, observed.numel()):
+    residual_correlations = torch.empty_like(codes)
+    for part in cluster_chunks(codes, observed.numel()):
         left = dictionaries[part].mT @ codes[part]  # (n_part, n_features, n_rows)
         torch.addcmul(targets[part], left, observed, value=-1, out=left)
-        torch.bmm(dictionaries[part], left, out=pulls[part])
-    return pulls
+        torch.bmm(dictionaries[part], left, out=residual_correlations[part])
+    return residual_correlations
 
 
 def encode_incomplete(
@@ -361,17 +363,17 @@ def encode_incomplete(
     """
     period = 1 if n_layers <= _ANCHOR_PERIOD else _ANCHOR_PERIOD
     missing = 1 - observed.mean(dim=0)  # (n_rows,)
-    curvature = step * gram
+    precomputed = step * gram
     pull = correlations
     # In units of the step size, as in _UnrolledFista.
     codes = prior.prox_scaled(pull, step, out=torch.empty_like(pull))
     before, smoothed = codes.clone(), torch.empty_like(pull)
     for layer, momentum in enumerate(momenta(n_layers), start=1):
         points = torch.lerp(before, codes, 1 + momentum, out=before)
-        torch.bmm(curvature, points, out=smoothed)
+        torch.bmm(precomputed, points, out=smoothed)
         damping = 1 - missing.clamp_max(1 / (1 + momentum)) / 2  # (n_rows,)
         if layer % period == 0:
-            pull = pulls(targets, observed, dictionaries, points * step)
+            pull = residual_correlations(targets, observed, dictionaries, points * step)
             points.add_(pull)
             pull.addcmul_(smoothed, damping)
         else:

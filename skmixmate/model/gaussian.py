@@ -7,11 +7,11 @@ import torch
 
 from .elbo import code_posterior
 from .fista import (
+    cluster_chunks,
     encode_incomplete,
     encode_with_energy_drop,
-    largest_eigenvalue,
-    parts,
-    pulls,
+    lipschitz_bound,
+    residual_correlations,
     unroll,
 )
 from .mixture import Mixture
@@ -53,7 +53,7 @@ class NormalMixture(Mixture):
     step_size: float | None = None
     noise_variance: float = 0.5
 
-    def curvature(self):
+    def precompute(self):
         """Gram matrices of the dictionaries and the step sizes they allow.
 
         Returns
@@ -63,10 +63,10 @@ class NormalMixture(Mixture):
         """
         gram = self.dictionaries @ self.dictionaries.mT
         if self.step_size is None:
-            return gram, largest_eigenvalue(gram).reciprocal()
+            return gram, lipschitz_bound(gram).reciprocal()
         return gram, gram.new_full((len(gram), 1, 1), self.step_size)
 
-    def e_step(self, rows, observed, curvature):
+    def e_step(self, rows, observed, precomputed):
         """Infer codes and energies, and what is missing.
 
         Parameters
@@ -85,22 +85,22 @@ class NormalMixture(Mixture):
         """
         if observed is None:
             correlated = self.project(rows)
-            return correlated, *self.energies_from_gram(*correlated, curvature)
+            return correlated, *self.energies_from_gram(*correlated, precomputed)
         n_observed = observed.sum(dim=1, dtype=rows.dtype)
         targets, observed = self._targets(rows, observed)
         penalty = self._penalty(self.prior)
         data = (targets, observed, self.dictionaries)
         correlations = self.dictionaries @ targets
         codes = encode_incomplete(
-            correlations, *data, *curvature, penalty, self.n_layers
+            correlations, *data, *precomputed, penalty, self.n_layers
         )
         # With r the residual, ||r||^2 = ||y||^2 - x.(A y + A r), and filled rows are
         # A^T x + r.
-        pulled = pulls(*data, codes)
+        pulled = residual_correlations(*data, codes)
         norms = torch.linalg.vector_norm(targets, dim=-2).square_()
         squares = norms - (codes * correlations.add_(pulled)).sum(dim=1)
         squares = squares.clamp_min_(0)  # rounding may take it below
-        correlations = torch.baddbmm(pulled, curvature[0], codes)
+        correlations = torch.baddbmm(pulled, precomputed[0], codes)
         norms = squares + (codes * pulled.add_(correlations)).sum(dim=1)
         costs = squares / (2 * self.noise_variance) + self.prior.value(codes)
         costs = costs + self._constants(n_observed, self.dictionaries, observed)
@@ -141,7 +141,7 @@ class NormalMixture(Mixture):
         shifts = offsets.mT @ offsets - 2 * (offsets.mT @ rows.mT)
         return correlations - self.dictionaries @ offsets, norms + shifts[:, 0]
 
-    def energies_from_gram(self, correlations, norms, curvature):
+    def energies_from_gram(self, correlations, norms, precomputed):
         """Codes and energies from inner products alone, in the Gram form.
 
         Parameters
@@ -149,7 +149,7 @@ class NormalMixture(Mixture):
         correlations, norms
             As :meth:`project` gives them.
         curvature : tuple of tensors
-            What :meth:`curvature` gives.
+            What :meth:`precomputed` gives.
 
         Returns
         -------
@@ -159,9 +159,9 @@ class NormalMixture(Mixture):
             density has a part that grows with its width; it is 0 for the paper's.
         """
         codes, costs = torch.empty_like(correlations), torch.empty_like(norms)
-        for part in parts(codes, codes[:1].numel()):
+        for part in cluster_chunks(codes, codes[:1].numel()):
             codes[part], costs[part] = self._cost(
-                *(whole[part] for whole in (correlations, norms, *curvature)),
+                *(whole[part] for whole in (correlations, norms, *precomputed)),
                 prior=self.prior[part],
             )
         return codes, costs + self._constants(self.dictionaries.shape[2])
@@ -169,9 +169,9 @@ class NormalMixture(Mixture):
     def _cost(self, correlations, norms, gram, step, prior):
         """Codes, and the part of their energies that depends on them."""
         encoder = (gram, step, self._penalty(prior), self.n_layers)
-        codes, gains = encode_with_energy_drop(correlations, *encoder)
+        codes, explained_energy = encode_with_energy_drop(correlations, *encoder)
         # Rounding may take it below zero.
-        squares = (norms - gains).clamp_min(0) / (2 * self.noise_variance)
+        squares = (norms - explained_energy).clamp_min(0) / (2 * self.noise_variance)
         return codes, squares + prior.value(codes)
 
     def _targets(self, rows, observed):
@@ -186,7 +186,7 @@ class NormalMixture(Mixture):
         return targets - self.intercepts[:, :, None] * seen, seen
 
     def add_gradient(
-        self, gradient, rows, observed, inferred, responsibilities, curvature
+        self, gradient, rows, observed, inferred, responsibilities, precomputed
     ):
         """Add the gradient of the summed loss in the dictionaries, through all layers.
 
@@ -201,24 +201,24 @@ class NormalMixture(Mixture):
         slopes, gram_slopes = self._slopes(
             blocks.take(correlated[0]),
             weights,
-            *(whole[blocks.owners] for whole in curvature),
-            self.prior[blocks.owners],
+            *(whole[blocks.cluster_ids] for whole in precomputed),
+            self.prior[blocks.cluster_ids],
         )
         if observed is None:
             blocks.add_products(gradient, slopes, rows)
-            self._center_gradient(gradient, slopes, blocks.owners)
+            self._center_gradient(gradient, slopes, blocks.cluster_ids)
         else:
             for part, filled in self._filled(rows, observed, codes, blocks):
-                gradient.index_add_(0, blocks.owners[part], slopes[part] @ filled)
-        totals = torch.zeros_like(curvature[0])
-        totals.index_add_(0, blocks.owners, gram_slopes)
+                gradient.index_add_(0, blocks.cluster_ids[part], slopes[part] @ filled)
+        totals = torch.zeros_like(precomputed[0])
+        totals.index_add_(0, blocks.cluster_ids, gram_slopes)
         gradient.baddbmm_(totals + totals.mT, self.dictionaries)
 
-    def _center_gradient(self, gradient, slopes, owners):
+    def _center_gradient(self, gradient, slopes, cluster_ids):
         """Leave of the products with rows those with rows less the intercepts."""
         if self.intercepts is not None:
             sums = torch.zeros_like(gradient[:, :, :1])
-            sums.index_add_(0, owners, slopes.sum(dim=2, keepdim=True))
+            sums.index_add_(0, cluster_ids, slopes.sum(dim=2, keepdim=True))
             gradient.baddbmm_(sums, self.intercepts[:, None], alpha=-1)
 
     def _slopes(self, correlations, weights, gram, step, prior):
@@ -236,8 +236,8 @@ class NormalMixture(Mixture):
         code_slopes = prior.value_grad(codes, weights)
         # Of ||y||^2 + x.(G x - 2 C) over twice the noise variance.
         weights = weights[:, None] / self.noise_variance
-        pulls = torch.baddbmm(correlations, gram, codes, beta=-1)
-        code_slopes = torch.addcmul(code_slopes, pulls, weights)
+        residual_correlations = torch.baddbmm(correlations, gram, codes, beta=-1)
+        code_slopes = torch.addcmul(code_slopes, residual_correlations, weights)
         slopes, gram_slopes = tape.backward(code_slopes)
         weighted = codes * weights
         gram_slopes.baddbmm_(weighted, codes.mT, alpha=0.5)
@@ -253,18 +253,18 @@ class NormalMixture(Mixture):
         filled : tensor of shape (n_part, n_block, n_features)
         """
         seen = observed.to(rows.dtype)
-        for part in parts(blocks.index, blocks.index.shape[1] * rows.shape[1]):
+        for part in cluster_chunks(blocks.index, blocks.index.shape[1] * rows.shape[1]):
             some = blocks[part]
             filled = some.rows(rows)
             if self.intercepts is not None:
-                filled.sub_(self.intercepts[some.owners, None])
+                filled.sub_(self.intercepts[some.cluster_ids, None])
             # As torch.where, which takes ten times as long.
             explained = self._explained(codes, some)
             yield part, torch.lerp(explained, filled, some.rows(seen), out=filled)
 
     def _explained(self, codes, blocks):
         """Give what codes say of rows, (n_blocks, n_block, n_features)."""
-        return blocks.take(codes).mT @ self.dictionaries[blocks.owners]
+        return blocks.take(codes).mT @ self.dictionaries[blocks.cluster_ids]
 
     def intercept_statistics(self, rows, codes, responsibilities, observed=None):
         """Sum, over rows, what the dictionaries leave unexplained.
@@ -291,11 +291,11 @@ class NormalMixture(Mixture):
             return sums - explained[:, 0], responsibilities.sum(dim=1, keepdim=True)
         seen = observed.to(rows.dtype)
         blocks = ActiveRows.from_responsibilities(responsibilities)
-        for part in parts(blocks.index, blocks.index.shape[1] * rows.shape[1]):
+        for part in cluster_chunks(blocks.index, blocks.index.shape[1] * rows.shape[1]):
             some = blocks[part]
             explained = self._explained(codes, some).mul_(some.rows(seen))
             shares = some.take(responsibilities)[:, None]  # (n_part, 1, n_block)
-            sums.index_add_(0, some.owners, (shares @ explained)[:, 0], alpha=-1)
+            sums.index_add_(0, some.cluster_ids, (shares @ explained)[:, 0], alpha=-1)
         return sums, responsibilities @ seen
 
     def intercept_fisher_information(self):
@@ -389,7 +389,7 @@ class NormalMixture(Mixture):
             correlations = self.dictionaries @ targets
             norms = targets.square().sum(dim=-2).expand(len(codes), -1)
             n_entries += n_atoms * n_features
-        for k, index, atoms, prior in self._counted(counting, n_entries):
+        for k, index, atoms, prior in self._iter_active(counting, n_entries):
             seen = atoms
             if observed is not None:
                 seen = atoms * observed[index, None]  # (n_index, n_atoms, n_features)

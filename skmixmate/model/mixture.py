@@ -49,11 +49,11 @@ class Mixture(ABC):
         return use_dense_rows(len(self.dictionaries), self.dictionaries.device)
 
     @abstractmethod
-    def curvature(self):
+    def precompute(self):
         """Give what rows share as long as the dictionaries stand; None if nothing."""
 
     @abstractmethod
-    def e_step(self, rows, observed, curvature):
+    def e_step(self, rows, observed, precomputed):
         """Infer codes and energies, and what :meth:`gradient` needs besides.
 
         Parameters
@@ -61,7 +61,7 @@ class Mixture(ABC):
         rows, observed
             As in :meth:`infer`.
         curvature
-            What :meth:`curvature` gave.
+            What :meth:`precomputed` gave.
 
         Returns
         -------
@@ -73,7 +73,7 @@ class Mixture(ABC):
 
     @abstractmethod
     def add_gradient(
-        self, gradient, rows, observed, inferred, responsibilities, curvature
+        self, gradient, rows, observed, inferred, responsibilities, precomputed
     ):
         """Add the gradient of the summed loss in the dictionaries, through all layers.
 
@@ -132,7 +132,7 @@ class Mixture(ABC):
         intercepts : tensor of shape (n_clusters, n_features)
         """
 
-    def infer(self, rows, observed=None, curvature=None):
+    def infer(self, rows, observed=None, precomputed=None):
         """Codes and energies of rows under every cluster (Eq. 3-5).
 
         Parameters
@@ -142,14 +142,14 @@ class Mixture(ABC):
         observed : bool tensor of shape (n_rows, n_features), default=None
             False where an entry is missing; None if nothing is.
         curvature : default=None
-            What :meth:`curvature` gives, if at hand.
+            What :meth:`precomputed` gives, if at hand.
 
         Returns
         -------
         codes : tensor of shape (n_clusters, n_atoms, n_rows)
         energies : tensor of shape (n_clusters, n_rows)
         """
-        return self.e_step(rows, observed, curvature or self.curvature())[-2:]
+        return self.e_step(rows, observed, precomputed or self.precompute())[-2:]
 
     def decode(self, codes, labels):
         """Reconstruct rows from their codes in given clusters (the decoder).
@@ -220,7 +220,7 @@ class Mixture(ABC):
             Of the logarithm.
         """
 
-    def _counted(self, counting, n_entries):
+    def _iter_active(self, counting, n_entries):
         """Go through the clusters that count for rows, some rows at a time.
 
         Parameters

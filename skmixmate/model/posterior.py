@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .fista import parts
+from .fista import cluster_chunks
 from .native import binding as compiled
 
 # Rows in the smallest block: products with fewer take as long.
@@ -98,11 +98,11 @@ class ActiveRows:
         responsibility, and so whose gradient, is 0; none has a row twice.
     """
 
-    owners: torch.Tensor
+    cluster_ids: torch.Tensor
     index: torch.Tensor
 
     @classmethod
-    def of(cls, responsibilities):
+    def from_responsibilities(cls, responsibilities):
         """Find them.
 
         Parameters
@@ -130,7 +130,7 @@ class ActiveRows:
 
     def __getitem__(self, part):
         """Give some of the blocks."""
-        return ActiveRows(self.owners[part], self.index[part])
+        return ActiveRows(self.cluster_ids[part], self.index[part])
 
     def take(self, tensor):
         """Give each block its rows of what its cluster has.
@@ -146,7 +146,7 @@ class ActiveRows:
         index = self.index
         if tensor.dim() == 3:
             index = index[:, None].expand(-1, tensor.shape[1], -1)
-        return tensor.index_select(0, self.owners).gather(-1, index)
+        return tensor.index_select(0, self.cluster_ids).gather(-1, index)
 
     def rows(self, tensor):
         """Give each block its rows of what all clusters share.
@@ -175,9 +175,9 @@ class ActiveRows:
         if compiled.can_run(slopes):
             compiled.add_products(gradient, slopes, rows, self)
             return
-        for part in parts(self.index, self.index.shape[1] * rows.shape[1]):
+        for part in cluster_chunks(self.index, self.index.shape[1] * rows.shape[1]):
             some = self[part]
-            gradient.index_add_(0, some.owners, slopes[part] @ some.rows(rows))
+            gradient.index_add_(0, some.cluster_ids, slopes[part] @ some.rows(rows))
 
 
 def _block_size(counts, n_rows):

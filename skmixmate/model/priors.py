@@ -36,7 +36,7 @@ class Prior(ABC):
 
     @property
     def thresholds(self):
-        """What `prox_scaled` clamps points to, and takes off them, if it does just that.
+        """Thresholds, if `prox_scaled` does no more than subtract a clamped value.
 
         Returns
         -------

@@ -15,7 +15,7 @@ from itertools import islice
 
 import torch
 
-from ..data.loader import split_by_completeness
+from ..data.batch import Batch
 from ..distributed.communicator import Communicator, apportion
 from ..model.posterior import loss, thresholded_responsibilities
 from .adam import Adam
@@ -222,15 +222,15 @@ class ExpectationMaximization:
         counts : tensor of shape (n_clusters,)
             Sum of the posterior over these.
         """
-        mixture, curvature = self.mixture, self.mixture.curvature()
+        mixture, precomputed = self.mixture, self.mixture.precompute()
         total, counts, intercept_statistics, squares = 0.0, 0.0, [], 0.0
         gradient = self._gradient.zero_()
         for rows, observed in self._parts(batch, mask):
-            inferred = mixture.e_step(rows, observed, curvature)
+            inferred = mixture.e_step(rows, observed, precomputed)
             *_, codes, energies = inferred
             responsibilities = thresholded_responsibilities(energies)
             mixture.add_gradient(
-                gradient, rows, observed, inferred, responsibilities, curvature
+                gradient, rows, observed, inferred, responsibilities, precomputed
             )
             total = total + loss(energies).sum()
             counts = counts + responsibilities.sum(dim=1)
@@ -267,7 +267,7 @@ class ExpectationMaximization:
         """Part complete rows, which take less time, if the host need not wait."""
         if self.mixture.is_sync_free:
             return [(batch, mask)]
-        return [part for _, *part in split_by_completeness(batch, mask)]
+        return [group for _, group in Batch(batch, mask).completeness_groups()]
 
     def _update_intercepts(self, sums, counts):
         """Move each intercept to where it explains most of what its dictionary leaves.
@@ -303,13 +303,15 @@ class ExpectationMaximization:
         -------
         loss : float
         """
-        curvature = self.mixture.curvature()
+        precomputed = self.mixture.precompute()
         members = torch.arange(len(self.rows))[self.members]
         total = 0.0
         with torch.no_grad():
             for batch in members.split(self._n_own):
-                for _, *part in split_by_completeness(*self.rows.take(batch)):
-                    total = total + loss(self.mixture.infer(*part, curvature)[1]).sum()
+                for _, group in self.rows.take(batch).completeness_groups():
+                    total = (
+                        total + loss(self.mixture.infer(*group, precomputed)[1]).sum()
+                    )
         mean = float(total) / len(members)
         if self.penalty is not None:
             mean += float(self.penalty.value(self.mixture.dictionaries))
@@ -367,7 +369,7 @@ class ExpectationMaximization:
 
 
 def _summed(intercept_statistics):
-    """Add up what :meth:`Mixture.intercept_statistics` gave for parts of a mini-batch."""
+    """Add up the intercept statistics of the parts of a mini-batch."""
     if not intercept_statistics:
         return []
     sums, counts = (sum(parts) for parts in zip(*intercept_statistics, strict=True))

@@ -98,9 +98,9 @@ def random_problem(rng):
 
 def answers(mixture, rows, observed):
     """Energies, posterior, codes, and the gradient where the posterior is even."""
-    curvature = mixture.curvature()
+    precomputed = mixture.precompute()
     with torch.no_grad():
-        inferred = mixture.e_step(rows, observed, curvature)
+        inferred = mixture.e_step(rows, observed, precomputed)
     *_, codes, energies = inferred
     gradient = torch.zeros_like(mixture.dictionaries)
     if gradient.numel():
@@ -110,7 +110,7 @@ def answers(mixture, rows, observed):
             observed,
             inferred,
             thresholded_responsibilities(energies),
-            curvature,
+            precomputed,
         )
     return energies, posterior(energies), codes, gradient
 

@@ -205,7 +205,7 @@ def client(da):
         distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,
-            communicator=True,
+            processes=True,
             host="127.0.0.1",
             dashboard_address=None,
         ) as cluster,

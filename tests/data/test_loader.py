@@ -18,7 +18,6 @@ from skmixmate.data.loader import (
     root_mean_square_norm,
     rows_beyond_squares,
     scale_of_norm,
-    split_by_completeness,
     validate_rows,
     windows,
 )
@@ -203,18 +202,6 @@ def test_feature_never_observed_has_mean_zero():
     X = random_data(missing=0)
     X[:, 1] = np.nan
     assert feature_means(RowLoader(X, device=CPU), ALONE)[1] == 0
-
-
-def test_split_by_completeness():
-    values = torch.arange(8.0).reshape(4, 2)
-    observed = torch.tensor([[1, 1], [0, 1], [1, 1], [0, 0]], dtype=torch.bool)
-    complete, incomplete = split_by_completeness(values, observed)
-    assert complete[0].tolist() == [0, 2]
-    assert complete[2] is None
-    assert incomplete[0].tolist() == [1, 3]
-    torch.testing.assert_close(incomplete[1], values[[1, 3]])
-    torch.testing.assert_close(incomplete[2], observed[[1, 3]])
-    assert len(list(split_by_completeness(values, observed | True))) == 1
 
 
 def test_large_but_finite_tensors_are_taken():

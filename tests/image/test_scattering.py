@@ -18,7 +18,7 @@ from skmixmate import ScatteringTransform
 
 from ..sources import File, Pairs
 
-KYMATIO = Path(__file__).parents[1] / "data" / "scattering_kymatio.npz"
+KYMATIO = Path(__file__).parents[1] / "resources" / "scattering_kymatio.npz"
 
 
 def kymatio_cases():

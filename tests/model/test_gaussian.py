@@ -90,12 +90,12 @@ def test_with_all_observed_it_is_as_if_nothing_was_missing(with_intercepts):
 def test_rows_are_filled_with_what_each_cluster_says_of_them(with_intercepts):
     mixture, rows, observed = random_mixture(with_intercepts)
     mixture.n_layers = 2000  # at the minimum of Eq. 3 a fill changes nothing
-    curvature = mixture.curvature()
-    correlated, codes, energies = mixture.e_step(rows, observed, curvature)
+    precomputed = mixture.precompute()
+    correlated, codes, energies = mixture.e_step(rows, observed, precomputed)
     for k in range(3):
         labels = torch.full((6,), k)
         filled = torch.where(observed, rows, mixture.decode(codes[k].mT, labels))
-        again, filled_codes, filled_energies = mixture.e_step(filled, None, curvature)
+        again, filled_codes, filled_energies = mixture.e_step(filled, None, precomputed)
         for expected, actual in zip(again, correlated, strict=True):
             torch.testing.assert_close(actual[k], expected[k])
         torch.testing.assert_close(filled_codes[k], codes[k], atol=1e-6, rtol=1e-6)
@@ -110,7 +110,7 @@ def test_gradient_equals_autograd_whatever_rows_count(with_intercepts, masked):
     generator = torch.Generator().manual_seed(1)
     responsibilities = torch.rand(3, 70, generator=generator, dtype=torch.float64)
     responsibilities[1, 5:] = responsibilities[2] = 0
-    gram, step = mixture.curvature()
+    gram, step = mixture.precompute()
     _, codes, energies = inferred = mixture.e_step(rows, observed, (gram, step))
     gradient = torch.ones_like(mixture.dictionaries)
     mixture.add_gradient(

@@ -29,10 +29,10 @@ def test_mean_and_variance_are_slopes_of_the_cumulant(likelihood):
     (slope,) = torch.autograd.grad(
         likelihood.cumulant(natural).sum(), natural, create_graph=True
     )
-    (curvature,) = torch.autograd.grad(slope.sum(), natural)
+    (precomputed,) = torch.autograd.grad(slope.sum(), natural)
     mean = likelihood.mean(natural)
     torch.testing.assert_close(slope, mean)
-    torch.testing.assert_close(curvature, likelihood.variance(mean))
+    torch.testing.assert_close(precomputed, likelihood.variance(mean))
 
 
 @pytest.mark.parametrize("likelihood", NAMED)
@@ -146,7 +146,7 @@ def drawn_from_the_model(name, prior="laplace", offset=0.7, n_rows=600):
     if name == "gaussian":
         X = natural + 0.9 * rng.standard_normal(natural.shape)
     else:
-        X = LIKELIHOODS[name].draw(np.minimum(natural, 6), rng)
+        X = LIKELIHOODS[name].sample(np.minimum(natural, 6), rng)
     return X.astype(np.float32), labels, atoms
 
 
@@ -254,7 +254,7 @@ def test_methods_agree_with_one_another(name):
         mixmate.predict_proba(X), softmax(-energies, axis=1), atol=1e-5
     )
     means = mixmate.reconstruct(X)
-    mixmate._likelihood().check(torch.from_numpy(means))
+    mixmate._likelihood().validate(torch.from_numpy(means))
     np.testing.assert_allclose(
         mixmate.inverse_transform(mixmate.transform(X)), means, rtol=1e-4, atol=1e-5
     )
@@ -265,7 +265,7 @@ def test_draws_samples_that_it_could_be_fitted_to(name):
     X, _, _ = drawn_from_the_model(name)
     mixmate = small(name, max_iter=20).fit(X)
     drawn, labels = mixmate.sample(2000, random_state=0)
-    mixmate._likelihood().check(torch.from_numpy(drawn))
+    mixmate._likelihood().validate(torch.from_numpy(drawn))
     assert np.isin(drawn, np.round(drawn)).all()
     means = np.stack([drawn[labels == k].mean(axis=0) for k in range(3)])
     expected = np.stack([X[mixmate.labels_ == k].mean(axis=0) for k in range(3)])

@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 from skmixmate import MixMateClustering
 from skmixmate.model.fista import (
     encode_with_energy_drop,
-    largest_eigenvalue,
-    pulls,
+    lipschitz_bound,
+    residual_correlations,
     unroll,
 )
 from skmixmate.model.native import binding as compiled
@@ -41,7 +41,7 @@ def problem(n_clusters=3, n_atoms=12, n_rows=40, seed=0, n_features=30):
     rows = torch.randn(n_rows, n_features, generator=generator)
     gram = dictionaries @ dictionaries.mT
     grad = torch.randn(n_clusters, n_atoms, n_rows, generator=generator)
-    return dictionaries @ rows.mT, gram, largest_eigenvalue(gram).reciprocal(), grad
+    return dictionaries @ rows.mT, gram, lipschitz_bound(gram).reciprocal(), grad
 
 
 def priors(n_clusters, n_atoms):
@@ -248,7 +248,7 @@ def test_pulls_are_those_of_torch(
     targets = draw(*(() if is_shared else (n_clusters,)), n_features, n_rows) * observed
     dictionaries = draw(n_clusters, n_atoms, n_features)
     codes = draw(n_clusters, n_atoms, n_rows)
-    actual = pulls(targets, observed, dictionaries, codes)
+    actual = residual_correlations(targets, observed, dictionaries, codes)
     expected = dictionaries @ (targets - dictionaries.mT @ codes * observed)
     scale = 1 + float(expected.abs().max())
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5 * scale)
@@ -263,14 +263,14 @@ def test_gains_are_what_codes_take_off_the_squared_norms(
     correlations, gram, step, _ = problem(n_clusters, n_atoms, n_rows, seed)
     prior = priors(n_clusters, n_atoms)[name]
     with torch.no_grad():
-        codes, gains = encode_with_energy_drop(
+        codes, explained_energy = encode_with_energy_drop(
             correlations, gram, step, prior, n_layers
         )
     expected, _ = unroll(correlations, gram, step, prior, n_layers)
     assert torch.equal(codes, expected)
     expected = (codes * (2 * correlations - gram @ codes)).sum(dim=1)
     scale = 1 + float(expected.abs().max())
-    torch.testing.assert_close(gains, expected, rtol=1e-3, atol=1e-5 * scale)
+    torch.testing.assert_close(explained_energy, expected, rtol=1e-3, atol=1e-5 * scale)
 
 
 @needs_library
@@ -294,7 +294,9 @@ def test_products_of_blocks_are_added_to_their_clusters(
     rows = torch.randn(n_rows, n_features, generator=generator)
     gradient = torch.randn(n_clusters, n_atoms, n_features, generator=generator)
     expected = gradient.double()
-    for owner, slope, index in zip(blocks.owners, slopes, blocks.index, strict=True):
+    for owner, slope, index in zip(
+        blocks.cluster_ids, slopes, blocks.index, strict=True
+    ):
         expected[owner] += slope.double() @ rows[index].double()
     blocks.add_products(gradient, slopes, rows)
     torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-4)

@@ -56,18 +56,18 @@ def test_blocks_hold_each_row_that_counts_once(counts, n_others, seed):
         own[torch.randperm(n_rows, generator=generator)[:count]] = 0.5
     blocks = ActiveRows.from_responsibilities(counting)
     held = torch.zeros_like(counting)
-    for k, rows in zip(blocks.owners, blocks.index, strict=True):
+    for k, rows in zip(blocks.cluster_ids, blocks.index, strict=True):
         assert len(rows.unique()) == len(rows)
         held[k, rows] += counting[k, rows]
     torch.testing.assert_close(held, counting)
     assert blocks.index.numel() <= len(counts) * max(counts)
-    assert (blocks.owners.diff() >= 0).all()
+    assert (blocks.cluster_ids.diff() >= 0).all()
 
 
 def test_blocks_are_fewer_where_clusters_share_rows_unevenly():
     counting = torch.zeros(50, 200)
     counting[:, :20] = counting[0] = 1
-    assert len(ActiveRows.from_responsibilities(counting).owners) > 50
+    assert len(ActiveRows.from_responsibilities(counting).cluster_ids) > 50
     assert ActiveRows.from_responsibilities(counting).index.numel() < 50 * 60
     assert ActiveRows.from_responsibilities(counting[1:]).index.shape == (49, 20)
 
@@ -79,7 +79,7 @@ def test_blocks_take_what_their_clusters_have_of_their_rows():
     codes = torch.arange(4 * 3 * 50.0).view(4, 3, 50)
     for part in (blocks, blocks[1:3]):
         taken, first = part.take(codes), part.take(codes[:, 0])
-        for i, (k, rows) in enumerate(zip(part.owners, part.index, strict=True)):
+        for i, (k, rows) in enumerate(zip(part.cluster_ids, part.index, strict=True)):
             torch.testing.assert_close(taken[i], codes[k][:, rows])
             torch.testing.assert_close(first[i], codes[k, 0, rows])
             torch.testing.assert_close(part.rows(codes[0].mT)[i], codes[0].mT[rows])

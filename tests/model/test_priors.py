@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.model.fista import encode, encode_incomplete, largest_eigenvalue
+from skmixmate.model.fista import encode, encode_incomplete, lipschitz_bound
 from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.priors import (
     PRIORS,
@@ -78,7 +78,7 @@ def random_problem(n_atoms=5, n_rows=6, seed=0):
     dictionaries = torch.randn(2, n_atoms, 8, generator=generator, **DOUBLE)
     dictionaries /= dictionaries.norm(dim=2, keepdim=True)
     rows = torch.randn(n_rows, 8, generator=generator, **DOUBLE)
-    step = largest_eigenvalue(dictionaries @ dictionaries.mT).reciprocal()
+    step = lipschitz_bound(dictionaries @ dictionaries.mT).reciprocal()
     return 2 * rows, dictionaries, step
 
 
@@ -316,7 +316,7 @@ def test_a_prior_of_many_rates_is_a_density_that_can_be_drawn_from():
         assert cluster.log_normalizer(3) == pytest.approx(
             sum(laplace.log_normalizer(1) for laplace in one_by_one)
         )
-        drawn = cluster.draw(20_000, 3, np.random.RandomState(0))
+        drawn = cluster.sample(20_000, 3, np.random.RandomState(0))
         np.testing.assert_allclose(np.abs(drawn).mean(axis=0), 1 / own[k], rtol=0.05)
         means, variances = torch.randn(2, 1, 3, 4, dtype=torch.float64).abs()
         expected = sum(

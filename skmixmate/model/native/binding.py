@@ -21,8 +21,8 @@ _ROWS, _TAIL, _TILES = 16, 5, 8
 _ALIGNMENT = 64
 
 # Arrays of integers, and those that the library writes to.
-_INDICES = {"index", "owners"}
-_WRITTEN = {"output", "gains", "tape", "gram_slopes", "gradient"}
+_INDICES = {"index", "cluster_ids"}
+_WRITTEN = {"output", "explained_energy", "tape", "gram_slopes", "gradient"}
 
 # Units of work for each thread, so that none waits long for the last.
 _UNITS_PER_THREAD = 8
@@ -65,14 +65,15 @@ class _Layers(ctypes.Structure):
     _fields_ = [
         ("shape", _Shape),
         *_fields(
-            "gram step lower upper momenta input output codes gains tape gram_slopes",
+            "gram step lower upper momenta input output codes explained_energy tape "
+            "gram_slopes",
             "n_layers",
         ),
     ]
 
 
-class _Pulls(ctypes.Structure):
-    """``struct pulls``."""
+class _ResidualCorrelations(ctypes.Structure):
+    """``struct residual_correlations``."""
 
     _fields_ = [
         ("shape", _Shape),
@@ -86,7 +87,7 @@ class _Products(ctypes.Structure):
     """``struct products``."""
 
     _fields_ = _fields(
-        "rows slopes index owners gradient",
+        "rows slopes index cluster_ids gradient",
         "n_all n_features n_blocks n_clusters n_atoms n_rows n_groups n_lanes",
     )
 
@@ -131,7 +132,9 @@ def can_run(codes):
     )
 
 
-def unroll(correlations, gram, step, thresholds, momenta, keep=False, gains=None):
+def unroll(
+    correlations, gram, step, thresholds, momenta, keep=False, explained_energy=None
+):
     """Run the layers of Eq. 4.
 
     Parameters
@@ -177,7 +180,11 @@ def unroll(correlations, gram, step, thresholds, momenta, keep=False, gains=None
         "tape": tape,
         "n_layers": len(momenta) + 1,
     }
-    ends = {"input": correlations, "output": codes, "gains": gains}
+    ends = {
+        "input": correlations,
+        "output": codes,
+        "explained_energy": explained_energy,
+    }
     _run("layers_run", _Layers, shape=_Shape.of(codes), **shared, **ends)
     return codes, CompiledTape(shared, codes) if keep else None
 
@@ -216,13 +223,13 @@ class CompiledTape:
         return grad_correlations, grad_gram.sum(dim=1)
 
 
-def pulls(targets, observed, dictionaries, codes):
+def residual_correlations(targets, observed, dictionaries, codes):
     """Give the inner products of the atoms with what codes leave of observed entries.
 
     Parameters
     ----------
     targets, observed, dictionaries, codes
-        As in :func:`skmixmate.model.fista.pulls`.
+        As in :func:`skmixmate.model.fista.residual_correlations`.
 
     Returns
     -------
@@ -236,7 +243,7 @@ def pulls(targets, observed, dictionaries, codes):
     output = codes.new_empty(codes.shape)
     _run(
         "layers_pull",
-        _Pulls,
+        _ResidualCorrelations,
         shape=_Shape.of(codes),
         dictionaries=dictionaries,
         targets=targets,
@@ -277,7 +284,7 @@ def add_products(gradient, slopes, rows, blocks):
         rows=rows,
         slopes=slopes,
         index=blocks.index,
-        owners=blocks.owners,
+        cluster_ids=blocks.cluster_ids,
         gradient=gradient,
         n_all=len(rows),
         n_features=n_features,

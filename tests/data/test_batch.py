@@ -1,0 +1,33 @@
+import torch
+
+from skmixmate.data.batch import Batch
+
+
+def test_completeness_groups():
+    rows = torch.arange(12.0).view(4, 3)
+    observed = torch.ones(4, 3, dtype=torch.bool)
+    observed[1, 2] = observed[3] = False
+    complete, incomplete = Batch(rows, observed).completeness_groups()
+    assert complete[0].tolist() == [0, 2]
+    assert incomplete[0].tolist() == [1, 3]
+    assert complete[1].observed is None
+    assert torch.equal(incomplete[1].rows, rows[[1, 3]])
+    assert torch.equal(incomplete[1].observed, observed[[1, 3]])
+    ((index, batch),) = Batch(rows, ~torch.ones_like(observed)).completeness_groups()
+    assert index == slice(None)
+    assert batch.rows is rows
+    assert len(list(Batch(rows, observed | True).completeness_groups())) == 1
+
+
+def test_products():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(5, 3, generator=generator)
+    dictionaries = torch.randn(2, 4, 3, generator=generator)
+    responsibilities = torch.rand(2, 5, generator=generator)
+    batch = Batch(rows)
+    expected = torch.einsum("kdj,ij->kdi", dictionaries, rows)
+    torch.testing.assert_close(batch.project(dictionaries), expected)
+    torch.testing.assert_close(batch.squared_norms(), (rows**2).sum(dim=1))
+    expected = torch.einsum("ki,ij->kj", responsibilities, rows)
+    torch.testing.assert_close(batch.weighted_sums(responsibilities), expected)
+    assert batch.n_observed(torch.float32).tolist() == [3.0] * 5
