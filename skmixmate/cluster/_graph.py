@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 from sklearn.utils.validation import validate_data
 
-from ..data.containers import as_numpy, as_plain
+from ..data.containers import as_numeric, as_numpy
 from ._consensus import consensus_labels
 
 # Below this many samples a full decomposition is as fast as Lanczos iterations
@@ -276,7 +276,7 @@ def validate_graph_data(estimator, X):
     """
     X = validate_data(
         estimator,
-        as_numpy(as_plain(X)),
+        as_numpy(as_numeric(X)),
         dtype=[np.float64, np.float32],
         ensure_min_samples=2,
     )

@@ -57,7 +57,7 @@ def is_wrappable(array):
     )
 
 
-def as_plain(X, name="X"):
+def as_numeric(X, name="X"):
     """Check that data are dense numbers, and mark masked entries as missing.
 
     What scikit-learn checks in every container is left to it.
@@ -87,7 +87,7 @@ def as_plain(X, name="X"):
     if isinstance(X, torch.Tensor):
         return _as_float_tensor(X, name)
     if isinstance(X, (list, tuple)):
-        X = _as_plain_rows(X, name)
+        X = _as_numeric_rows(X, name)
     elif _is_frame(X):
         for dtype in X.dtypes:
             _check_dtype(dtype, name)
@@ -179,7 +179,7 @@ def _as_float_tensor(X, name):
     return X.detach()
 
 
-def _as_plain_rows(rows, name):
+def _as_numeric_rows(rows, name):
     """Check the rows in a list, and convert those that numpy would misread."""
     if {type(row) for row in rows} <= {list, tuple}:
         for entry in rows[0] if rows else ():  # of which the others have the type

@@ -69,7 +69,7 @@ def map_rows(function, X):
     )
 
 
-def computed_blocks(X):
+def compute_blocks(X):
     """Compute a dask array block by block of its rows.
 
     Parameters

@@ -8,16 +8,16 @@ import torch
 from sklearn.utils.validation import validate_data
 
 from .batch import Batch
-from .containers import as_numpy, as_plain, as_tensor, is_wrappable
+from .containers import as_numeric, as_numpy, as_tensor, is_wrappable
 from .dask_arrays import is_dask
 from .readers import RowReader, as_reader
 
 # Entries read at a time when the whole of X is looked through.
-_BLOCK = 2**20
+_CHUNK_ENTRIES = 2**20
 
 # Bytes that are shuffled at a time, and that each run of rows has in which X is read
 # for that. Data that fit into one window are shuffled as a whole.
-_WINDOW, _RUN = 7 * 2**25, 2**20
+_SHUFFLE_WINDOW_BYTES, _SHUFFLE_CHUNK_BYTES = 7 * 2**25, 2**20
 
 # Sums of so many doublings of the largest float64 are possible where rows are divided
 # by that before; and how often a float can be doubled at once.
@@ -62,7 +62,7 @@ def validate_rows(estimator, X, reset):
     if isinstance(X, RowReader):
         _validate_shape(estimator, X, reset)
         return X
-    X = as_plain(X.compute() if is_dask(X) else X)
+    X = as_numeric(X.compute() if is_dask(X) else X)
     if not isinstance(X, torch.Tensor):
         return _validate_array(estimator, X, reset)
     _validate_shape(estimator, X, reset)
@@ -174,11 +174,11 @@ class RowLoader:
     def __len__(self):
         return len(self.X)
 
-    def count(self, members):
+    def count_rows(self, members):
         """Give the number of rows in an index, or in slice(None)."""
         return len(self) if isinstance(members, slice) else len(members)
 
-    def take(self, index):
+    def load(self, index):
         """Rows by index.
 
         Parameters
@@ -214,11 +214,11 @@ class RowLoader:
         batch : Batch
         """
         n_bytes = self.X.shape[1] * self.X.dtype.itemsize
-        n_run = size * max(1, _RUN // (n_bytes * size))
-        n_window = n_run * max(1, _WINDOW // (n_bytes * n_run))
+        n_run = size * max(1, _SHUFFLE_CHUNK_BYTES // (n_bytes * size))
+        n_window = n_run * max(1, _SHUFFLE_WINDOW_BYTES // (n_bytes * n_run))
         on_host = self.device.type == "cpu"
         is_near = on_host and not is_lazy(self.X) and not self._is_on_device()
-        for window in windows(self.count(members), n_run, n_window, generator):
+        for window in windows(self.count_rows(members), n_run, n_window, generator):
             order = torch.randperm(len(window), generator=generator)
             order = order[: len(order) // size * size]
             if len(order) == 0:  # it may happen to the last window
@@ -227,7 +227,7 @@ class RowLoader:
                 window = members[window]
             if is_near:
                 for batch in order.split(size):
-                    yield self.take(window[batch])
+                    yield self.load(window[batch])
                 continue
             # All of a tensor that is on the device already is not copied.
             is_whole = len(window) == len(self)
@@ -269,7 +269,7 @@ class RowLoader:
         # A view of an array that may be read-only: torch would warn.
         return torch.from_numpy(np.array(self.X[index], order="C"))
 
-    def restore(self, rows):
+    def to_data_units(self, rows):
         """Undo shift and scale.
 
         Parameters
@@ -284,7 +284,7 @@ class RowLoader:
         rows = rows / self.scale
         return rows if self.location is None else rows + self.location
 
-    def blocks(self, size=None):
+    def chunks(self, size=None):
         """Slices that cover all rows in order.
 
         Parameters
@@ -297,7 +297,7 @@ class RowLoader:
         ------
         block : slice
         """
-        size = size or max(1, _BLOCK // self.X.shape[1])
+        size = size or max(1, _CHUNK_ENTRIES // self.X.shape[1])
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
@@ -398,8 +398,8 @@ def missing_counts(rows):
         Of the smallest type that holds the number of features.
     """
     counts = np.zeros(len(rows), dtype=np.min_scalar_type(rows.X.shape[1]))
-    for block in rows.blocks():
-        _, observed = rows.take(block)
+    for block in rows.chunks():
+        _, observed = rows.load(block)
         if observed is not None:
             counts[block] = (~observed).sum(dim=1).cpu().numpy()
     return counts
@@ -427,8 +427,8 @@ def feature_means(rows, communicator):
 
 def _feature_means(rows, communicator):
     totals, counts = 0.0, 0.0
-    for block in rows.blocks():
-        values, observed = rows.take(block)
+    for block in rows.chunks():
+        values, observed = rows.load(block)
         totals = totals + values.sum(dim=0, dtype=torch.float64)
         counts = counts + (len(values) if observed is None else observed.sum(dim=0))
     totals, counts = (
@@ -493,8 +493,8 @@ def root_mean_square_norm(rows, communicator):
 
 def _root_mean_square_norm(rows, communicator):
     total, count = 0.0, 0.0
-    for block in rows.blocks():
-        values, observed = rows.take(block)
+    for block in rows.chunks():
+        values, observed = rows.load(block)
         total = total + values.square().sum(dtype=torch.float64)
         count = count + (values.numel() if observed is None else observed.sum())
     total, count = communicator.all_reduce(total), communicator.all_reduce(float(count))
@@ -514,7 +514,7 @@ def largest_entry(rows):
         0 without any; infinite where shift or scale make it so.
     """
     return max(
-        (float(rows.take(block)[0].abs().max()) for block in rows.blocks()),
+        (float(rows.load(block)[0].abs().max()) for block in rows.chunks()),
         default=0.0,
     )
 

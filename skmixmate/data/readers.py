@@ -21,15 +21,15 @@ from torch.utils.data import (
     default_collate,
 )
 
-from .containers import as_numpy, as_plain, as_tensor, check_dense
+from .containers import as_numeric, as_numpy, as_tensor, check_dense
 from .dask_arrays import is_dask
 
 # Entries read at a time, and entries that are read and left to spare a reading: a few
 # times, and about, a chunk of a compressed file.
-_READ, _GAP = 2**22, 2**18
+_CHUNK_ENTRIES, _MAX_GAP = 2**22, 2**18
 
 # Items of a data set, without a loader of its own, that are stacked at a time.
-_ITEMS = 256
+_ITEMS_PER_BATCH = 256
 
 
 class RowReader(ABC):
@@ -51,17 +51,20 @@ class RowReader(ABC):
 
     def __init__(self, n_rows):
         self.shape, self.dtype = (n_rows, 0), None
-        self._go_to(0)
+        self._seek(0)
         if n_rows:
             # Kept for the slice that is asked for first.
-            self._ahead = next(self._pieces)
-            self.shape, self.dtype = (n_rows, self._ahead.shape[1]), self._ahead.dtype
+            self._lookahead = next(self._pieces)
+            self.shape, self.dtype = (
+                (n_rows, self._lookahead.shape[1]),
+                self._lookahead.dtype,
+            )
 
     def __len__(self):
         return self.shape[0]
 
     def __getstate__(self):
-        return {**self.__dict__, "_ahead": None, "_pieces": None, "_position": None}
+        return {**self.__dict__, "_lookahead": None, "_pieces": None, "_position": None}
 
     def __getitem__(self, index):
         """Rows, as an array of shape (n_index, n_features).
@@ -72,7 +75,7 @@ class RowReader(ABC):
         """
         if isinstance(index, slice):
             start, stop, _ = index.indices(len(self))
-            return self._next_to(start, max(start, stop))
+            return self._read_ahead(start, max(start, stop))
         if len(index) == 0:
             return self._empty()
         order = np.argsort(index, kind="stable")
@@ -86,25 +89,25 @@ class RowReader(ABC):
     def _empty(self):
         return np.empty((0, self.shape[1]), self.dtype)
 
-    def _go_to(self, start):
-        self._position, self._ahead = start, None
+    def _seek(self, start):
+        self._position, self._lookahead = start, None
         self._pieces = self._read(range(start, len(self)))
 
-    def _next_to(self, start, stop):
+    def _read_ahead(self, start, stop):
         """Rows of a slice, which mostly starts where the last one ended."""
         if start == stop:
             return self._empty()
         if start != self._position:
-            self._go_to(start)
-        parts = [] if self._ahead is None else [self._ahead]
+            self._seek(start)
+        parts = [] if self._lookahead is None else [self._lookahead]
         n_left = stop - start - sum(map(len, parts))
         while n_left > 0:
             parts.append(next(self._pieces))
             n_left -= len(parts[-1])
         rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        self._position, self._ahead = stop, rows[stop - start :]
+        self._position, self._lookahead = stop, rows[stop - start :]
         if stop == len(self):
-            self._pieces = self._ahead = self._position = None  # lets go of them
+            self._pieces = self._lookahead = self._position = None  # lets go of them
         return rows[: stop - start]
 
     def _read(self, index):
@@ -161,7 +164,10 @@ class ArrayReader(RowReader):
 
     def _read_pieces(self, index):
         n_features = max(1, self.X.shape[1])
-        n_rows, n_gap = max(1, _READ // n_features), max(1, _GAP // n_features)
+        n_rows, n_gap = (
+            max(1, _CHUNK_ENTRIES // n_features),
+            max(1, _MAX_GAP // n_features),
+        )
         if isinstance(index, range):
             for start in index[::n_rows]:
                 yield self.X[start : min(start + n_rows, index.stop)]
@@ -169,7 +175,7 @@ class ArrayReader(RowReader):
         is_far = (np.diff(index) > n_gap) | (np.diff(index // n_rows) > 0)
         for some in np.split(index, np.flatnonzero(is_far) + 1):
             first, last = int(some[0]), int(some[-1])
-            rows = as_plain(self.X[first : last + 1])
+            rows = as_numeric(self.X[first : last + 1])
             rows = rows if isinstance(rows, torch.Tensor) else np.asarray(rows)
             # Rows too few or too many are counted, and refused, by who reads.
             fits = rows.shape[:1] == (last + 1 - first,)
@@ -198,7 +204,7 @@ class DatasetReader(RowReader):
 
     def __init__(self, X, image_shape):
         self.image_shape = image_shape
-        self._settings = {"batch_size": _ITEMS, "collate_fn": stack_rows}
+        self._settings = {"batch_size": _ITEMS_PER_BATCH, "collate_fn": stack_rows}
         self.items = X
         if isinstance(X, DataLoader):
             if X.batch_sampler is None:
@@ -229,7 +235,9 @@ class DatasetReader(RowReader):
     def _read_pieces(self, index):
         settings = dict(self._settings)
         index = index if isinstance(index, range) else index.tolist()
-        batches = BatchSampler(index, settings.pop("batch_size") or _ITEMS, False)
+        batches = BatchSampler(
+            index, settings.pop("batch_size") or _ITEMS_PER_BATCH, False
+        )
         # A generator of its own, as otherwise the global one would be drawn from.
         loader = DataLoader(
             self.items, batch_sampler=batches, generator=torch.Generator(), **settings
@@ -313,7 +321,7 @@ def is_stream(X):
     return isinstance(items, IterableDataset)
 
 
-def stream_parts(X, image_shape):
+def stream_chunks(X, image_shape):
     """Rows of a stream, as they come.
 
     Parameters
@@ -334,7 +342,10 @@ def stream_parts(X, image_shape):
     """
     if isinstance(X, IterableDataset):
         X = DataLoader(
-            X, batch_size=_ITEMS, collate_fn=stack_rows, generator=torch.Generator()
+            X,
+            batch_size=_ITEMS_PER_BATCH,
+            collate_fn=stack_rows,
+            generator=torch.Generator(),
         )
     elif X.collate_fn is default_collate and not X.persistent_workers:
         X = copy.copy(X)
@@ -343,7 +354,7 @@ def stream_parts(X, image_shape):
     for batch in X:
         waiting.append(as_floats(_flat_rows(batch, image_shape)))
         n_rows += len(waiting[-1])
-        if sum(rows.size for rows in waiting) >= _READ:
+        if sum(rows.size for rows in waiting) >= _CHUNK_ENTRIES:
             yield np.concatenate(waiting)
             waiting = []
     if waiting:
@@ -375,7 +386,7 @@ def as_floats(rows, dtype=None, n_features=None):
         If rows are sparse.
     """
     rows = check_array(
-        as_numpy(as_plain(rows)),
+        as_numpy(as_numeric(rows)),
         dtype=dtype or [np.float64, np.float32],
         ensure_all_finite="allow-nan",
         ensure_min_samples=0,

@@ -17,8 +17,8 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from ..data.batch import Batch
-from ..data.containers import as_numpy, as_plain, as_tensor
-from ..data.dask_arrays import computed_blocks, is_dask, map_rows
+from ..data.containers import as_numeric, as_numpy, as_tensor
+from ..data.dask_arrays import compute_blocks, is_dask, map_rows
 from ..data.loader import (
     RowLoader,
     check_squares,
@@ -26,7 +26,7 @@ from ..data.loader import (
     rows_beyond_squares,
     validate_rows,
 )
-from ..data.readers import MapReader, is_stream, stream_parts
+from ..data.readers import MapReader, is_stream, stream_chunks
 from ..image._features import IMAGES_AT_A_TIME, ScatteringFeatures
 from ..model.exponential import ExponentialMixture
 from ..model.gaussian import NormalMixture
@@ -36,7 +36,7 @@ from ..model.priors import AtomwiseLaplace, as_prior
 from ..utils.guards import default_modes
 from ..utils.numbers import largest_magnitude
 from ..utils.random_state import private_random_state
-from ..utils.types import Answer, Data
+from ..utils.types import ArrayOut, Data
 from ._fitting import numpy_dtype
 
 # Default alpha: the paper's, and what was found best on scattering coefficients, counts
@@ -79,7 +79,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         "score_samples": lambda batch: (-batch.energies).logsumexp(dim=0),
     }
 
-    def fit_predict(self, X: Data, y: Any = None) -> Answer:
+    def fit_predict(self, X: Data, y: Any = None) -> ArrayOut:
         """Learn the clusters and return that of each sample.
 
         Parameters
@@ -101,7 +101,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
     __metadata_request__predict_proba = {"out": UNUSED}
     __metadata_request__transform = {"out": UNUSED}
 
-    def predict(self, X: Data, *, out: Any = None) -> Answer:
+    def predict(self, X: Data, *, out: Any = None) -> ArrayOut:
         """Cluster of lowest energy for each sample.
 
         Parameters
@@ -118,7 +118,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         """
         return self._answer(X, "predict", out)
 
-    def predict_proba(self, X: Data, *, out: Any = None) -> Answer:
+    def predict_proba(self, X: Data, *, out: Any = None) -> ArrayOut:
         """Posterior probability of each cluster (Eq. 7).
 
         Parameters
@@ -135,7 +135,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         """
         return self._answer(X, "predict_proba", out)
 
-    def energies(self, X: Data, *, out: Any = None) -> Answer:
+    def energies(self, X: Data, *, out: Any = None) -> ArrayOut:
         """Energy of each sample in each cluster (Eq. 5).
 
         Parameters
@@ -166,7 +166,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         """
         return self._answer(X, "energies", out)
 
-    def score_samples(self, X: Data, *, out: Any = None) -> Answer:
+    def score_samples(self, X: Data, *, out: Any = None) -> ArrayOut:
         """Logarithm of the evidence of each sample, up to a constant (Eq. 6).
 
         Parameters
@@ -208,7 +208,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
 
     def predict_batches(
         self, X: Data, method: str = "predict", *, batch_size: int | None = None
-    ) -> Iterator[Answer]:
+    ) -> Iterator[ArrayOut]:
         """Give what a method answers, some samples at a time.
 
         Neither X nor the answers need fit into memory.
@@ -262,7 +262,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
             check_scalar(batch_size, "batch_size", Integral, min_val=1)
         if is_stream(X) or is_dask(X):
             parts = (
-                computed_blocks(X) if is_dask(X) else stream_parts(X, self.image_shape)
+                compute_blocks(X) if is_dask(X) else stream_chunks(X, self.image_shape)
             )
             parts = (validate_rows(self, part, reset=False) for part in parts)
         else:
@@ -300,7 +300,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
             precomputed = mixture.precompute()
 
         def parts_of(block):
-            values, observed = rows.take(block)
+            values, observed = rows.load(block)
             near, far = slice(None), rows_beyond_squares(values)
             if len(far):
                 yield far, self._in_float64(rows, block, far, summaries)
@@ -333,7 +333,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
                     array[as_numpy(index)] = answer
             return arrays
 
-        for block in rows.blocks(self._block_size()):
+        for block in rows.chunks(self._block_size()):
             yield block, answers_in(block)
 
     def _in_float64(self, rows, block, far, summaries):
@@ -363,7 +363,7 @@ class Inference(ClusterMixin, TransformerMixin, BaseEstimator):
         else:
             X = torch.from_numpy(X[as_numpy(far)])
         if X.dtype == torch.float64:
-            largest = float(rows.take(block)[0].abs().max()) / rows.scale
+            largest = float(rows.load(block)[0].abs().max()) / rows.scale
             check_squares(largest, rows.scale, X.dtype, X.shape[1])
         ((_, answers),) = self._infer(X.double(), *summaries)
         return [narrowed(answer, numpy_dtype(X)) for answer in answers]
@@ -501,7 +501,7 @@ class MixtureInference(Inference):
         "score_samples": lambda batch: batch.log_evidence,
     }
 
-    def score_samples(self, X: Data, *, out: Any = None) -> Answer:
+    def score_samples(self, X: Data, *, out: Any = None) -> ArrayOut:
         """Logarithm of the density of each sample: a lower bound.
 
         The code is integrated out, cluster by cluster, under a normal distribution
@@ -667,7 +667,7 @@ class MixtureInference(Inference):
             drawn = likelihood.sample(drawn, rng)
         return drawn.astype(self.dictionaries_.dtype), labels
 
-    def encode(self, X: Data, *, out: Any = None) -> Answer:
+    def encode(self, X: Data, *, out: Any = None) -> ArrayOut:
         """Sparse codes of each sample in all dictionaries (Eq. 4).
 
         Parameters
@@ -684,7 +684,7 @@ class MixtureInference(Inference):
         """
         return self._answer(X, "encode", out)
 
-    def transform(self, X: Data, *, out: Any = None) -> Answer:
+    def transform(self, X: Data, *, out: Any = None) -> ArrayOut:
         """Sparse code of each sample in the dictionary of its cluster.
 
         Parameters
@@ -706,7 +706,7 @@ class MixtureInference(Inference):
         return self._answer(X, "transform", out)
 
     @default_modes()
-    def inverse_transform(self, X: Data) -> Answer:
+    def inverse_transform(self, X: Data) -> ArrayOut:
         """Reconstruct samples from what :meth:`transform` gave.
 
         Parameters
@@ -727,7 +727,7 @@ class MixtureInference(Inference):
             return map_rows(self._without_results().inverse_transform, X)
         n_clusters, n_atoms, _ = self.dictionaries_.shape
         codes = check_array(
-            as_numpy(as_plain(X, "codes")),
+            as_numpy(as_numeric(X, "codes")),
             dtype=[np.float64, np.float32],
             ensure_min_features=0,
             input_name="codes",
@@ -771,7 +771,7 @@ class MixtureInference(Inference):
             features = likelihood.mean(torch.from_numpy(features)).numpy()
         return self._in_pixels(features)
 
-    def reconstruct(self, X: Data, *, out: Any = None) -> Answer:
+    def reconstruct(self, X: Data, *, out: Any = None) -> ArrayOut:
         """Every entry of each sample as its cluster explains it.
 
         Parameters
@@ -991,7 +991,7 @@ class _Inference:
         scaled = self._mixture.decode(
             self.assigned_codes * self._rows.scale, self.labels
         )
-        return self._in_pixels(as_numpy(self._rows.restore(scaled)))
+        return self._in_pixels(as_numpy(self._rows.to_data_units(scaled)))
 
 
 def is_learned(weights):

@@ -39,7 +39,7 @@ from ..data.loader import (
     scale_of_norm,
     validate_rows,
 )
-from ..data.readers import is_stream, stream_parts
+from ..data.readers import is_stream, stream_chunks
 from ..distributed.communicator import Communicator, find_communicator
 from ..files.checkpoint import Checkpoint, data_fingerprint, hash_param, in_words
 from ..image._features import ScatteringFeatures
@@ -617,7 +617,7 @@ class MixMateClustering(CallbackSupportMixin, MixtureInference):
                 "which does not learn across processes; fit does."
             )
         if is_stream(X):
-            for part in stream_parts(X, self.image_shape):
+            for part in stream_chunks(X, self.image_shape):
                 self._partial_fit(part)
             return self
         return self._partial_fit(X, y)
@@ -1418,7 +1418,7 @@ def _attributes(em):
     if mixture.intercepts is None:
         intercepts = mixture.weights.new_zeros(n_clusters, n_features)
     else:
-        intercepts = em.rows.restore(mixture.intercepts)
+        intercepts = em.rows.to_data_units(mixture.intercepts)
     return {
         "dictionaries_": mixture.dictionaries.numpy(force=True).copy(),
         "intercepts_": intercepts.numpy(force=True),

@@ -29,7 +29,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..data.loader import RowLoader, resolve_device, validate_rows
 from ..utils.guards import all_or_nothing, default_modes
-from ..utils.types import Answer, Data
+from ..utils.types import ArrayOut, Data
 from ._fourier import Buffers, fourier
 
 # kymatio scales Gaussians by this in place of pi; kept, for equal features.
@@ -481,7 +481,7 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
         return self
 
     @default_modes()
-    def transform(self, X: Data) -> Answer:
+    def transform(self, X: Data) -> ArrayOut:
         """Scatter images.
 
         Parameters
@@ -522,8 +522,8 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
         )
         rows = RowLoader(X, device=device)
         with torch.inference_mode():
-            for block in rows.blocks(self._n_images_at_a_time(device)):
-                images = rows.take(block)[0].view(-1, height, width, n_channels)
+            for block in rows.chunks(self._n_images_at_a_time(device)):
+                images = rows.load(block)[0].view(-1, height, width, n_channels)
                 images = images.permute(0, 3, 1, 2).flatten(0, 1)
                 exponents = _safe_exponents(images)
                 if exponents is None:
@@ -596,7 +596,7 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
     def _validate(self, X, reset):
         """Check X; return it as an array or tensor, not copied if floating."""
         X = validate_rows(self, X, reset)
-        blocks = RowLoader(X, device=torch.device("cpu")).blocks()
+        blocks = RowLoader(X, device=torch.device("cpu")).chunks()
         if any(math.isnan(X[block].min()) for block in blocks):
             raise ValueError(
                 "Input X contains NaN, which ScatteringTransform does not take: one "

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.loader import validate_rows
-from ..data.readers import is_stream, stream_parts
+from ..data.readers import is_stream, stream_chunks
 from ..estimators._mixmate import MixMateClustering
 from ..utils.types import Data
 from ._common import (
@@ -236,7 +236,7 @@ class ReconstructionDisplay:
 def _as_rows(mixmate, x):
     """Bring a sample to the shape of data."""
     if is_stream(x):
-        return next(stream_parts(x, mixmate.image_shape))
+        return next(stream_chunks(x, mixmate.image_shape))
     if hasattr(x, "to_frame"):  # a Series knows the names of the features
         return x.to_frame().T
     if isinstance(x, (list, tuple)) and np.ndim(x[0] if x else 0) == 0:

@@ -87,7 +87,7 @@ class ExpectationMaximization:
         self.generator = generator
         self.penalty = penalty
         self.communicator = communicator or Communicator()
-        counts = self.communicator.all_gather(rows.count(members))
+        counts = self.communicator.all_gather(rows.count_rows(members))
         self.batch_size = min(batch_size, sum(counts))
         self.n_window = n_window or sum(counts)
         self._share_rows(counts)
@@ -187,8 +187,8 @@ class ExpectationMaximization:
             As from :meth:`run_epoch`.
         """
         total = 0.0
-        for block in self.rows.blocks(self.batch_size):
-            losses, counts = self.step(*self.rows.take(block))
+        for block in self.rows.chunks(self.batch_size):
+            losses, counts = self.step(*self.rows.load(block))
             total = total + losses
             if self.learn_weights:
                 n_kept = self.n_window - self.batch_size
@@ -308,7 +308,7 @@ class ExpectationMaximization:
         total = 0.0
         with torch.no_grad():
             for batch in members.split(self._n_own):
-                for _, group in self.rows.take(batch).completeness_groups():
+                for _, group in self.rows.load(batch).completeness_groups():
                     total = (
                         total + loss(self.mixture.infer(*group, precomputed)[1]).sum()
                     )

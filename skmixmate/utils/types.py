@@ -12,4 +12,4 @@ Data = npt.ArrayLike | torch.Tensor | Any
 
 # What is answered: a tensor for a tensor, else an array (or what `set_output`
 # asks for).
-Answer = np.ndarray | torch.Tensor | Any
+ArrayOut = np.ndarray | torch.Tensor | Any

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from skmixmate.data.containers import as_plain, as_tensor, is_wrappable
+from skmixmate.data.containers import as_numeric, as_tensor, is_wrappable
 
 X = np.arange(12.0).reshape(4, 3)
 
@@ -72,7 +72,7 @@ HOLES = np.where(MASK, np.nan, X)
     [("f4", "f4"), ("f8", "f8"), ("i4", "f8"), ("u1", "f8"), ("?", "f8")],
 )
 def test_masked_entries_are_missing(dtype, expected):
-    rows = as_plain(np.ma.array(X.astype(dtype), mask=MASK))
+    rows = as_numeric(np.ma.array(X.astype(dtype), mask=MASK))
     assert type(rows) is np.ndarray
     assert rows.dtype == expected
     np.testing.assert_array_equal(rows, np.where(MASK, np.nan, X.astype(dtype)))
@@ -80,19 +80,19 @@ def test_masked_entries_are_missing(dtype, expected):
 
 @pytest.mark.parametrize("mask", [np.ma.nomask, np.zeros_like(MASK)])
 def test_nothing_is_copied_if_nothing_is_masked(mask):
-    assert np.shares_memory(as_plain(np.ma.array(X, mask=mask)), X)
+    assert np.shares_memory(as_numeric(np.ma.array(X, mask=mask)), X)
 
 
 def test_what_is_behind_a_mask_is_not_looked_at():
     hidden = np.ma.array(np.where(MASK, "?", X.astype(object)), mask=MASK)
-    np.testing.assert_array_equal(as_plain(hidden).astype(float), HOLES)
+    np.testing.assert_array_equal(as_numeric(hidden).astype(float), HOLES)
 
 
 def test_masked_rows_in_a_list():
     rows = [np.ma.array(row, mask=mask) for row, mask in zip(X, MASK, strict=True)]
-    np.testing.assert_array_equal(as_plain(rows), HOLES)
+    np.testing.assert_array_equal(as_numeric(rows), HOLES)
     rows[1] = torch.from_numpy(X[1])
-    np.testing.assert_array_equal(as_plain(rows), HOLES)
+    np.testing.assert_array_equal(as_numeric(rows), HOLES)
 
 
 # --- other containers ----------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_masked_rows_in_a_list():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_rows_in_a_list_may_be_tensors_with_a_gradient(dtype):
     rows = [torch.tensor(row, dtype=dtype, requires_grad=True) for row in X]
-    np.testing.assert_array_equal(np.asarray(as_plain(rows)), X)
+    np.testing.assert_array_equal(np.asarray(as_numeric(rows)), X)
 
 
 @pytest.mark.parametrize("default", [torch.float32, torch.float64, torch.bfloat16])
@@ -109,7 +109,7 @@ def test_tensors_become_floats_that_an_estimator_takes(default):
     before = torch.get_default_dtype()
     torch.set_default_dtype(default)
     try:
-        rows = as_plain(torch.arange(6).reshape(2, 3))
+        rows = as_numeric(torch.arange(6).reshape(2, 3))
     finally:
         torch.set_default_dtype(before)
     expected = torch.float64 if default == torch.float64 else torch.float32
@@ -120,14 +120,14 @@ def test_tensors_become_floats_that_an_estimator_takes(default):
 def test_sparse_columns_become_dense_without_a_warning(fill):
     frame = pd.DataFrame(HOLES, columns=list("abc"))
     frame = frame.astype({"a": pd.SparseDtype(float, fill)})
-    dense = as_plain(frame)
+    dense = as_numeric(frame)
     np.testing.assert_array_equal(dense, HOLES)
     assert list(dense.columns) == ["a", "b", "c"]
     assert dense.dtypes.tolist() == [np.float64] * 3
 
 
 def test_a_frame_without_columns_is_empty():
-    assert as_plain(pd.DataFrame(index=range(3))).shape == (3, 0)
+    assert as_numeric(pd.DataFrame(index=range(3))).shape == (3, 0)
 
 
 # --- mistakes ------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_sparse_data_are_refused_as_by_sklearn(given):
     with pytest.raises(
         TypeError, match="Sparse data was passed for X, but dense data is required"
     ):
-        as_plain(given)
+        as_numeric(given)
 
 
 def unusual(make):
@@ -205,4 +205,4 @@ def unusual(make):
 )
 def test_what_is_not_a_real_number_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
-        as_plain(given)
+        as_numeric(given)

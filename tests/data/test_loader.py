@@ -67,14 +67,14 @@ def test_take_shifts_scales_and_marks_what_is_missing(
 
     for index in (slice(0, 3), torch.arange(len(X)).flip(0)):
         expected = (torch.from_numpy(X)[index] - 1) * 2
-        values, observed = rows.take(index)
+        values, observed = rows.load(index)
         if observed is None:
             assert not expected.isnan().any()
         else:
             torch.testing.assert_close(observed, ~expected.isnan())
         torch.testing.assert_close(values, expected.nan_to_num(0))
         torch.testing.assert_close(
-            rows.restore(values).nan_to_num(),
+            rows.to_data_units(values).nan_to_num(),
             torch.from_numpy(X)[index].nan_to_num(1),
         )
     np.testing.assert_array_equal(X, untouched)
@@ -83,7 +83,7 @@ def test_take_shifts_scales_and_marks_what_is_missing(
 def test_read_only_data_are_taken():
     X = random_data(missing=0)
     X.setflags(write=False)
-    values, _ = RowLoader(X, device=CPU).take(slice(2, 4))
+    values, _ = RowLoader(X, device=CPU).load(slice(2, 4))
     np.testing.assert_array_equal(values.numpy(), X[2:4])
 
 
@@ -114,8 +114,8 @@ def mapped(X, folder):
 
 @pytest.mark.parametrize("window", [2**28, 1000])  # all; 24 rows of 40 bytes
 def test_batches_do_not_depend_on_where_the_data_lie(monkeypatch, tmp_path, window):
-    monkeypatch.setattr(_rows, "_WINDOW", window)
-    monkeypatch.setattr(_rows, "_RUN", 200)
+    monkeypatch.setattr(_rows, "_SHUFFLE_WINDOW_BYTES", window)
+    monkeypatch.setattr(_rows, "_SHUFFLE_CHUNK_BYTES", 200)
     X = random_data(100)
     X[60:] = 0  # of the later mini-batches in a window some are complete
     X[:, 0] = np.arange(100)
@@ -135,8 +135,8 @@ def test_batches_do_not_depend_on_where_the_data_lie(monkeypatch, tmp_path, wind
 
 
 def test_a_last_window_of_too_few_rows_has_no_batches(monkeypatch):
-    monkeypatch.setattr(_rows, "_WINDOW", 1000)
-    monkeypatch.setattr(_rows, "_RUN", 200)
+    monkeypatch.setattr(_rows, "_SHUFFLE_WINDOW_BYTES", 1000)
+    monkeypatch.setattr(_rows, "_SHUFFLE_CHUNK_BYTES", 200)
     rows = RowLoader(random_data(51), device=CPU)  # windows of 24, 24 and 3
     for seed in range(5):
         lengths = [
@@ -148,8 +148,8 @@ def test_a_last_window_of_too_few_rows_has_no_batches(monkeypatch):
 
 @pytest.mark.parametrize("window", [2**28, 1000])
 def test_all_rows_need_not_be_numbered(monkeypatch, tmp_path, window):
-    monkeypatch.setattr(_rows, "_WINDOW", window)
-    monkeypatch.setattr(_rows, "_RUN", 200)
+    monkeypatch.setattr(_rows, "_SHUFFLE_WINDOW_BYTES", window)
+    monkeypatch.setattr(_rows, "_SHUFFLE_CHUNK_BYTES", 200)
     X = random_data(100, missing=0)
     for data in (X, mapped(X, tmp_path)):
         rows = RowLoader(data, device=CPU)
@@ -160,8 +160,8 @@ def test_all_rows_need_not_be_numbered(monkeypatch, tmp_path, window):
 
 
 def test_a_map_is_read_in_runs(monkeypatch, tmp_path):
-    monkeypatch.setattr(_rows, "_WINDOW", 1000)
-    monkeypatch.setattr(_rows, "_RUN", 200)
+    monkeypatch.setattr(_rows, "_SHUFFLE_WINDOW_BYTES", 1000)
+    monkeypatch.setattr(_rows, "_SHUFFLE_CHUNK_BYTES", 200)
     rows = RowLoader(mapped(random_data(100, missing=0), tmp_path), device=CPU)
     reads = []
     read = rows._read
@@ -183,7 +183,7 @@ def test_views_of_a_map_are_known_as_such(tmp_path):
 
 def test_blocks_cover_all_rows_once():
     rows = RowLoader(np.zeros((10, 1)), device=CPU)
-    assert [len(rows.X[block]) for block in rows.blocks(4)] == [4, 4, 2]
+    assert [len(rows.X[block]) for block in rows.chunks(4)] == [4, 4, 2]
 
 
 @pytest.mark.parametrize("n_samples", [7, 300_000])  # more than one block
@@ -221,8 +221,8 @@ def test_rows_of_a_column_that_was_reversed_can_be_read():
     X = reversed_column()
     rows = RowLoader(validate_rows(BaseEstimator(), X, reset=True), device=CPU)
     index = torch.tensor([4, 0])
-    np.testing.assert_array_equal(rows.take(index)[0], X[[4, 0]])
-    np.testing.assert_array_equal(rows.take(slice(1, 3))[0], X[1:3])
+    np.testing.assert_array_equal(rows.load(index)[0], X[[4, 0]])
+    np.testing.assert_array_equal(rows.load(slice(1, 3))[0], X[1:3])
     joint = concat_rows(torch.empty(0, 1, dtype=torch.float64), X[:1], np.array([0]))
     np.testing.assert_array_equal(joint, X[:1])
 

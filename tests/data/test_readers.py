@@ -22,7 +22,7 @@ from skmixmate.data.readers import (
     as_reader,
     is_stream,
     stack_rows,
-    stream_parts,
+    stream_chunks,
 )
 
 from ..sources import File, Listed, Pairs, Stream
@@ -61,8 +61,8 @@ def sparse_rows():
 
 @pytest.fixture(autouse=True)
 def small_readings(monkeypatch):
-    monkeypatch.setattr(_sources, "_READ", 5 * LONGEST)
-    monkeypatch.setattr(_sources, "_GAP", 5 * 4)
+    monkeypatch.setattr(_sources, "_CHUNK_ENTRIES", 5 * LONGEST)
+    monkeypatch.setattr(_sources, "_MAX_GAP", 5 * 4)
 
 
 def as_file(X):
@@ -172,7 +172,7 @@ def test_workers_and_loaders_leave_the_global_state_alone():
     source = as_reader(loader, None)
     source[:]
     source[np.arange(50)]
-    list(stream_parts(Stream(X), None))
+    list(stream_chunks(Stream(X), None))
     assert before.equal(torch.random.get_rng_state())
 
 
@@ -252,7 +252,7 @@ def test_masked_items_are_missing_where_they_are_masked(dtype):
     ):
         np.testing.assert_array_equal(as_reader(container, None)[:], X)
     for stream in (Stream(rows), DataLoader(Stream(rows), 7)):
-        np.testing.assert_array_equal(np.concatenate([*stream_parts(stream, None)]), X)
+        np.testing.assert_array_equal(np.concatenate([*stream_chunks(stream, None)]), X)
 
 
 def test_items_may_be_views_that_torch_does_not_wrap():
@@ -273,7 +273,7 @@ def test_an_empty_batch_in_a_stream_is_no_harm():
     X = data()
     batches = [X[:10], X[10:10], X[10:]]
     stream = DataLoader(Stream(batches), batch_size=None)
-    np.testing.assert_array_equal(np.concatenate(list(stream_parts(stream, None))), X)
+    np.testing.assert_array_equal(np.concatenate(list(stream_chunks(stream, None))), X)
 
 
 # --- streams -------------------------------------------------------------------------
@@ -289,7 +289,7 @@ def test_parts_of_a_stream(n_samples):
         (DataLoader(Stream(X.reshape(-1, 1, 5)), 10), 30),
     ):
         assert is_stream(stream)
-        parts = list(stream_parts(stream, None))
+        parts = list(stream_chunks(stream, None))
         np.testing.assert_array_equal(np.concatenate(parts), X)
         assert max(map(len, parts)) <= size
 
@@ -297,7 +297,7 @@ def test_parts_of_a_stream(n_samples):
 def test_a_stream_of_batches():
     X = data()
     stream = DataLoader(Stream(np.split(X, [10, 50])), batch_size=None)
-    np.testing.assert_array_equal(np.concatenate(list(stream_parts(stream, None))), X)
+    np.testing.assert_array_equal(np.concatenate(list(stream_chunks(stream, None))), X)
 
 
 # --- mistakes ------------------------------------------------------------------------
@@ -359,7 +359,7 @@ def test_mistakes_further_on_are_named_when_they_are_read():
     with pytest.raises(ValueError, match="X gave 1 rows where 3 were asked for"):
         as_reader(loader, None)[np.arange(3)]
     with pytest.raises(ValueError, match="X yielded no rows"):
-        list(stream_parts(Stream([]), None))
+        list(stream_chunks(Stream([]), None))
 
 
 @pytest.mark.parametrize(("times", "n_given"), [(0, 0), (2, 2)])

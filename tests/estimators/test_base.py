@@ -35,7 +35,7 @@ def small_blocks(monkeypatch):
     """64 rows are worked on, and 80 of 16 features are read, at a time."""
     monkeypatch.setattr(_inference, "_BLOCK_ENTRIES", 1)
     monkeypatch.setattr(_inference, "_BATCH_BLOCKS", 2)
-    monkeypatch.setattr(_sources, "_READ", 80 * 16)
+    monkeypatch.setattr(_sources, "_CHUNK_ENTRIES", 80 * 16)
 
 
 def data(n_samples=500, **params):

@@ -428,7 +428,7 @@ import numpy as np
 from skmixmate import MixMateClustering
 from skmixmate.data import loader as _rows
 
-_rows._WINDOW, watched = 2**24, threading.Event()
+_rows._SHUFFLE_WINDOW_BYTES, watched = 2**24, threading.Event()
 
 def own_memory():  # what is resident, less what are pages of files, in MiB
     with open("/proc/self/statm") as statm:
@@ -476,11 +476,11 @@ def test_a_memory_map_is_not_read_into_memory(tmp_path):
 def small_readings(monkeypatch):
     """Let 50 rows of 16 features be read at a time, and windows be of 64 rows."""
     monkeypatch.setattr(_inference, "_BLOCK_ENTRIES", 1)
-    monkeypatch.setattr(_sources, "_READ", 50 * 16)
-    monkeypatch.setattr(_sources, "_GAP", 5 * 16)
-    monkeypatch.setattr(_rows, "_BLOCK", 40 * 16)
-    monkeypatch.setattr(_rows, "_WINDOW", 64 * 16 * 8)
-    monkeypatch.setattr(_rows, "_RUN", 1)
+    monkeypatch.setattr(_sources, "_CHUNK_ENTRIES", 50 * 16)
+    monkeypatch.setattr(_sources, "_MAX_GAP", 5 * 16)
+    monkeypatch.setattr(_rows, "_CHUNK_ENTRIES", 40 * 16)
+    monkeypatch.setattr(_rows, "_SHUFFLE_WINDOW_BYTES", 64 * 16 * 8)
+    monkeypatch.setattr(_rows, "_SHUFFLE_CHUNK_BYTES", 1)
 
 
 def as_loader(X):
