@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import torch
 from sklearn.utils import check_random_state
 
 
@@ -51,3 +52,17 @@ def load_random_state(random_state, text):
         What :func:`dump_random_state` gave.
     """
     random_state.set_state(json.loads(text))
+
+
+def make_generator(random_state):
+    """Draw the seed of a generator of torch.
+
+    Parameters
+    ----------
+    random_state : RandomState
+
+    Returns
+    -------
+    generator : torch.Generator
+    """
+    return torch.Generator().manual_seed(int(random_state.randint(2**31)))
