@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from .._version import __version__
-from ..data.loader import resolve_device
+from ..data.validation import resolve_device
 from ..estimators._mixmate import MixMateClustering
 from ..files.atomic import check_writable
 from ..io import load

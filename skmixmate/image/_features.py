@@ -8,7 +8,7 @@ from scipy.linalg import eigh
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..data.containers import as_tensor
-from ..data.loader import scale_of_norm
+from ..data.statistics import scale_of_norm
 from ..utils.guards import default_modes
 from ..utils.numbers import largest_magnitude
 from ._scattering import ScatteringTransform

@@ -27,7 +27,8 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ..data.loader import RowLoader, resolve_device, validate_rows
+from ..data.loader import RowLoader
+from ..data.validation import resolve_device, validate_rows
 from ..utils.guards import all_or_nothing, default_modes
 from ..utils.types import ArrayOut, Data
 from ._fourier import Buffers, fourier

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..data.loader import validate_rows
-from ..data.readers import is_stream, stream_chunks
+from ..data.readers import is_stream
+from ..data.streams import stream_chunks
+from ..data.validation import validate_rows
 from ..estimators._mixmate import MixMateClustering
 from ..utils.types import Data
 from ._common import (

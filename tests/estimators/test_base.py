@@ -36,6 +36,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(_inference, "_BLOCK_ENTRIES", 1)
     monkeypatch.setattr(_inference, "_BATCH_BLOCKS", 2)
     monkeypatch.setattr(_sources, "_CHUNK_ENTRIES", 80 * 16)
+    monkeypatch.setattr("skmixmate.data.streams._CHUNK_ENTRIES", 80 * 16)
 
 
 def data(n_samples=500, **params):
@@ -421,6 +422,6 @@ def test_an_answer_that_float32_cannot_hold_is_refused(fitted):
             getattr(fitted, method)(X.astype(np.float32))
     X[3, 2] = 1e160
     with pytest.raises(
-        ValueError, match=r"X has an entry .*1e\+160.*float64 to square"
+        ValueError, match=r"X has an entry .*1e\+160.*overflows float64"
     ):
         fitted.predict(X)

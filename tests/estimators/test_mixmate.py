@@ -477,6 +477,7 @@ def small_readings(monkeypatch):
     """Let 50 rows of 16 features be read at a time, and windows be of 64 rows."""
     monkeypatch.setattr(_inference, "_BLOCK_ENTRIES", 1)
     monkeypatch.setattr(_sources, "_CHUNK_ENTRIES", 50 * 16)
+    monkeypatch.setattr("skmixmate.data.streams._CHUNK_ENTRIES", 50 * 16)
     monkeypatch.setattr(_sources, "_MAX_GAP", 5 * 16)
     monkeypatch.setattr(_rows, "_CHUNK_ENTRIES", 40 * 16)
     monkeypatch.setattr(_rows, "_SHUFFLE_WINDOW_BYTES", 64 * 16 * 8)
@@ -1512,9 +1513,9 @@ def test_verbose_prints_where_no_handler_is(monkeypatch, capsys):
         ({"n_iter_no_change": 0}, r"'n_iter_no_change'.*Got 0"),
         ({"warm_start": "yes"}, r"'warm_start'.*Got 'yes'"),
         ({"device": 3.5}, r"'device'.*Got 3.5"),
-        ({"device": "nowhere"}, r"device='nowhere' is not to be had"),
-        ({"device": "meta"}, r"device='meta' is not to be had"),
-        ({"device": "hpu"}, r"device='hpu' is not to be had"),
+        ({"device": "nowhere"}, r"device='nowhere' is not available"),
+        ({"device": "meta"}, r"device='meta' is not available"),
+        ({"device": "hpu"}, r"device='hpu' is not available"),
         ({"n_init": 10**9}, r"n_init=1000000000 should be at most 10000 starts"),
         ({"n_atoms": 10**7}, r"n_atoms=10000000 is too large: .* at most 4294967296"),
         ({"verbose": -1}, r"'verbose'.*Got -1"),
@@ -1533,7 +1534,7 @@ def test_bad_parameters_are_named_before_any_work(params, message, monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_missing_device_is_named():
-    with pytest.raises(ValueError, match=r"device='cuda' is not to be had here"):
+    with pytest.raises(ValueError, match=r"device='cuda' is not available"):
         small(device="cuda").fit(data())
 
 
@@ -1886,7 +1887,7 @@ def test_units_do_not_matter_where_squares_overflow(factor, dtype, fit_intercept
 def test_denormal_numbers_are_refused(factor, dtype):
     X = (far_blobs()[0] * factor).astype(dtype)
     X[3, 2] = np.nan
-    with pytest.raises(ValueError, match="X has rows of a root-mean-square norm"):
+    with pytest.raises(ValueError, match="X has rows of root-mean-square norm"):
         MixMateClustering(3, random_state=0).fit(X)
 
 
@@ -1934,7 +1935,7 @@ def test_parameters_at_the_edge_of_floats_give_finite_numbers():
 
 def test_a_scale_that_leaves_nothing_to_square_is_refused():
     X = far_blobs()[0].astype(np.float32)
-    with pytest.raises(ValueError, match=r"X has an entry that is .*scale_=1e\+30"):
+    with pytest.raises(ValueError, match=r"X has an entry at .*scale_=1e\+30"):
         MixMateClustering(3, scale=1e30, random_state=0).fit(X)
     # An offset alone is no part of it.
     far = MixMateClustering(3, scale=1.0, max_iter=1, tol=0, random_state=0)

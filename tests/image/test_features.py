@@ -217,5 +217,5 @@ def test_units_do_not_change_what_features_stand_for(digits, dtype, factor):
 
 
 def test_images_of_denormal_numbers_are_refused(digits):
-    with pytest.raises(ValueError, match="X has rows of a root-mean-square norm"):
+    with pytest.raises(ValueError, match="X has rows of root-mean-square norm"):
         fit_features((digits * 1e-43).astype(np.float32))

@@ -266,7 +266,7 @@ def test_missing_and_infinite_pixels_are_refused(container):
         ({"L": 0}, r"'L' parameter .* Got 0 instead"),
         ({"order": 3}, r"'order' parameter .* Got 3 instead"),
         ({"batch_size": 0}, r"'batch_size' parameter .* Got 0 instead"),
-        ({"device": "toaster"}, r"device='toaster' is not to be had here"),
+        ({"device": "toaster"}, r"device='toaster' is not available"),
     ],
 )
 def test_bad_parameters_are_named(params, message):
