@@ -19,12 +19,12 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.files import checkpoint as _checkpoint
+from skmixmate.files import checkpoint as checkpoint_module
 from skmixmate.training.em import ExpectationMaximization
 
 
 def small(**params):
-    """Return an estimator that fits the data below in a moment."""
+    """Return an estimator that fits the data below quickly."""
     defaults = {"n_atoms": 4, "max_iter": 5, "tol": 0, "batch_size": 32}
     return MixMateClustering(3, **{**defaults, "random_state": 0, **params})
 
@@ -40,23 +40,23 @@ def path(tmp_path):
 
 @pytest.fixture
 def cut_short(monkeypatch):
-    """Run a fit that breaks off in an epoch, with a checkpoint after each before."""
+    """Run a fit that fails in an epoch, with a checkpoint after each one before."""
 
     class PowerFailure(Exception):
         pass
 
-    monkeypatch.setattr(_checkpoint, "_INTERVAL", 0)
+    monkeypatch.setattr(checkpoint_module, "_INTERVAL", 0)
     run_epoch = ExpectationMaximization.run_epoch
 
     def cut(mixmate, X, n_epochs=2, error=PowerFailure):
-        n_left = n_epochs
+        n_remaining = n_epochs
 
         def run(em):
-            nonlocal n_left
-            if n_left == 0:
+            nonlocal n_remaining
+            if n_remaining == 0:
                 em.step(*em.rows.load(slice(32)))  # in the middle of the epoch
                 raise error
-            n_left -= 1
+            n_remaining -= 1
             return run_epoch(em)
 
         with monkeypatch.context() as patch:
@@ -78,23 +78,23 @@ def assert_same_fit(mixmate, expected):
     assert mixmate.converged_ == expected.converged_
 
 
-# --- going on ------------------------------------------------------------------------
+# --- resuming ------------------------------------------------------------------------
 
-# Fits that are killed again and again, each going on with the one before, and at last
-# one that is let live.
+# Fits that are killed one after the other, each resuming the one before, and at last
+# one that completes.
 KILLED = """
 import os, signal, sys
 import numpy as np
 from sklearn.datasets import load_digits
 from skmixmate import MixMateClustering
-from skmixmate.files import checkpoint as _checkpoint
+from skmixmate.files import checkpoint as checkpoint_module
 from skmixmate.training.em import ExpectationMaximization as EM
 
-KILLS = [  # before a call of what, and of which
+KILLS = [  # before which call of which function
     (EM, "run_epoch", 1),
     (EM, "run_epoch", 3),  # the third epoch
     (EM, "step", 8),  # in the middle of an epoch
-    (os, "replace", 3),  # in the middle of writing
+    (os, "replace", 3),  # while a checkpoint is written
     (os, "unlink", 1),  # at the very end
 ]
 
@@ -110,7 +110,7 @@ def kill_before(owner, name, n_calls):
 
     setattr(owner, name, call)
 
-_checkpoint._INTERVAL = 0
+checkpoint_module._INTERVAL = 0
 folder, case = sys.argv[1:]
 X = load_digits().data[:200]
 params = {"max_iter": 8}
@@ -147,14 +147,14 @@ np.testing.assert_array_equal(mixmate.reconstruct(X), unbroken.reconstruct(X))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("case", ["incomplete", "images"])
-def test_a_fit_that_was_killed_ends_as_if_it_had_not_been(case, tmp_path):
+def test_a_killed_fit_resumes_bit_identically(case, tmp_path):
     command = [sys.executable, "-c", KILLED, str(tmp_path), case]
     # The threads of OpenMP do not survive a fork.
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 @pytest.mark.parametrize("n_epochs", [0, 1, 4])
-def test_a_fit_goes_on_after_an_error(n_epochs, path, cut_short):
+def test_a_fit_resumes_after_an_error(n_epochs, path, cut_short):
     X = data()
     mixmate = small(checkpoint=path)
     cut_short(mixmate, X, n_epochs)
@@ -162,7 +162,7 @@ def test_a_fit_goes_on_after_an_error(n_epochs, path, cut_short):
     assert os.listdir(path.parent) == []
 
 
-def test_a_link_stays_and_a_file_may_be_gone(path, monkeypatch):
+def test_a_link_is_kept_and_a_missing_file_is_no_error(path, monkeypatch):
     path.symlink_to("elsewhere")
     small(checkpoint=path).fit(data())
     assert os.listdir(path.parent) == [path.name]
@@ -171,12 +171,12 @@ def test_a_link_stays_and_a_file_may_be_gone(path, monkeypatch):
         write(checkpoint, *args)
         os.unlink(path.with_name("elsewhere"))
 
-    write = _checkpoint.Checkpoint.write
-    monkeypatch.setattr(_checkpoint.Checkpoint, "write", write_and_remove)
+    write = checkpoint_module.Checkpoint.write
+    monkeypatch.setattr(checkpoint_module.Checkpoint, "write", write_and_remove)
     assert_same_fit(small(checkpoint=path).fit(data()), small().fit(data()))
 
 
-def test_an_interrupted_fit_goes_on(path, cut_short):
+def test_an_interrupted_fit_resumes(path, cut_short):
     X = data()
     mixmate = small(checkpoint=str(path))
     cut_short(mixmate, X, error=KeyboardInterrupt)
@@ -184,9 +184,9 @@ def test_an_interrupted_fit_goes_on(path, cut_short):
     assert_same_fit(mixmate.fit(X), small().fit(X))
 
 
-def test_between_checkpoints_there_is_a_minute(path, monkeypatch):
+def test_checkpoints_are_a_minute_apart(path, monkeypatch):
     now, n_written = 0.0, 0
-    write = _checkpoint.Checkpoint.write
+    write = checkpoint_module.Checkpoint.write
 
     def spy(checkpoint, *args):
         nonlocal n_written
@@ -198,26 +198,28 @@ def test_between_checkpoints_there_is_a_minute(path, monkeypatch):
         now += 25
         return now
 
-    monkeypatch.setattr(_checkpoint.Checkpoint, "write", spy)
-    monkeypatch.setattr(_checkpoint.time, "monotonic", clock)
+    monkeypatch.setattr(checkpoint_module.Checkpoint, "write", spy)
+    monkeypatch.setattr(checkpoint_module.time, "monotonic", clock)
     small(checkpoint=path, max_iter=10).fit(data())
-    # The clock goes on by 25 seconds whenever it is looked at, after each epoch and
-    # each writing: there is one after every third epoch, and at the start and the end.
+    # The clock advances by 25 seconds whenever it is read, after each epoch and each
+    # checkpoint: one is written after every third epoch, at the start and at the end.
     assert n_written == 1 + 3 + 1
 
 
-def test_a_fit_with_a_penalty_of_atoms_goes_on(path, cut_short):
+def test_a_fit_with_a_dictionary_penalty_resumes(path, cut_short):
     X = data()
     params = {"image_shape": (4, 4), "representation": "pixels"}
     smooth = small(dictionary_penalty=2.0, **params)
     mixmate = small(dictionary_penalty=2.0, checkpoint=path, **params)
     cut_short(mixmate, X)
-    with pytest.raises(ValueError, match=r"fit with dictionary_penalty=2.0, not 0.0"):
+    with pytest.raises(
+        ValueError, match=r"from a fit with dictionary_penalty=2.0, not 0.0"
+    ):
         small(checkpoint=path, **params).fit(X)
     assert_same_fit(mixmate.fit(X), smooth.fit(X))
 
 
-def test_a_drawn_seed_is_kept(path, cut_short):
+def test_a_random_seed_is_kept(path, cut_short):
     X = data()
     mixmate = small(random_state=None, checkpoint=path)
     cut_short(mixmate, X)
@@ -227,7 +229,7 @@ def test_a_drawn_seed_is_kept(path, cut_short):
 
 
 @pytest.mark.parametrize("kind", [np.random.MT19937, np.random.PCG64])
-def test_a_random_state_goes_on_as_after_an_unbroken_fit(kind, path, cut_short):
+def test_a_random_state_continues_as_after_an_unbroken_fit(kind, path, cut_short):
     X, seeds = data(), [np.random.RandomState(kind(5)) for _ in range(3)]
     cut_short(small(random_state=seeds[0], checkpoint=path), X)
     mixmate = small(random_state=seeds[1], checkpoint=path).fit(X)
@@ -235,70 +237,70 @@ def test_a_random_state_goes_on_as_after_an_unbroken_fit(kind, path, cut_short):
     assert seeds[1].randint(2**31) == seeds[2].randint(2**31)
 
 
-def break_at_the_end(mixmate, X, monkeypatch):
+def fail_after_training(mixmate, X, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(
             "skmixmate.estimators._mixmate.loss", None
-        )  # needed once training is done
+        )  # called after training
         with pytest.raises(TypeError):
             mixmate.fit(X)
 
 
-def test_a_fit_that_had_converged_does_not_train_on(path, monkeypatch):
+def test_a_converged_fit_is_not_trained_further(path, monkeypatch):
     X = data()
     expected = small(tol=0.5).fit(X)
     mixmate = small(tol=0.5, checkpoint=path)
-    break_at_the_end(mixmate, X, monkeypatch)
+    fail_after_training(mixmate, X, monkeypatch)
     assert_same_fit(mixmate.fit(X), expected)
     assert expected.converged_
 
 
 class StopAfter(ScoringMonitor):
-    """Stops a training, and tells which epochs it saw."""
+    """Stops a training, and records the epochs that were run."""
 
     def __init__(self, n_epochs=None):
         super().__init__(scoring=None)
-        self.n_epochs, self.seen = n_epochs, []
+        self.n_epochs, self.epochs = n_epochs, []
 
     def on_fit_task_begin(self, estimator, context):
         if context.task_name == "epoch":
-            self.seen.append(context.task_id)
+            self.epochs.append(context.task_id)
 
     def on_fit_task_end(self, estimator, context):
-        return context.task_name == "epoch" and len(self.seen) == self.n_epochs
+        return context.task_name == "epoch" and len(self.epochs) == self.n_epochs
 
 
-def test_a_fit_that_a_callback_stopped_does_not_train_on(path, monkeypatch):
+def test_a_fit_stopped_by_a_callback_is_not_trained_further(path, monkeypatch):
     X = data()
     mixmate = small(checkpoint=path).set_callbacks(StopAfter(2))
-    break_at_the_end(mixmate, X, monkeypatch)
+    fail_after_training(mixmate, X, monkeypatch)
     assert_same_fit(mixmate.fit(X), small(max_iter=2).fit(X))
 
 
-def test_callbacks_see_the_epochs_that_are_left(path, cut_short):
+def test_callbacks_are_called_for_the_remaining_epochs(path, cut_short):
     callback = StopAfter()
     cut_short(small(checkpoint=path), data())
     small(checkpoint=path).set_callbacks(callback).fit(data())
-    assert callback.seen == [2, 3, 4]
+    assert callback.epochs == [2, 3, 4]
 
 
-def test_how_a_fit_is_run_may_change(path, cut_short):
+def test_runtime_parameters_may_change(path, cut_short):
     X = data()
     cut_short(small(checkpoint=path), X)
     mixmate = small(checkpoint=path, device="cpu", n_jobs=2).fit(torch.from_numpy(X))
     assert_same_fit(mixmate, small().fit(X))
 
 
-# --- what is refused -----------------------------------------------------------------
+# --- files that are rejected ---------------------------------------------------------
 
 
-def test_other_data_are_refused(path, cut_short):
+def test_other_data_are_rejected(path, cut_short):
     X = data()
     cut_short(small(checkpoint=path), X)
     changed = X.copy()
     changed[70, 3] += 1
     for other in (X[:-1], X.astype(np.float32), X[::-1], changed):
-        with pytest.raises(ValueError, match=r"of a fit with X=.*Delete the file"):
+        with pytest.raises(ValueError, match=r"from a fit with X=.*Delete the file"):
             small(checkpoint=path).fit(other)
     assert_same_fit(small(checkpoint=path).fit(X), small().fit(X))
 
@@ -313,13 +315,13 @@ def test_other_data_are_refused(path, cut_short):
         ({"init": KMeans(3)}, r"init='random', not 'KMeans with checksum"),
     ],
 )
-def test_other_parameters_are_named(params, message, path, cut_short):
+def test_other_parameters_are_rejected(params, message, path, cut_short):
     cut_short(small(checkpoint=path, init="random"), data())
-    with pytest.raises(ValueError, match=rf"checkpoint=.*of a fit with {message}"):
+    with pytest.raises(ValueError, match=rf"checkpoint=.*from a fit with {message}"):
         small(**{"init": "random", "checkpoint": path, **params}).fit(data())
 
 
-def test_equal_parameters_are_the_same(path, cut_short):
+def test_parameters_of_equal_value_are_accepted(path, cut_short):
     X = data()
     fitted = KMeans(3, n_init=2).fit(X)
     params = {"weights": [0.5, 0.3, 0.2], "alpha": 1, "init": KMeans(3, n_init=2)}
@@ -329,30 +331,32 @@ def test_equal_parameters_are_the_same(path, cut_short):
     assert_same_fit(mixmate, small(**params).fit(X))
 
 
-def test_another_warm_start_is_refused(path, cut_short):
+def test_another_warm_start_is_rejected(path, cut_short):
     X = data()
     mixmate = small(warm_start=True).fit(X)
     expected = pickle.loads(pickle.dumps(mixmate)).fit(X)
     again = pickle.loads(pickle.dumps(mixmate)).set_params(checkpoint=path)
     cut_short(again, X)
-    with pytest.raises(ValueError, match=r"of a fit with dictionaries_='ndarray"):
+    with pytest.raises(ValueError, match=r"from a fit with dictionaries_='ndarray"):
         small(warm_start=True, checkpoint=path).fit(X)
     assert_same_fit(mixmate.set_params(checkpoint=path).fit(X), expected)
 
 
-def test_truncated_and_damaged_files_are_refused(path, cut_short):
+def test_truncated_and_damaged_files_are_rejected(path, cut_short):
     cut_short(small(checkpoint=path), data())
-    whole = path.read_bytes()
-    header = len(_checkpoint._FORMAT)
-    sizes = [0, 1, header, header + 5, header + 32, header + 40, len(whole) // 2]
-    damaged = [whole[:size] for size in [*sizes, len(whole) - 1]]
-    for place in (3, header + 1, len(whole) // 2, len(whole) - 1):
-        flipped = bytearray(whole)
-        flipped[place] ^= 1
+    complete = path.read_bytes()
+    header = len(checkpoint_module._FORMAT)
+    sizes = [0, 1, header, header + 5, header + 32, header + 40, len(complete) // 2]
+    damaged = [complete[:size] for size in [*sizes, len(complete) - 1]]
+    for offset in (3, header + 1, len(complete) // 2, len(complete) - 1):
+        flipped = bytearray(complete)
+        flipped[offset] ^= 1
         damaged.append(bytes(flipped))
-    for content in [*damaged, whole + b"more"]:
+    for content in [*damaged, complete + b"more"]:
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"checkpoint=.*(damaged|wrote).*Delete"):
+        with pytest.raises(
+            ValueError, match=r"checkpoint=.*(damaged|not a checkpoint).*Delete"
+        ):
             small(checkpoint=path).fit(data())
         assert path.read_bytes() == content
 
@@ -362,7 +366,7 @@ class Trojan:
         return (exec, ("import os; os.environ['TROJAN'] = 'ran'",))
 
 
-def test_foreign_files_are_refused_and_run_no_code(path):
+def test_other_files_are_rejected_without_running_code(path):
     with_code = io.BytesIO()
     torch.save({"identity": Trojan()}, with_code)
     checked = hashlib.sha256(with_code.getbuffer()).digest() + with_code.getvalue()
@@ -373,16 +377,18 @@ def test_foreign_files_are_refused_and_run_no_code(path):
         array.getvalue(),
         pickle.dumps(Trojan()),
         with_code.getvalue(),
-        _checkpoint._FORMAT + checked,
+        checkpoint_module._FORMAT + checked,
     ):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"checkpoint=.*wrote\. Delete the file"):
+        with pytest.raises(
+            ValueError, match=r"checkpoint=.*not a checkpoint of .* Delete"
+        ):
             small(checkpoint=path).fit(data())
     assert "TROJAN" not in os.environ
 
 
 def sealed(payload):
-    return _checkpoint._FORMAT + hashlib.sha256(payload).digest() + payload
+    return checkpoint_module._FORMAT + hashlib.sha256(payload).digest() + payload
 
 
 def written(content):
@@ -392,12 +398,12 @@ def written(content):
 
 
 def content_of(path):
-    payload = path.read_bytes()[len(_checkpoint._FORMAT) + 32 :]
+    payload = path.read_bytes()[len(checkpoint_module._FORMAT) + 32 :]
     return torch.load(io.BytesIO(payload), weights_only=True)
 
 
 @pytest.mark.parametrize("content", [[], {}, {"identity": 1}, torch.ones(3), None])
-def test_other_content_is_refused(content, path):
+def test_other_content_is_rejected(content, path):
     path.write_bytes(sealed(written(content)))
     with pytest.raises(ValueError, match=r"checkpoint=.* damaged: it has as content"):
         small(checkpoint=path).fit(data())
@@ -425,9 +431,9 @@ def deflated(payload):
         written({"identity": {}}).replace(b"identity", b"identit\xff"),
     ],
 )
-def test_other_payloads_are_refused(payload, path):
+def test_other_payloads_are_rejected(payload, path):
     path.write_bytes(sealed(payload))
-    with pytest.raises(ValueError, match=r"checkpoint=.*not one that skmixmate wrote"):
+    with pytest.raises(ValueError, match=r"checkpoint=.*not a checkpoint of skmixmate"):
         small(checkpoint=path).fit(data())
 
 
@@ -437,7 +443,7 @@ def swap_position(content):
 
 
 def change(*names):
-    """Make a change of one value, which names lead to."""
+    """Return a change of the value that a sequence of keys leads to."""
     *names, last, function = names
 
     def change_content(content):
@@ -471,7 +477,7 @@ ATTRIBUTES = ("start", "attributes")
         ),
         (
             change(*ATTRIBUTES, "dictionaries_", lambda v: v[:, :1].expand(-1, 99, -1)),
-            r"dictionaries_ that is no plain tensor",
+            r"dictionaries_ that is not a plain tensor",
         ),
         (
             change(*ATTRIBUTES, "dictionaries_", lambda v: v[:, :2]),
@@ -505,11 +511,11 @@ ATTRIBUTES = ("start", "attributes")
         ),
         (
             change("state", "generator", lambda v: v[:9]),
-            r"generator in no",
+            r"an invalid state of the gen",
         ),
     ],
 )
-def test_content_that_a_fit_cannot_go_on_from_is_refused(
+def test_content_that_a_fit_cannot_resume_from_is_rejected(
     change, message, path, cut_short
 ):
     X = data()
@@ -521,7 +527,7 @@ def test_content_that_a_fit_cannot_go_on_from_is_refused(
         small(checkpoint=path).fit(X)
 
 
-def test_a_representation_that_does_not_fit_the_images(path, cut_short):
+def test_a_representation_of_other_images_is_rejected(path, cut_short):
     X = load_digits().data[:100]
     cut_short(small(checkpoint=path, image_shape=(8, 8)), X)
     content = content_of(path)
@@ -531,7 +537,7 @@ def test_a_representation_that_does_not_fit_the_images(path, cut_short):
         small(checkpoint=path, image_shape=(8, 8)).fit(X)
 
 
-def test_a_start_whose_arrays_are_in_a_file(path, cut_short):
+def test_a_memory_mapped_warm_start_resumes(path, cut_short):
     X = data()
     mixmate = small(prior="group", warm_start=True).fit(X)
     joblib.dump(mixmate, path.with_name("mapped"))
@@ -542,7 +548,7 @@ def test_a_start_whose_arrays_are_in_a_file(path, cut_short):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
-def test_a_checkpoint_stays_private(path, cut_short):
+def test_the_mode_of_a_checkpoint_is_kept(path, cut_short):
     X = data()
     cut_short(small(checkpoint=path), X)
     path.chmod(0o600)
@@ -550,20 +556,20 @@ def test_a_checkpoint_stays_private(path, cut_short):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_paths_that_cannot_be_written(tmp_path):
+def test_paths_that_cannot_be_written_raise(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder"):
         small(checkpoint=tmp_path / "nowhere" / "file").fit(data())
-    with pytest.raises(FileExistsError, match="no ordinary file"):
+    with pytest.raises(FileExistsError, match="not a regular file"):
         small(checkpoint=tmp_path).fit(data())
 
 
-def test_what_cannot_be_told_from_others_is_refused(path):
+def test_parameters_that_cannot_be_pickled_are_rejected(path):
     init = make_pipeline(FunctionTransformer(lambda X: X), KMeans(3))
     with pytest.raises(ValueError, match=r"(?s)init=.*cannot be pickled"):
         small(init=init, checkpoint=path).fit(data())
 
 
-def test_representation_of_images_goes_on(path, cut_short):
+def test_a_fit_of_images_resumes(path, cut_short):
     X = load_digits().data[:100]
     cut_short(small(checkpoint=path, image_shape=(8, 8)), X)
     mixmate = small(checkpoint=path, image_shape=(8, 8)).fit(X)
