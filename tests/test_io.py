@@ -3,6 +3,7 @@ import json
 import os
 import pickle
 import zipfile
+from functools import partial
 
 import joblib
 import numpy as np
@@ -16,17 +17,15 @@ from sklearn.exceptions import NotFittedError
 
 import skmixmate
 from skmixmate import MixMateClustering
-from skmixmate.datasets import make_sparse_mixture
 from skmixmate.model.priors import ElasticNet, Laplace
 
-X = make_sparse_mixture(120, 16, n_atoms=4, random_state=0).data
+from . import helpers
+
+X = helpers.data()
 IMAGES = load_digits().data[:200]
 
 
-def small(**params):
-    """Return an estimator that fits the data above quickly."""
-    defaults = {"n_clusters": 3, "n_atoms": 6, "max_iter": 2, "tol": 0}
-    return MixMateClustering(**{**defaults, "random_state": 0, **params})
+small = partial(helpers.small, max_iter=2, batch_size=256)
 
 
 @pytest.fixture(scope="module")

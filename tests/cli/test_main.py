@@ -11,10 +11,11 @@ from sklearn.datasets import load_digits
 
 import skmixmate
 from skmixmate.cli._main import main
-from skmixmate.datasets import make_sparse_mixture
 from skmixmate.training.em import ExpectationMaximization
 
-X = make_sparse_mixture(120, 16, n_atoms=4, random_state=0).data
+from .. import helpers
+
+X = helpers.data()
 QUICK = ["--n-clusters", "3", "--n-atoms", "6", "--random-state", "0"]
 
 

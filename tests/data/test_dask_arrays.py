@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import joblib
 import numpy as np
@@ -11,32 +12,15 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
-from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
 
-METHODS = [
-    "predict",
-    "predict_proba",
-    "energies",
-    "score_samples",
-    "encode",
-    "transform",
-    "reconstruct",
-]
-X = make_sparse_mixture(600, 16, n_atoms=4, random_state=0).data
+from .. import helpers
+from ..helpers import METHODS
+
+X = helpers.data(600)
 
 
-def small(**params):
-    defaults = {
-        "n_clusters": 3,
-        "n_atoms": 4,
-        "max_iter": 2,
-        "tol": 0,
-        "batch_size": 32,
-        "init_size": 200,
-        "random_state": 0,
-    }
-    return MixMateClustering(**{**defaults, **params})
+small = partial(helpers.small, n_atoms=4, max_iter=2, init_size=200)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ from skmixmate.distributed.communicator import (
 from skmixmate.model.priors import Laplace
 from skmixmate.training.em import ExpectationMaximization
 
-from ..model.test_priors import Outside
+from .. import helpers
+from ..helpers import Outside
 
 pytestmark = pytest.mark.skipif(
     not dist.is_available() or os.name != "posix", reason="needs gloo"
@@ -122,9 +124,7 @@ def shards(sizes=SIZES, missing=0.0):
     )
 
 
-def small(**params):
-    defaults = {"n_atoms": 6, "max_iter": 4, "tol": 0, "batch_size": 30}
-    return MixMateClustering(3, **{**defaults, "random_state": 0, **params})
+small = partial(helpers.small, max_iter=4, batch_size=30)
 
 
 def fit(params, sizes=SIZES, missing=0.0):

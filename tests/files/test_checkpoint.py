@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from functools import partial
 
 import joblib
 import numpy as np
@@ -18,19 +19,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skmixmate import MixMateClustering
-from skmixmate.datasets import make_sparse_mixture
 from skmixmate.files import checkpoint as checkpoint_module
 from skmixmate.training.em import ExpectationMaximization
 
+from .. import helpers
+from ..helpers import data
 
-def small(**params):
-    """Return an estimator that fits the data below quickly."""
-    defaults = {"n_atoms": 4, "max_iter": 5, "tol": 0, "batch_size": 32}
-    return MixMateClustering(3, **{**defaults, "random_state": 0, **params})
-
-
-def data(**params):
-    return make_sparse_mixture(120, 16, n_atoms=4, random_state=0, **params).data
+small = partial(helpers.small, n_atoms=4, max_iter=5)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from skmixmate.model.priors import (
     as_prior,
 )
 
-from .test_priors import Outside
+from ..helpers import Outside
 
 LIKELIHOODS = [
     pytest.param(Poisson(), id="poisson"),

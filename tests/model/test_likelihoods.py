@@ -10,7 +10,8 @@ from skmixmate import MixMateClustering, load
 from skmixmate.model.likelihoods import LIKELIHOODS, Bernoulli, Poisson
 from skmixmate.model.priors import ElasticNet
 
-from .test_priors import Outside
+from .. import helpers
+from ..helpers import Outside
 
 NAMED = [
     pytest.param(likelihood, id=name)
@@ -198,8 +199,8 @@ def test_recovers_what_data_were_drawn_from(name, prior, offset, missing):
 
 def small(name, **params):
     """Return an estimator that fits what follows in a moment."""
-    defaults = {"n_atoms": 3, "max_iter": 2, "tol": 0, "random_state": 0}
-    return MixMateClustering(3, likelihood=name, **{**defaults, **params})
+    defaults = {"n_atoms": 3, "max_iter": 2, "batch_size": 256}
+    return helpers.small(likelihood=name, **{**defaults, **params})
 
 
 NAMES = ["poisson", "bernoulli"]

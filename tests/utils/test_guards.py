@@ -10,6 +10,8 @@ from skmixmate.datasets import make_sparse_mixture
 from skmixmate.image import ScatteringTransform
 from skmixmate.utils.guards import all_or_nothing
 
+from ..helpers import METHODS
+
 X = make_sparse_mixture(200, 16, n_clusters=2, n_atoms=4, random_state=0).data
 X = X.astype(np.float32)
 COUNTS = np.random.default_rng(0).poisson(3.0, size=(60, 5))
@@ -31,16 +33,6 @@ MODELS = {
     "pixels": ({"image_shape": (8, 8), "representation": "pixels"}, IMAGES),
     "scattering": ({"image_shape": (8, 8)}, IMAGES),
 }
-
-METHODS = (
-    "predict",
-    "predict_proba",
-    "energies",
-    "transform",
-    "encode",
-    "reconstruct",
-    "score_samples",
-)
 
 
 def learned(params, data):
