@@ -60,9 +60,9 @@ from sklearn.mixture import GaussianMixture
 from skmixmate import MixMateClustering
 from skmixmate.data.loader import RowLoader
 from skmixmate.datasets import load_mnist, make_sparse_mixture
-from skmixmate.model import compiled
+from skmixmate.model.active_rows import ActiveRows
 from skmixmate.model.gaussian import NormalMixture
-from skmixmate.model.posterior import ActiveRows
+from skmixmate.model.native import binding
 from skmixmate.model.priors import Laplace
 from skmixmate.training.em import ExpectationMaximization
 
@@ -176,7 +176,7 @@ def uncompiled(function):
     """Call a function without the compiled encoder."""
 
     def call():
-        with mock.patch.object(compiled, "_library", None):
+        with mock.patch.object(binding, "_library", None):
             function()
 
     return call

@@ -170,7 +170,7 @@ def test_a_tensor_that_fits_a_window_is_not_copied(stand_in, monkeypatch):
 
 
 def test_many_clusters_leave_rows_out_on_a_device_too(stand_in, monkeypatch):
-    monkeypatch.setattr("skmixmate.model.posterior._FEW_CLUSTERS", 2)
+    monkeypatch.setattr("skmixmate.model.active_rows._MAX_DENSE_CLUSTERS", 2)
     em, expected = make_em(stand_in.device), make_em("cpu")
     stand_in.waits.clear()
     losses = em.run_epoch(), expected.run_epoch()
@@ -202,7 +202,7 @@ def test_a_captured_step_learns_what_steps_do(
 @pytest.mark.parametrize("settings", [{"learn_noise": True}, {}], ids=str)
 def test_what_needs_an_answer_is_not_captured(stand_in, monkeypatch, settings):
     if not settings:
-        monkeypatch.setattr("skmixmate.model.posterior._FEW_CLUSTERS", 2)
+        monkeypatch.setattr("skmixmate.model.active_rows._MAX_DENSE_CLUSTERS", 2)
     em = make_em(stand_in.device, **settings)
     assert np.isfinite([em.run_epoch() for _ in range(2)]).all()
     assert stand_in.n_recorded == 0

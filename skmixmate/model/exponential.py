@@ -26,11 +26,12 @@ from typing import NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
+from .active_rows import ActiveRows
 from .elbo import log_evidence
 from .fista import cluster_chunks
 from .likelihoods import Likelihood
 from .mixture import Mixture
-from .posterior import ActiveRows, loss_gradient
+from .posterior import loss_gradient
 
 # A step that was too long becomes shorter by at least the first factor, at most the
 # second: how the gradient changes far away says little of how it does nearby.
@@ -142,7 +143,7 @@ class ExponentialMixture(Mixture):
                 natural = offsets + dictionaries.mT @ codes
                 costs = self._costs(targets, seen, natural, codes, prior)
                 (own_gradient,) = torch.autograd.grad(
-                    costs, dictionaries, blocks.take(slopes)
+                    costs, dictionaries, blocks.gather(slopes)
                 )
             gradient.index_add_(0, cluster_ids, own_gradient)
 
@@ -166,9 +167,9 @@ class ExponentialMixture(Mixture):
             rows, observed, responsibilities
         ):
             cluster_ids = blocks.cluster_ids
-            explained = self.dictionaries[cluster_ids].mT @ blocks.take(codes)
+            explained = self.dictionaries[cluster_ids].mT @ blocks.gather(codes)
             means = self.likelihood.mean(self._offsets(cluster_ids) + explained)
-            shares = blocks.take(responsibilities)[:, None]
+            shares = blocks.gather(responsibilities)[:, None]
             shares = shares if seen is None else shares * seen
             variances = self.likelihood.variance(means)
             counts.index_add_(0, cluster_ids, (variances * shares).sum(dim=2))
@@ -265,7 +266,7 @@ class ExponentialMixture(Mixture):
 
         Yields
         ------
-        blocks : Blocks
+        blocks : ActiveRows
             Some of them.
         targets : tensor of shape (n_blocks, n_features, n_block)
             These rows.
@@ -276,8 +277,8 @@ class ExponentialMixture(Mixture):
         for part in cluster_chunks(whole.index, rows.shape[1] * whole.index.shape[1]):
             blocks, seen = whole[part], None
             if observed is not None:
-                seen = blocks.rows(observed).mT.to(rows.dtype)
-            yield blocks, blocks.rows(rows).mT, seen
+                seen = blocks.gather_rows(observed).mT.to(rows.dtype)
+            yield blocks, blocks.gather_rows(rows).mT, seen
 
 
 def descend(

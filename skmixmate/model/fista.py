@@ -22,7 +22,7 @@ import math
 import torch
 from torch.autograd.function import once_differentiable
 
-from .native import binding as compiled
+from .native import binding
 
 # The bound of `lipschitz_bound` takes the Schatten norm of order
 # 2 ** (_N_SQUARINGS + 1): at most n_atoms ** (1/64), 6% for 50 atoms, too large.
@@ -96,10 +96,10 @@ def momenta(n_layers):
 
 
 def _is_compiled(correlations, prior):
-    return compiled.can_run(correlations) and prior.thresholds is not None
+    return binding.can_run(correlations) and prior.thresholds is not None
 
 
-def unroll(correlations, gram, step, prior, n_layers, keep=False):
+def unroll(correlations, gram, step, prior, n_layers, keep_tape=False):
     """Run the layers of Eq. 4.
 
     Codes are kept in units of the step size, in which a threshold is the same for
@@ -112,7 +112,7 @@ def unroll(correlations, gram, step, prior, n_layers, keep=False):
     ----------
     correlations, gram, step, prior, n_layers
         As in :func:`encode`.
-    keep : bool, default=False
+    keep_tape : bool, default=False
         Whether to keep what the way back needs.
 
     Returns
@@ -123,19 +123,19 @@ def unroll(correlations, gram, step, prior, n_layers, keep=False):
     """
     if _is_compiled(correlations, prior):
         layers = (gram, step, prior.thresholds, momenta(n_layers))
-        return compiled.unroll(correlations, *layers, keep)
+        return binding.unroll(correlations, *layers, keep_tape)
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     contraction = eye - step * gram  # (n_clusters, n_atoms, n_atoms)
     # beta_(0) = 0
     codes = prior.prox_scaled(correlations, step, out=torch.empty_like(correlations))
     smoothed, before = torch.zeros_like(codes), torch.empty_like(codes)
-    tape = Tape(contraction, step, prior, correlations, codes) if keep else None
+    tape = Tape(contraction, step, prior, correlations, codes) if keep_tape else None
     for momentum in momenta(n_layers):
         before, smoothed = smoothed, before
         torch.bmm(contraction, codes, out=smoothed)
         points = torch.add(correlations, before, alpha=-momentum, out=before)
         points.add_(smoothed, alpha=1 + momentum)
-        if keep:
+        if keep_tape:
             codes = torch.empty_like(codes)
             tape.add(points, codes)
         prior.prox_scaled(points, step, out=codes)
@@ -210,8 +210,8 @@ class _UnrolledFista(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, correlations, gram, *settings):
-        keep = any(ctx.needs_input_grad)
-        codes, ctx.tape = unroll(correlations, gram, *settings, keep=keep)
+        keep_tape = any(ctx.needs_input_grad)
+        codes, ctx.tape = unroll(correlations, gram, *settings, keep_tape=keep_tape)
         return codes
 
     @staticmethod
@@ -272,9 +272,9 @@ def encode_with_energy_drop(correlations, gram, step, prior, n_layers):
     if _is_compiled(correlations, prior) and not torch.is_grad_enabled():
         layers = (gram, step, prior.thresholds, momenta(n_layers))
         explained_energy = correlations.new_empty(correlations[:, 0].shape)
-        return compiled.unroll(
-            correlations, *layers, explained_energy=explained_energy
-        )[0], explained_energy
+        return binding.unroll(correlations, *layers, explained_energy=explained_energy)[
+            0
+        ], explained_energy
     codes = encode(correlations, gram, step, prior, n_layers)
     slopes = torch.baddbmm(correlations, gram, codes, beta=2, alpha=-1)
     return codes, (codes * slopes).sum(dim=1)
@@ -317,8 +317,8 @@ def residual_correlations(targets, observed, dictionaries, codes):
     -------
     pulls : tensor of shape (n_clusters, n_atoms, n_rows)
     """
-    if compiled.can_run(codes):
-        return compiled.residual_correlations(targets, observed, dictionaries, codes)
+    if binding.can_run(codes):
+        return binding.residual_correlations(targets, observed, dictionaries, codes)
     targets = targets.expand(len(codes), *observed.shape)
     residual_correlations = torch.empty_like(codes)
     for part in cluster_chunks(codes, observed.numel()):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .active_rows import ActiveRows
 from .elbo import code_posterior
 from .fista import (
     cluster_chunks,
@@ -15,7 +16,7 @@ from .fista import (
     unroll,
 )
 from .mixture import Mixture
-from .posterior import ActiveRows, loss_gradient
+from .posterior import loss_gradient
 
 
 @dataclass
@@ -197,15 +198,15 @@ class NormalMixture(Mixture):
         """
         correlated, codes, energies = inferred
         blocks = ActiveRows.from_responsibilities(responsibilities)
-        weights = blocks.take(loss_gradient(energies, responsibilities))
+        weights = blocks.gather(loss_gradient(energies, responsibilities))
         slopes, gram_slopes = self._slopes(
-            blocks.take(correlated[0]),
+            blocks.gather(correlated[0]),
             weights,
             *(whole[blocks.cluster_ids] for whole in precomputed),
             self.prior[blocks.cluster_ids],
         )
         if observed is None:
-            blocks.add_products(gradient, slopes, rows)
+            blocks.add_gradient_products(gradient, slopes, rows)
             self._center_gradient(gradient, slopes, blocks.cluster_ids)
         else:
             for part, filled in self._filled(rows, observed, codes, blocks):
@@ -232,7 +233,7 @@ class NormalMixture(Mixture):
             Gradient in the Gram matrices.
         """
         encoder = (gram, step, self._penalty(prior), self.n_layers)
-        codes, tape = unroll(correlations, *encoder, keep=True)
+        codes, tape = unroll(correlations, *encoder, keep_tape=True)
         code_slopes = prior.value_grad(codes, weights)
         # Of ||y||^2 + x.(G x - 2 C) over twice the noise variance.
         weights = weights[:, None] / self.noise_variance
@@ -255,16 +256,19 @@ class NormalMixture(Mixture):
         seen = observed.to(rows.dtype)
         for part in cluster_chunks(blocks.index, blocks.index.shape[1] * rows.shape[1]):
             some = blocks[part]
-            filled = some.rows(rows)
+            filled = some.gather_rows(rows)
             if self.intercepts is not None:
                 filled.sub_(self.intercepts[some.cluster_ids, None])
             # As torch.where, which takes ten times as long.
             explained = self._explained(codes, some)
-            yield part, torch.lerp(explained, filled, some.rows(seen), out=filled)
+            yield (
+                part,
+                torch.lerp(explained, filled, some.gather_rows(seen), out=filled),
+            )
 
     def _explained(self, codes, blocks):
         """Give what codes say of rows, (n_blocks, n_block, n_features)."""
-        return blocks.take(codes).mT @ self.dictionaries[blocks.cluster_ids]
+        return blocks.gather(codes).mT @ self.dictionaries[blocks.cluster_ids]
 
     def intercept_statistics(self, rows, codes, responsibilities, observed=None):
         """Sum, over rows, what the dictionaries leave unexplained.
@@ -293,8 +297,8 @@ class NormalMixture(Mixture):
         blocks = ActiveRows.from_responsibilities(responsibilities)
         for part in cluster_chunks(blocks.index, blocks.index.shape[1] * rows.shape[1]):
             some = blocks[part]
-            explained = self._explained(codes, some).mul_(some.rows(seen))
-            shares = some.take(responsibilities)[:, None]  # (n_part, 1, n_block)
+            explained = self._explained(codes, some).mul_(some.gather_rows(seen))
+            shares = some.gather(responsibilities)[:, None]  # (n_part, 1, n_block)
             sums.index_add_(0, some.cluster_ids, (shares @ explained)[:, 0], alpha=-1)
         return sums, responsibilities @ seen
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .posterior import posterior, use_dense_rows
+from .active_rows import use_dense_rows
+from .posterior import posterior
 from .priors import Prior
 
 # Numbers in the covariances of codes that are worked on at a time.

@@ -9,7 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from skmixmate import MixMateClustering
 from skmixmate.model.gaussian import NormalMixture
-from skmixmate.model.native import binding as compiled
+from skmixmate.model.native import binding
 from skmixmate.model.posterior import posterior, thresholded_responsibilities
 from skmixmate.model.priors import (
     AtomwiseLaplace,
@@ -122,7 +122,7 @@ def test_three_paths_agree(attempt):
         wide = answers(mixture(torch.float64), rows, seen)
         narrow = answers(mixture(torch.float32), rows.float(), seen)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compiled, "_library", None)
+            patch.setattr(binding, "_library", None)
             in_torch = answers(mixture(torch.float32), rows.float(), seen)
         energies, _, codes, gradient = wide
         noise = mixture(torch.float64).noise_variance

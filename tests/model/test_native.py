@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from skmixmate import MixMateClustering
+from skmixmate.model.active_rows import ActiveRows
 from skmixmate.model.fista import (
     encode_with_energy_drop,
     lipschitz_bound,
     residual_correlations,
     unroll,
 )
-from skmixmate.model.native import binding as compiled
-from skmixmate.model.posterior import ActiveRows
+from skmixmate.model.native import binding
 from skmixmate.model.priors import (
     AtomwiseLaplace,
     ElasticNet,
@@ -28,9 +28,9 @@ from skmixmate.model.priors import (
     Laplace,
 )
 
-LIBRARY = compiled._library
+LIBRARY = binding._library
 needs_library = pytest.mark.skipif(
-    compiled._library is None, reason="the compiled layers were not built"
+    binding._library is None, reason="the compiled layers were not built"
 )
 
 
@@ -66,7 +66,7 @@ of_any_size = given(
 
 def there_and_back(correlations, gram, step, prior, n_layers, grad):
     """Codes and both gradients; and what is not 0 after each layer."""
-    codes, tape = unroll(correlations, gram, step, prior, n_layers, keep=True)
+    codes, tape = unroll(correlations, gram, step, prior, n_layers, keep_tape=True)
     supports = [
         unroll(correlations, gram, step, prior, layer)[0] != 0
         for layer in range(1, n_layers + 1)
@@ -93,13 +93,13 @@ def n_lanes(request):
     if request.param > LIBRARY.layers_lanes():
         pytest.skip(f"this processor has no vectors of {request.param} floats")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "_library", OfFewerLanes(request.param))
+        patch.setattr(binding, "_library", OfFewerLanes(request.param))
         yield request.param
 
 
 def in_torch(*problem):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "_library", None)
+        patch.setattr(binding, "_library", None)
         return there_and_back(*problem)
 
 
@@ -122,7 +122,7 @@ def test_they_give_what_those_of_torch_give(
     correlations, gram, step, grad = problem(n_clusters, n_atoms, n_rows, seed)
     prior = priors(n_clusters, n_atoms)[name]
     assert prior.thresholds is not None
-    assert compiled.can_run(correlations)
+    assert binding.can_run(correlations)
     inputs = correlations, gram, step, prior, n_layers, grad
     (expected, expected_supports), (actual, supports) = (
         in_torch(*inputs),
@@ -138,7 +138,7 @@ def test_they_give_what_those_of_torch_give(
 @needs_library
 def test_a_tape_is_kept_only_if_asked_for():
     correlations, gram, step, _ = problem()
-    codes, tape = unroll(correlations, gram, step, Laplace(0.2), 5, keep=True)
+    codes, tape = unroll(correlations, gram, step, Laplace(0.2), 5, keep_tape=True)
     again, none = unroll(correlations, gram, step, Laplace(0.2), 5)
     assert tape is not None
     assert none is None
@@ -183,8 +183,8 @@ def test_what_is_not_a_number_stays_none():
     ],
 )
 def test_other_types_and_sizes_are_left_to_torch(dtype, n_atoms, n_rows):
-    assert compiled.can_run(torch.zeros(2, 12, 40))
-    assert not compiled.can_run(torch.zeros(2, n_atoms, n_rows, dtype=dtype))
+    assert binding.can_run(torch.zeros(2, 12, 40))
+    assert not binding.can_run(torch.zeros(2, n_atoms, n_rows, dtype=dtype))
 
 
 @pytest.mark.parametrize("prior", [ElasticNet(0.2), GroupLaplace(0.2, group_size=2)])
@@ -196,12 +196,12 @@ def test_other_priors_are_left_to_torch(prior):
 
 
 def test_nothing_is_missed_where_they_were_not_built(monkeypatch):
-    monkeypatch.setattr(compiled, "find_spec", lambda name: None)
-    assert compiled.load() is None
+    monkeypatch.setattr(binding, "find_spec", lambda name: None)
+    assert binding.load() is None
     X = load_digits(n_class=3).data
     mixmate = MixMateClustering(3, max_iter=2, random_state=0)
     labels = mixmate.fit_predict(X)
-    monkeypatch.setattr(compiled, "_library", None)
+    monkeypatch.setattr(binding, "_library", None)
     assert (mixmate.fit_predict(X) == labels).mean() > 0.99
 
 
@@ -209,9 +209,9 @@ def test_what_was_built_for_another_machine_is_not_loaded(monkeypatch, tmp_path)
     path = tmp_path / "_layers.so"
     path.write_bytes(b"not a library")
     monkeypatch.setattr(
-        compiled, "find_spec", lambda name: type("Spec", (), {"origin": str(path)})
+        binding, "find_spec", lambda name: type("Spec", (), {"origin": str(path)})
     )
-    assert compiled.load() is None
+    assert binding.load() is None
 
 
 @needs_library
@@ -220,7 +220,7 @@ def test_too_little_memory_is_told(monkeypatch):
         def layers_run(self, layers, n_threads):
             return -1
 
-    monkeypatch.setattr(compiled, "_library", Poor(8))
+    monkeypatch.setattr(binding, "_library", Poor(8))
     correlations, gram, step, _ = problem()
     with pytest.raises(MemoryError, match="found no memory"):
         unroll(correlations, gram, step, Laplace(0.2), 5)
@@ -298,7 +298,7 @@ def test_products_of_blocks_are_added_to_their_clusters(
         blocks.cluster_ids, slopes, blocks.index, strict=True
     ):
         expected[owner] += slope.double() @ rows[index].double()
-    blocks.add_products(gradient, slopes, rows)
+    blocks.add_gradient_products(gradient, slopes, rows)
     torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -310,7 +310,7 @@ def test_products_are_added_to_a_gradient_of_any_layout():
     rows = torch.randn(7, 3, generator=generator)
     expected, transposed = torch.zeros(2, 5, 3), torch.zeros(2, 3, 5).mT
     for gradient in (expected, transposed):
-        blocks.add_products(gradient, slopes, rows)
+        blocks.add_gradient_products(gradient, slopes, rows)
     assert expected.any()
     torch.testing.assert_close(transposed, expected)
 
@@ -335,18 +335,18 @@ def test_arrays_that_the_library_would_read_wrongly_are_refused(monkeypatch):
     with pytest.raises(
         ValueError, match=r"gram of layers_run should be a torch.float32"
     ):
-        compiled.unroll(correlations, gram.double(), step, (-1.0, 1.0), [0.0])
+        binding.unroll(correlations, gram.double(), step, (-1.0, 1.0), [0.0])
 
     def unaligned(like, shape):
         return like.new_empty(shape.numel() + 1)[1:].view(shape)
 
     monkeypatch.setattr(
-        compiled,
+        binding,
         "_aligned_empty",
         lambda like, shape: unaligned(like, torch.Size(shape)),
     )
     with pytest.raises(ValueError, match=r"tape on a boundary of 64 bytes"):
-        unroll(correlations, gram, step, Laplace(0.2), 5, keep=True)
+        unroll(correlations, gram, step, Laplace(0.2), 5, keep_tape=True)
 
 
 @needs_library
@@ -364,7 +364,7 @@ def test_a_tape_is_aligned_whatever_memory_it_lies_in():
             return torch.empty(size + 16)[self.shift : self.shift + size]
 
     for shift in range(16):
-        tape = compiled._aligned_empty(Shifted(shift), (2, 3, 5))
+        tape = binding._aligned_empty(Shifted(shift), (2, 3, 5))
         assert tape.data_ptr() % 64 == 0
         assert tape.shape == (2, 3, 5)
         assert tape.is_contiguous()
@@ -374,6 +374,6 @@ def test_the_default_device_plays_no_part():
     correlations, gram, step, grad = problem()
     expected, _ = there_and_back(correlations, gram, step, Laplace(0.2), 5, grad)
     with torch.device("meta"):
-        codes, tape = unroll(correlations, gram, step, Laplace(0.2), 5, keep=True)
+        codes, tape = unroll(correlations, gram, step, Laplace(0.2), 5, keep_tape=True)
         found = codes, *tape.backward(grad)
     assert all(map(torch.equal, found, expected))

@@ -133,13 +133,19 @@ def can_run(codes):
 
 
 def unroll(
-    correlations, gram, step, thresholds, momenta, keep=False, explained_energy=None
+    correlations,
+    gram,
+    step,
+    thresholds,
+    momenta,
+    keep_tape=False,
+    explained_energy=None,
 ):
     """Run the layers of Eq. 4.
 
     Parameters
     ----------
-    correlations, gram, step, keep
+    correlations, gram, step, keep_tape
         As in :func:`~skmixmate.model.fista.unroll`.
     gains : tensor of shape (n_clusters, n_rows), default=None
         Where what codes take off the squared norms of rows goes.
@@ -166,7 +172,7 @@ def unroll(
         for bound in thresholds
     )
     codes, tape = correlations.new_empty(correlations.shape), None
-    if keep:
+    if keep_tape:
         n_padded = -(-n_atoms // _TAIL) * _TAIL
         n_tiles = -(-n_rows // _ROWS)
         shape = (n_clusters, n_tiles, len(momenta), n_padded, _ROWS)
@@ -186,7 +192,7 @@ def unroll(
         "explained_energy": explained_energy,
     }
     _run("layers_run", _Layers, shape=_Shape.of(codes), **shared, **ends)
-    return codes, CompiledTape(shared, codes) if keep else None
+    return codes, CompiledTape(shared, codes) if keep_tape else None
 
 
 @dataclass
@@ -256,14 +262,14 @@ def residual_correlations(targets, observed, dictionaries, codes):
     return output
 
 
-def add_products(gradient, slopes, rows, blocks):
+def add_gradient_products(gradient, slopes, rows, blocks):
     """Add products of slopes with rows to the gradient of clusters.
 
     Parameters
     ----------
     gradient, slopes, rows
-        As in :meth:`skmixmate.model.posterior.ActiveRows.add_products`.
-    blocks : Blocks
+        As in :meth:`skmixmate.model.active_rows.ActiveRows.add_gradient_products`.
+    blocks : ActiveRows
 
     Raises
     ------
@@ -272,7 +278,7 @@ def add_products(gradient, slopes, rows, blocks):
     """
     if not gradient.is_contiguous():  # a copy would be written to
         products = gradient.new_zeros(gradient.shape)
-        add_products(products, slopes, rows, blocks)
+        add_gradient_products(products, slopes, rows, blocks)
         gradient.add_(products)
         return
     n_clusters, n_atoms, n_features = gradient.shape
