@@ -14,9 +14,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from skmixmate import MixMateClustering, datasets
-from skmixmate.estimators._mixmate import (
+from skmixmate.estimators._initialize import (
     _TRIAL_EPOCHS,
-    _TRIAL_HASTE,
+    _TRIAL_LR_FACTOR,
     _TRIAL_ROWS,
 )
 
@@ -33,7 +33,7 @@ INITS = ["auto", "kmeans"]
 TRIAL = {
     "max_iter": _TRIAL_EPOCHS,
     "tol": 0,
-    "learning_rate": _TRIAL_HASTE * MixMateClustering().learning_rate,
+    "learning_rate": _TRIAL_LR_FACTOR * MixMateClustering().learning_rate,
 }
 
 

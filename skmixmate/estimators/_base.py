@@ -1,8 +1,7 @@
 """The methods of a fitted estimator that return something for each row."""
 
 import copy
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -18,14 +17,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..data.containers import as_numpy
 from ..data.dask_arrays import compute_blocks, is_dask, map_rows
-from ..data.loader import validate_rows
-from ..data.readers import is_stream, stream_chunks
+from ..data.readers import is_stream
+from ..data.streams import stream_chunks
+from ..data.validation import validate_rows
 from ..image._features import ScatteringFeatures
 from ..model.likelihood import Likelihood
 from ..model.likelihoods import as_likelihood
 from ..utils.types import ArrayOut, Data
 from ._inference import (
-    BatchPosterior,
     FittedModel,
     Output,
     check_out,

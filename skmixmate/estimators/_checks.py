@@ -57,7 +57,9 @@ def check_params(params: Mapping[str, Any], X: Rows) -> None:
     check_magnitudes(params, dtype)
     if isinstance(params["prior"], Prior):
         prior = params["prior"]
-        check_magnitudes({name: getattr(prior, name) for name in prior.rate_names}, dtype)
+        check_magnitudes(
+            {name: getattr(prior, name) for name in prior.rate_names}, dtype
+        )
     if is_init_array(params["init"]):
         _check_init_array(params, X)
     if not isinstance(params["weights"], str):

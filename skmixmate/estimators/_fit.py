@@ -8,14 +8,12 @@ import torch
 from sklearn.base import clone
 
 from .._version import __version__
-from ..data.loader import (
-    RowLoader,
-    missing_counts,
-    resolve_device,
-    validate_rows,
-)
+from ..data.loader import RowLoader
+from ..data.statistics import missing_counts
+from ..data.validation import resolve_device, validate_rows
 from ..distributed.communicator import Communicator
-from ..files.checkpoint import Checkpoint, data_fingerprint, hash_param, in_words
+from ..files.checkpoint import Checkpoint, data_fingerprint, format_param, hash_param
+from ..files.checkpoint_content import ExpectedFit
 from ..model.likelihoods import as_likelihood
 from ..model.posterior import loss
 from ..training.em import ExpectationMaximization, History, train
@@ -190,7 +188,7 @@ def _check_agreement(
     descriptions = {}
     for name, value in values.items():
         hashed = hash_param(name, value)
-        descriptions[name] = hashed, in_words(value, hashed)
+        descriptions[name] = hashed, format_param(value, hashed)
     first, *others = communicator.all_gather(descriptions)
     for rank, other in enumerate(others, start=1):
         for name, (hashed, text) in first.items():
@@ -219,15 +217,31 @@ def _find_checkpoint(
         name: hash_param(name, value) for name, value in values.items()
     }
     checkpoint = communicator.broadcast(
-        lambda: Checkpoint(
-            estimator.checkpoint,
-            fit_key,
-            estimator.image_shape,
-            estimator.random_state,
-        )
+        lambda: Checkpoint(estimator.checkpoint, fit_key, _expected_fit(estimator, X))
     )
     checkpoint.is_writer = communicator.rank == 0
     return checkpoint
+
+
+def _expected_fit(estimator: Any, X: Rows) -> ExpectedFit:
+    """Describe what the content of a checkpoint of this fit has to agree with."""
+    params = estimator.get_params(deep=False)
+
+    def has_intercepts(on_pixels: bool) -> bool:
+        return Settings.resolve(params, X.shape[1], not on_pixels).fit_intercept
+
+    return ExpectedFit(
+        attributes=CHECKPOINTED,
+        n_clusters=estimator.n_clusters,
+        n_features=X.shape[1],
+        n_atoms=estimator.n_atoms,
+        dtype=numpy_dtype(X).name,
+        image_shape=estimator.image_shape,
+        likelihood=estimator.likelihood,
+        has_intercepts=has_intercepts,
+        max_iter=estimator.max_iter,
+        random_state=private_random_state(estimator.random_state),
+    )
 
 
 def make_em(

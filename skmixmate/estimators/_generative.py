@@ -1,6 +1,7 @@
 """The methods of a fitted estimator that take the model as a whole."""
 
 import math
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
@@ -19,6 +20,25 @@ from ._inference import FittedModel, restore_container
 
 class GenerativeMixMate(BaseMixMate):
     """A mixture of dictionaries as a density: drawn from, decoded and compared."""
+
+    fit: Callable[..., Any]
+
+    def fit_predict(self, X: Data, y: Any = None) -> ArrayOut:
+        """Learn the clusters and return that of each sample.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            The data; NaN is missing.
+        y : array-like of shape (n_samples,), default=None
+            Not used in fitting; passed on to callbacks.
+
+        Returns
+        -------
+        labels : ndarray or tensor of shape (n_samples,)
+            Cluster of each sample.
+        """
+        return restore_container(X, self.fit(X, y).labels_)
 
     @default_modes()
     def inverse_transform(self, X: Data) -> ArrayOut:
@@ -110,7 +130,9 @@ class GenerativeMixMate(BaseMixMate):
                 "sample needs representation='pixels': scattering coefficients are "
                 "modelled here, and no image has those that would be drawn."
             )
-        return _sample(self._model(), int(n_samples), private_random_state(random_state))
+        return _sample(
+            self._model(), int(n_samples), private_random_state(random_state)
+        )
 
     def bic(self, X: Data) -> float:
         """Compute the Bayesian information criterion; lower is better.
@@ -130,7 +152,9 @@ class GenerativeMixMate(BaseMixMate):
             them: the :meth:`score` of new samples is then more informative.
         """
         n_samples, score = self._count_and_score(X)
-        return -2 * n_samples * score + _n_parameters(self._model()) * math.log(n_samples)
+        return -2 * n_samples * score + _n_parameters(self._model()) * math.log(
+            n_samples
+        )
 
     def aic(self, X: Data) -> float:
         """Compute the Akaike information criterion; lower is better.

@@ -10,14 +10,10 @@ import torch
 
 from ..data.batch import Batch
 from ..data.containers import as_numpy, as_tensor
-from ..data.loader import (
-    RowLoader,
-    check_squares,
-    resolve_device,
-    rows_beyond_squares,
-)
-from ..model.mixture import Mixture
-from ..model.mixture import EStep
+from ..data.loader import RowLoader
+from ..data.statistics import rows_beyond_squares
+from ..data.validation import check_squares, resolve_device
+from ..model.mixture import EStep, Mixture
 from ..model.posterior import posterior
 from ..utils.guards import default_modes
 from ..utils.numbers import largest_magnitude

@@ -9,18 +9,17 @@ from joblib import Parallel, delayed
 from sklearn.utils import check_array
 
 from ..data.containers import as_numpy
-from ..data.loader import (
-    RowLoader,
+from ..data.loader import RowLoader, is_lazy
+from ..data.statistics import (
     centered_norm,
-    check_squares,
     feature_means,
-    is_lazy,
     largest_entry,
     largest_squarable,
     missing_counts,
     root_mean_square_norm,
     scale_of_norm,
 )
+from ..data.validation import check_squares
 from ..image._features import ScatteringFeatures
 from ..initialization import (
     cluster_subsample,
@@ -230,9 +229,7 @@ def _gather_rows(estimator: Any, ctx: FitContext, n_trials: int) -> np.ndarray |
         n_rows = max(n_rows, _TRIAL_ROWS)
     if ctx.settings.models_scattering:
         n_rows = max(n_rows, _REPRESENTATION_SIZE)
-    return gather_rows(
-        ctx.X, ctx.n_missing, n_rows, ctx.random_state, ctx.communicator
-    )
+    return gather_rows(ctx.X, ctx.n_missing, n_rows, ctx.random_state, ctx.communicator)
 
 
 def _find_scale(estimator: Any, ctx: FitContext, X: Rows) -> float:

@@ -14,14 +14,14 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from ..distributed.communicator import Communicator, find_communicator
+from ..files.model_file import write_model
 from ..initialization import INITIALIZERS
 from ..model.likelihood import Likelihood
 from ..model.likelihoods import LIKELIHOODS, as_likelihood
 from ..model.priors import PRIORS, Prior
 from ..utils.guards import all_or_nothing, default_modes
-from ..utils.types import ArrayOut, Data
+from ..utils.types import Data
 from ._fit import finalize_fit, train_mixture, validate_fit
-from ._inference import restore_container
 from ._initialize import initialize
 from ._logging import log_to_stdout
 from ._streaming import StreamingMixMate
@@ -477,19 +477,31 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
             history = train_mixture(self, ctx, state, features)
         finalize_fit(self, ctx, state, features, history)
 
-    def fit_predict(self, X: Data, y: Any = None) -> ArrayOut:
-        """Learn the clusters and return that of each sample.
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the fitted estimator to a file, for :func:`skmixmate.load`.
+
+        The file holds the parameters and fitted attributes as arrays and JSON;
+        unlike a pickle it runs no code when it is loaded. It replaces an existing file
+        only once it is complete. Callbacks, the choice of `set_output`, and the
+        buffer and optimizer state of ``partial_fit`` are not stored.
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            The data; NaN is missing.
-        y : array-like of shape (n_samples,), default=None
-            Not used in fitting; passed on to callbacks.
+        path : str or path-like
+            Path of the file, with any suffix. An existing file is replaced; the new
+            one gets its mode and, where that is allowed, its owner and group.
 
-        Returns
-        -------
-        labels : ndarray or tensor of shape (n_samples,)
-            Cluster of each sample.
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If a parameter cannot be stored: a clusterer as `init`, a RandomState,
+            or a custom prior.
+        ValueError
+            If the estimator could not be loaded again, since a parameter is out of its
+            range or attributes do not fit together. An existing file is kept.
+        OSError
+            If the file cannot be written.
         """
-        return restore_container(X, self.fit(X, y).labels_)
+        write_model(self, path, {"MixMateClustering": MixMateClustering})

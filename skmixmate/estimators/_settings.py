@@ -140,9 +140,7 @@ def learns_weights(weights: Any) -> bool:
     return isinstance(weights, str) and weights == "learned"
 
 
-def resolve_models_scattering(
-    params: Mapping[str, Any], is_incomplete: bool
-) -> bool:
+def resolve_models_scattering(params: Mapping[str, Any], is_incomplete: bool) -> bool:
     """Decide whether a new fit models scattering coefficients.
 
     Parameters

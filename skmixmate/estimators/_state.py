@@ -10,6 +10,7 @@ import torch
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader
 from ..data.readers import MapReader, RowReader
+from ..data.validation import as_floats
 from ..image._features import IMAGES_AT_A_TIME, ScatteringFeatures
 from ..model.build import build_mixture
 from ..model.likelihood import Likelihood
@@ -25,7 +26,13 @@ Rows = np.ndarray | torch.Tensor | RowReader
 INITIAL_NOISE_VARIANCE = 0.5
 
 # Attributes that training changes, and those that a checkpoint holds.
-_LEARNED = ("dictionaries_", "intercepts_", "weights_", "noise_variance_", "likelihood_")
+_LEARNED = (
+    "dictionaries_",
+    "intercepts_",
+    "weights_",
+    "noise_variance_",
+    "likelihood_",
+)
 CHECKPOINTED = (
     "dictionaries_",
     "intercepts_",
@@ -154,7 +161,9 @@ class ModelState:
         """Return the features that are modelled, computed as they are read."""
         if self.representation is None:
             return X
-        return MapReader(as_numpy(X), self.representation.transform, IMAGES_AT_A_TIME)
+        return MapReader(
+            as_numpy(X), self.representation.transform, IMAGES_AT_A_TIME, as_floats
+        )
 
     def to_data_space(self, features: np.ndarray) -> np.ndarray:
         """Bring features that are modelled back to those of X."""

@@ -8,14 +8,11 @@ import torch
 from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 
-from ..data.loader import (
-    RowLoader,
-    concat_rows,
-    missing_counts,
-    resolve_device,
-    validate_rows,
-)
-from ..data.readers import is_stream, stream_chunks
+from ..data.loader import RowLoader, concat_rows
+from ..data.readers import is_stream
+from ..data.statistics import missing_counts
+from ..data.streams import stream_chunks
+from ..data.validation import resolve_device, validate_rows
 from ..distributed.communicator import Communicator, find_communicator
 from ..model.posterior import loss
 from ..utils.guards import all_or_nothing, default_modes
@@ -235,7 +232,9 @@ def _train_chunk(
         rows = concat_rows(estimator._row_buffer, X, chunk)
         n_full = len(rows) // batch_size * batch_size
         if n_full:
-            mean_loss = _train_batches(estimator, settings, state, rows[:n_full], device)
+            mean_loss = _train_batches(
+                estimator, settings, state, rows[:n_full], device
+            )
             total += n_full * mean_loss
             n_trained += n_full
         estimator._row_buffer = rows[n_full:].clone()

@@ -1,7 +1,6 @@
 """Warnings of a fit that is done."""
 
 import warnings
-
 from typing import Any
 
 import numpy as np

@@ -6,7 +6,7 @@ before it is used.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from sklearn.utils._param_validation import (
 
 from .._version import __version__
 from ..image._features import ScatteringFeatures
+from ..model.likelihood import Likelihood
+from ..model.likelihoods import LIKELIHOODS, as_likelihood
 from ..model.priors import PRIORS
 from .checks import (
     INTEGERS,
@@ -123,12 +125,17 @@ def restore_estimator(
         if device is not None:
             estimator.device = device
         fitted_parameters = decode(description.get("settings", {}))
-        estimator._settings = _restore_settings(
+        estimator._fitted_params = _restore_settings(
             estimator_class, parameters, fitted_parameters
         )
         attributes = decode(description["attributes"])
         for name in ATTRIBUTES:
             setattr(estimator, name, attributes[name])
+        estimator.likelihood_ = _restore_likelihood(
+            estimator._fitted_params["likelihood"],
+            description.get("likelihood"),
+            arrays,
+        )
         _check_attributes(estimator)
         if description["feature_names"] is not None:
             estimator.feature_names_in_ = _restore_feature_names(
@@ -178,6 +185,8 @@ def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return tuple(_decode(list(value["tuple"]), arrays))
     if value.keys() == {"prior", "parameters"}:
         return PRIORS[value["prior"]](**value["parameters"])
+    if value.keys() == {"likelihood", "parameters"}:
+        return LIKELIHOODS[value["likelihood"]](**value["parameters"])
     raise ValueError(f"a dictionary with the names {sorted(value)}")
 
 
@@ -227,13 +236,29 @@ def _restore_settings(
 
     Files of earlier versions have no `fitted_parameters`.
     """
-    names = estimator_class._answering
+    names = estimator_class._FITTED_PARAMS
     settings = {name: parameters[name] for name in names} | {**fitted_parameters}
     if settings.keys() != set(names):
         raise ValueError(f"settings with the names {sorted(settings)}")
     as_fitted = estimator_class(**{**parameters, **settings})
     _check_parameters(as_fitted, check_device=False)
     return settings
+
+
+def _restore_likelihood(
+    parameter: Any, fitted: Any, arrays: MutableMapping[str, np.ndarray]
+) -> Likelihood:
+    """Return the likelihood with its learned parameters.
+
+    Files of earlier versions have none, nor likelihoods with parameters.
+    """
+    likelihood = as_likelihood(parameter)
+    if fitted is not None:
+        fitted = _decode(fitted, arrays)
+        is_valid = type(fitted) is type(likelihood) and not fitted.is_learned
+        check_value("likelihood_", fitted, is_valid, f"a {type(likelihood).__name__}")
+        likelihood = fitted
+    return likelihood
 
 
 def _check_attributes(estimator: Any) -> None:

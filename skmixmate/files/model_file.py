@@ -17,6 +17,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from .._version import __version__
+from ..model.likelihoods import LIKELIHOODS
 from ..model.priors import PRIORS
 from .archives import StoredArray, open_archive, read_member
 from .atomic import atomic_write, open_regular
@@ -101,8 +102,9 @@ def _describe(
         "skmixmate_version": __version__,
         "estimator": kind,
         "parameters": encode(estimator.get_params(deep=False)),
-        "settings": encode(estimator._settings, "settings_."),
+        "settings": encode(estimator._fitted_params, "settings_."),
         "attributes": encode({name: getattr(estimator, name) for name in ATTRIBUTES}),
+        "likelihood": _encode(estimator.likelihood_, "likelihood_", arrays),
         "representation": None,
         "feature_names": None,
     }
@@ -147,10 +149,10 @@ def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, (list, tuple)):
         items = [_encode(v, f"{name}.{i}", arrays) for i, v in enumerate(value)]
         return {"tuple": items} if isinstance(value, tuple) else items
-    priors = {prior_class: prior for prior, prior_class in PRIORS.items()}
-    if type(value) in priors:
-        prior = priors[type(value)]
-        return {"prior": prior, "parameters": dataclasses.asdict(value)}
+    for kind, classes in (("prior", PRIORS), ("likelihood", LIKELIHOODS)):
+        for key, named_class in classes.items():
+            if type(value) is named_class:
+                return {kind: key, "parameters": dataclasses.asdict(value)}
     should_be = _STORABLE.get(name, "a number, a string, None or an array of numbers")
     raise TypeError(
         f"{name}={value!r} cannot be saved; should be {should_be}; or pickle the "

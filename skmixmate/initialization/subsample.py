@@ -1,15 +1,16 @@
 """The subsample of rows that an initialisation clusters."""
 
 import numpy as np
+import torch
 
 from ..data.containers import as_numpy
-from ..data.types import Rows
+from ..data.readers import RowReader
 from ..distributed.communicator import Communicator, apportion
 from ..utils.numbers import far_means, safe_exponent
 
 
 def draw_subsample(
-    X: Rows,
+    X: np.ndarray | torch.Tensor | RowReader,
     n_missing: np.ndarray,
     init_size: int,
     n_wanted: int,
@@ -46,7 +47,7 @@ def draw_subsample(
 
 
 def gather_rows(
-    X: Rows,
+    X: np.ndarray | torch.Tensor | RowReader,
     n_missing: np.ndarray,
     n_rows: int,
     random_state: np.random.RandomState,
