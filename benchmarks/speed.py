@@ -61,9 +61,9 @@ from skmixmate import MixMateClustering
 from skmixmate.data.loader import RowLoader
 from skmixmate.datasets import load_mnist, make_sparse_mixture
 from skmixmate.model.active_rows import ActiveRows
-from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.native import binding
 from skmixmate.model.priors import Laplace
+from skmixmate.model.spherical import SphericalMixture
 from skmixmate.training.em import ExpectationMaximization
 
 from . import report
@@ -150,7 +150,7 @@ def mnist_start(n_atoms="auto"):
 def training(X, dictionaries, n_layers=15, device=CPU):
     n_clusters = len(dictionaries)
     return ExpectationMaximization(
-        NormalMixture(
+        SphericalMixture(
             dictionaries=dictionaries.to(device, copy=True),
             intercepts=None,
             weights=torch.full((n_clusters,), 1 / n_clusters, device=device),
@@ -168,8 +168,8 @@ def training(X, dictionaries, n_layers=15, device=CPU):
 
 def steps_of(em):
     """Give a function that takes one step after the other."""
-    batches = em.rows.batches(em.members, em.batch_size, em.generator)
-    return lambda: em.step(*next(batches))
+    batches = em.rows.batches(em.indices, em.batch_size, em.generator)
+    return lambda: em.step(next(batches))
 
 
 def uncompiled(function):
@@ -188,7 +188,7 @@ def published_steps_of(em):
     dictionaries = mixture.dictionaries.clone().requires_grad_()
     optimizer = torch.optim.Adam([dictionaries], lr=1e-3)
     settings = {"alpha": mixture.prior.alpha, "n_layers": mixture.n_layers}
-    batches = em.rows.batches(em.members, em.batch_size, em.generator)
+    batches = em.rows.batches(em.indices, em.batch_size, em.generator)
 
     def take_step():
         rows, observed = next(batches)

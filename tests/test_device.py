@@ -11,8 +11,8 @@ from skmixmate import (
 from skmixmate.data import loader as _rows
 from skmixmate.data.loader import RowLoader
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.priors import Laplace
+from skmixmate.model.spherical import SphericalMixture
 from skmixmate.training import em as training
 from skmixmate.training.em import ExpectationMaximization
 
@@ -118,7 +118,7 @@ def make_em(device, missing=0.0, intercepts=True, **settings):
     generator = torch.Generator().manual_seed(0)
     dictionaries = torch.randn(N_CLUSTERS, 4, N_FEATURES, generator=generator)
     dictionaries /= dictionaries.norm(dim=2, keepdim=True)
-    mixture = NormalMixture(
+    mixture = SphericalMixture(
         dictionaries=dictionaries.to(device),
         intercepts=torch.zeros(N_CLUSTERS, N_FEATURES).to(device)
         if intercepts
@@ -142,10 +142,10 @@ def make_em(device, missing=0.0, intercepts=True, **settings):
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_the_host_waits_for_no_step(stand_in, missing):
     em = make_em(stand_in.device, missing)
-    batches = list(em.rows.batches(em.members, em.batch_size, em.generator))
+    batches = list(em.rows.batches(em.indices, em.batch_size, em.generator))
     stand_in.waits.clear()
     for batch in batches:
-        em.step(*batch)
+        em.step(batch)
     assert stand_in.waits == []
 
 
@@ -154,7 +154,7 @@ def test_the_host_waits_for_a_window_and_not_for_its_mini_batches(stand_in):
     n_waits = []
     for size in (50, 10):
         stand_in.waits.clear()
-        batches = list(em.rows.batches(em.members, size, em.generator))
+        batches = list(em.rows.batches(em.indices, size, em.generator))
         assert len(batches) == 200 // size
         n_waits.append(len(stand_in.waits))
     assert n_waits[0] == n_waits[1]
@@ -165,7 +165,7 @@ def test_a_tensor_that_fits_a_window_is_not_copied(stand_in, monkeypatch):
     monkeypatch.setattr(
         _rows, "has_missing", lambda rows: bool(checked.append(rows.near.data_ptr()))
     )
-    next(em.rows.batches(em.members, em.batch_size, em.generator))
+    next(em.rows.batches(em.indices, em.batch_size, em.generator))
     assert checked == [em.rows.X.near.data_ptr()]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..files.checkpoint import Checkpoint
-from ..training.em import History
+from ..training.loop import History
 
 
 class Monitor:

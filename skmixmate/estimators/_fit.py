@@ -16,7 +16,8 @@ from ..files.checkpoint import Checkpoint, data_fingerprint, format_param, hash_
 from ..files.checkpoint_content import ExpectedFit
 from ..model.likelihoods import as_likelihood
 from ..model.posterior import loss
-from ..training.em import ExpectationMaximization, History, train
+from ..training.em import ExpectationMaximization
+from ..training.loop import History, train
 from ..utils.random_state import make_generator, private_random_state
 from ._callbacks import Monitor
 from ._checks import (

@@ -5,7 +5,7 @@ import logging
 import sys
 import threading
 
-from ..training.em import logger
+from ..training.loop import logger
 
 
 class _Printer(logging.StreamHandler):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ..training.em import History
+from ..training.loop import History
 from ._settings import Settings
 from ._state import ModelState
 

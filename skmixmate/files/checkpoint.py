@@ -20,7 +20,7 @@ import torch
 from joblib.hashing import NumpyHasher
 
 from ..data.containers import as_numpy, as_tensor
-from ..training.em import History
+from ..training.loop import History
 from .atomic import atomic_write, check_writable, open_regular, sync_folder
 from .checkpoint_content import ExpectedFit, check_content, read_content
 from .checks import FormatError, truncate

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import torch
 
-from .likelihoods import Likelihood
+from .likelihood import EntrywiseLikelihood
 from .priors import Prior
 
 # Steps from the code that the encoder gives; with more the bound rises by a few
@@ -119,7 +119,7 @@ def log_evidence(targets, seen, offset, atoms, codes, likelihood, prior):
     atoms : float64 tensor of shape (n_atoms, n_features)
     codes : float64 tensor of shape (n_rows, n_atoms)
         Where the mean of q starts.
-    likelihood : Likelihood
+    likelihood : EntrywiseLikelihood
     prior : Prior
         One that has a `log_normalizer`.
 
@@ -153,7 +153,7 @@ def log_evidence(targets, seen, offset, atoms, codes, likelihood, prior):
     """
     rows = _NaturalRows(targets, seen, offset, atoms, likelihood, prior)
     natural = offset + codes @ atoms
-    _, *tilt = likelihood.expectations(natural, torch.zeros_like(natural))
+    _, *tilt = likelihood.expectations(natural, torch.zeros_like(natural), targets)
     precision, _ = rows.squared(codes, torch.ones_like(codes), *tilt)
     q = rows.judged(codes, precision)
     lengths = torch.ones_like(q.bounds)
@@ -193,7 +193,7 @@ class _NaturalRows:
     seen: torch.Tensor
     offset: torch.Tensor
     atoms: torch.Tensor
-    likelihood: Likelihood
+    likelihood: EntrywiseLikelihood
     prior: Prior
 
     def squared(self, means, variances, slopes, curvatures):
@@ -217,7 +217,7 @@ class _NaturalRows:
         variances = covariances.diagonal(dim1=1, dim2=2)
         natural = self.offset + means @ self.atoms
         spread = ((covariances @ self.atoms) * self.atoms).sum(dim=1)
-        cumulants, *tilt = self.likelihood.expectations(natural, spread)
+        cumulants, *tilt = self.likelihood.expectations(natural, spread, self.targets)
         bounds = (self.seen * (self.targets * natural - cumulants)).sum(dim=1)
         bounds = bounds - _divergences(self.prior, means, variances, factors)
         bounds = bounds.nan_to_num(nan=-math.inf, neginf=-math.inf)

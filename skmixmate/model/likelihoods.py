@@ -1,188 +1,49 @@
-"""What an entry is drawn from, given its natural parameter: one small class each.
+"""The likelihoods, one class each, and their names.
 
-These are exponential families with their natural link. An entry y has the natural
-parameter z, its intercept and what the code says of it, and the density
-
-    p(y | z) = exp(y z - B(z) + base(y)),
-
-in which B, the cumulant, is convex; its slope is the mean of y, the slope of that its
-variance. The normal distribution, which is one of them, has a mixture of its own:
-there B is a square, and all can be said by inner products.
+Poisson and Bernoulli entries are exponential families with their natural link.
+Negative binomial entries have the link of counts, the logarithm.
 """
 
 import math
-from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-# Of an expectation under a normal distribution: how many deviations, in so many steps.
-_REACH, _N_NODES = 5.0, 21
+from .likelihood import EntrywiseLikelihood, Likelihood, SphericalLikelihood
 
 
-class Likelihood(ABC):
-    """What an exponential family has to say of itself."""
+@dataclass(frozen=True)
+class Gaussian(SphericalLikelihood):
+    """Independent Gaussian noise on every entry, of one variance.
 
-    # Largest natural parameter that entries can be drawn for.
-    largest_natural = math.inf
+    Examples
+    --------
+    >>> import torch
+    >>> from skmixmate.model.likelihoods import Gaussian
+    >>> Gaussian().energy(torch.tensor([4.0]), n_observed=2)
+    tensor([4.])
+    """
 
-    @abstractmethod
-    def validate(self, rows):
-        """Check that entries are possible.
+    default_alpha = 0.75
 
-        Parameters
-        ----------
-        rows : tensor
+    def energy(
+        self, scaled_residuals: torch.Tensor, n_observed: int | torch.Tensor
+    ) -> torch.Tensor:
+        """Return the scaled residuals themselves."""
+        return scaled_residuals
 
-        Raises
-        ------
-        ValueError
-            If one is not.
-        """
-
-    @abstractmethod
-    def cumulant(self, natural):
-        """Logarithm of the normaliser, B.
-
-        Parameters
-        ----------
-        natural : tensor
-
-        Returns
-        -------
-        cumulant : tensor
-            Of the same shape, differentiable by autograd.
-        """
-
-    @abstractmethod
-    def mean(self, natural, out=None):
-        """Mean of an entry, the slope of B.
-
-        Parameters
-        ----------
-        natural : tensor
-        out : tensor, default=None
-            Where it goes; may be `natural`.
-
-        Returns
-        -------
-        mean : tensor
-        """
-
-    @abstractmethod
-    def variance(self, mean):
-        """Variance of an entry, the curvature of B, by its mean.
-
-        Parameters
-        ----------
-        mean : tensor
-
-        Returns
-        -------
-        variance : tensor
-        """
-
-    def expectations(self, means, variances):
-        """Give expected cumulant, mean and variance, of a normal natural parameter.
-
-        Parameters
-        ----------
-        means, variances : tensors
-            Of the natural parameter.
-
-        Returns
-        -------
-        cumulant, mean, variance : tensors
-            Of the same shape. Here by the trapezoidal rule, which for functions as
-            smooth as the logistic one is wrong by less than 3e-6 as long as the natural
-            parameter has a deviation of at most 2.5.
-        """
-        roots = variances.sqrt()
-        nodes = torch.linspace(
-            -_REACH, _REACH, _N_NODES, dtype=torch.float64, device="cpu"
-        )
-        shares = torch.softmax(-nodes.square() / 2, dim=0)
-        totals = [torch.zeros_like(means) for _ in range(3)]
-        for node, share in zip(nodes.tolist(), shares.tolist(), strict=True):
-            natural = means + node * roots
-            mean = self.mean(natural)
-            values = self.cumulant(natural), mean, self.variance(mean)
-            for total, value in zip(totals, values, strict=True):
-                total.add_(value, alpha=share)
-        return tuple(totals)
-
-    @abstractmethod
-    def log_base_measure(self, rows):
-        """Give the part of the logarithm of the density that no parameter changes.
-
-        Parameters
-        ----------
-        rows : tensor
-
-        Returns
-        -------
-        log_base : tensor
-        """
-
-    @abstractmethod
-    def link(self, mean):
-        """Natural parameter of a mean.
-
-        Parameters
-        ----------
-        mean : ndarray
-
-        Returns
-        -------
-        natural : ndarray
-        """
-
-    @abstractmethod
-    def to_interior(self, rows):
-        """Move entries to where the link is finite.
-
-        Parameters
-        ----------
-        rows : ndarray
-
-        Returns
-        -------
-        means : ndarray
-            What a single entry says of its own mean.
-        """
-
-    @abstractmethod
-    def variance_stabilize(self, rows):
-        """Transform entries so that their variance depends little on the mean.
-
-        Parameters
-        ----------
-        rows : ndarray
-
-        Returns
-        -------
-        rows : ndarray
-            For distances.
-        """
-
-    @abstractmethod
-    def sample(self, natural, rng):
-        """Draw entries.
-
-        Parameters
-        ----------
-        natural : ndarray
-        rng : RandomState
-
-        Returns
-        -------
-        rows : float64 ndarray
-            Of the same shape.
-        """
+    def sample_noise(
+        self, shape: Sequence[int], rng: np.random.RandomState
+    ) -> np.ndarray:
+        """Draw standard normal noise."""
+        return rng.standard_normal(tuple(shape))
 
 
-class Poisson(Likelihood):
-    """Counts: an entry is a number of events, and z the logarithm of their rate.
+@dataclass(frozen=True)
+class Poisson(EntrywiseLikelihood):
+    """Counts whose variance equals their mean; z is the logarithm of the mean.
 
     Examples
     --------
@@ -192,53 +53,63 @@ class Poisson(Likelihood):
     tensor([1.0000, 7.3891])
     """
 
+    default_alpha = 1.0
+    is_nonnegative = True
+
     # Counts are drawn as 64-bit integers.
     largest_natural = 43.0
 
-    def validate(self, rows):
-        """Refuse what is negative. Fractions are taken, as expected counts are."""
-        _check_range(rows, 0, np.inf, "poisson", "counts, which are not negative")
+    def validate(self, rows: torch.Tensor) -> None:
+        """Check for negative entries; fractions, such as expected counts, are valid."""
+        _check_range(rows, 0, math.inf, "poisson", "counts, which are not negative")
 
-    def cumulant(self, natural):
-        """Exponential."""
+    def cumulant(self, natural: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Exponential function."""
         return natural.exp()
 
-    def mean(self, natural, out=None):
-        """Exponential."""
+    def mean(
+        self, natural: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Exponential function."""
         return torch.exp(natural, out=out)
 
-    def variance(self, mean):
-        """Give the mean itself."""
-        return mean
+    def cumulant_hess(
+        self, grad: torch.Tensor, targets: torch.Tensor | float
+    ) -> torch.Tensor:
+        """Return the mean, which is also the variance."""
+        return grad
 
-    def expectations(self, means, variances):
-        """Mean of a log-normal distribution, three times."""
+    def expectations(
+        self, means: torch.Tensor, variances: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Compute the mean of a log-normal distribution, which is all three."""
         mean = torch.exp(means + variances / 2)
         return mean, mean, mean
 
-    def log_base_measure(self, rows):
+    def log_base_measure(self, targets: torch.Tensor) -> torch.Tensor:
         """Logarithm of one over the factorial."""
-        return -torch.lgamma(rows + 1)
+        return -torch.lgamma(targets + 1)
 
-    def link(self, mean):
+    def link(self, mean: np.ndarray) -> np.ndarray:
         """Logarithm."""
-        return np.log(mean)
+        return np.asarray(np.log(mean))
 
-    def to_interior(self, rows):
-        """Half an event more."""
+    def to_interior(self, rows: np.ndarray) -> np.ndarray:
+        """Add half an event."""
         return rows + 0.5
 
-    def variance_stabilize(self, rows):
+    def variance_stabilize(self, rows: np.ndarray) -> np.ndarray:
         """Square root."""
-        return np.sqrt(rows)
+        return np.asarray(np.sqrt(rows))
 
-    def sample(self, natural, rng):
+    def sample(self, natural: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
         """Draw counts."""
-        return rng.poisson(np.exp(natural)).astype(np.float64)
+        return np.asarray(rng.poisson(np.exp(natural)), dtype=np.float64)
 
 
-class Bernoulli(Likelihood):
-    """Binary entries, and z the logarithm of their odds.
+@dataclass(frozen=True)
+class Bernoulli(EntrywiseLikelihood):
+    """Binary entries; z is the logarithm of the odds of a 1.
 
     Examples
     --------
@@ -248,56 +119,102 @@ class Bernoulli(Likelihood):
     tensor([0.5000, 1.0000])
     """
 
-    def validate(self, rows):
-        """Refuse what is not between 0 and 1. Fractions are taken, as shares are."""
+    default_alpha = 0.5
+
+    def validate(self, rows: torch.Tensor) -> None:
+        """Check that entries are between 0 and 1; fractions of events are valid."""
         _check_range(rows, 0, 1, "bernoulli", "0 and 1, or shares between them")
 
-    def cumulant(self, natural):
-        """Softplus."""
+    def cumulant(self, natural: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Softplus function."""
         return torch.nn.functional.softplus(natural)
 
-    def mean(self, natural, out=None):
+    def mean(
+        self, natural: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Logistic function."""
         return torch.sigmoid(natural, out=out)
 
-    def variance(self, mean):
-        """Give that of a coin."""
-        return mean * (1 - mean)
+    def cumulant_hess(
+        self, grad: torch.Tensor, targets: torch.Tensor | float
+    ) -> torch.Tensor:
+        """Compute the variance p (1 - p) from the mean p."""
+        return grad * (1 - grad)
 
-    def log_base_measure(self, rows):
-        """Nothing: zeros."""
-        return torch.zeros_like(rows)
+    def log_base_measure(self, targets: torch.Tensor) -> torch.Tensor:
+        """Return zeros."""
+        return torch.zeros_like(targets)
 
-    def link(self, mean):
+    def link(self, mean: np.ndarray) -> np.ndarray:
         """Logarithm of the odds."""
-        return np.log(mean) - np.log1p(-mean)
+        return np.asarray(np.log(mean) - np.log1p(-mean))
 
-    def to_interior(self, rows):
-        """Give the mean of the entry and of a fair coin."""
+    def to_interior(self, rows: np.ndarray) -> np.ndarray:
+        """Compute the mean of the entry and one half."""
         return (rows + 0.5) / 2
 
-    def variance_stabilize(self, rows):
-        """As they are."""
+    def variance_stabilize(self, rows: np.ndarray) -> np.ndarray:
+        """Return the entries themselves."""
         return rows
 
-    def sample(self, natural, rng):
+    def sample(self, natural: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
         """Draw zeros and ones."""
         with np.errstate(over="ignore"):  # the odds are 0 then
             means = 1 / (1 + np.exp(-natural))
         return (rng.uniform(size=natural.shape) < means).astype(np.float64)
 
 
-# Likelihoods by name. None is the normal distribution, see the top of this file.
-LIKELIHOODS = {"gaussian": None, "poisson": Poisson(), "bernoulli": Bernoulli()}
+# The likelihood classes by name.
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "gaussian": Gaussian,
+    "poisson": Poisson,
+    "bernoulli": Bernoulli,
+}
 
 
-def _check_range(rows, least, largest, name, what):
+def as_likelihood(likelihood: str | Likelihood) -> Likelihood:
+    """Resolve a name or an instance to a likelihood.
+
+    Parameters
+    ----------
+    likelihood : str or Likelihood
+        A name of `LIKELIHOODS`, or an instance, which is returned as it is.
+
+    Returns
+    -------
+    likelihood : Likelihood
+
+    Raises
+    ------
+    ValueError
+        If there is no likelihood of this name.
+    TypeError
+        If it is neither a name nor a likelihood.
+    """
+    if isinstance(likelihood, Likelihood):
+        return likelihood
+    if not isinstance(likelihood, str):
+        raise TypeError(
+            f"likelihood={likelihood!r} should be one of {sorted(LIKELIHOODS)}, or an "
+            "instance of a class of skmixmate.model.likelihoods."
+        )
+    if likelihood not in LIKELIHOODS:
+        raise ValueError(
+            f"likelihood={likelihood!r} should be one of {sorted(LIKELIHOODS)}."
+        )
+    return LIKELIHOODS[likelihood]()
+
+
+def _check_range(
+    rows: torch.Tensor, minimum: float, maximum: float, name: str, description: str
+) -> None:
+    """Check that entries lie in an interval; the name is that of the likelihood."""
     if not rows.numel():
         return
     low, high = (float(bound) for bound in torch.aminmax(rows))
-    if low < least or high > largest:
-        kind = "Negative values in data: " if low < 0 else ""
+    if low < minimum or high > maximum:
+        prefix = "Negative values in data: " if low < 0 else ""
         raise ValueError(
-            f"{kind}X has an entry of {low if low < least else high:.6g}, but "
-            f"likelihood={name!r} is for {what}."
+            f"{prefix}X has an entry of {low if low < minimum else high:.6g}, but "
+            f"likelihood={name!r} is for {description}."
         )

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from skmixmate import MixMateClustering
-from skmixmate.model.gaussian import NormalMixture
+from skmixmate.data.batch import Batch
 from skmixmate.model.native import binding
 from skmixmate.model.posterior import posterior, thresholded_responsibilities
 from skmixmate.model.priors import (
@@ -18,6 +18,7 @@ from skmixmate.model.priors import (
     GroupLaplace,
     Laplace,
 )
+from skmixmate.model.spherical import SphericalMixture
 
 
 def random_rows(rng, n_rows, n_features):
@@ -85,7 +86,7 @@ def random_problem(rng):
             # Rounded as float32 rounds them, in float64 too.
             return torch.from_numpy(array.astype(np.float32)).to(dtype)
 
-        return NormalMixture(
+        return SphericalMixture(
             dictionaries=tensor(atoms),
             intercepts=None if intercepts is None else tensor(intercepts),
             weights=tensor(weights),
@@ -100,19 +101,18 @@ def answers(mixture, rows, observed):
     """Energies, posterior, codes, and the gradient where the posterior is even."""
     precomputed = mixture.precompute()
     with torch.no_grad():
-        inferred = mixture.e_step(rows, observed, precomputed)
-    *_, codes, energies = inferred
+        e_step = mixture.e_step(Batch(rows, observed), precomputed)
+    energies = e_step.energies
     gradient = torch.zeros_like(mixture.dictionaries)
     if gradient.numel():
         mixture.add_gradient(
             gradient,
-            rows,
-            observed,
-            inferred,
+            Batch(rows, observed),
+            e_step,
             thresholded_responsibilities(energies),
             precomputed,
         )
-    return energies, posterior(energies), codes, gradient
+    return energies, posterior(energies), e_step.codes, gradient
 
 
 def test_three_paths_agree(attempt):

@@ -33,7 +33,7 @@ def test_only_incomplete_rows_use_the_slower_encoder(monkeypatch, fitted):
         n_rows.append(targets.shape[-1])
         return encode_incomplete(targets, *args)
 
-    monkeypatch.setattr("skmixmate.model.gaussian.encode_incomplete", spy)
+    monkeypatch.setattr("skmixmate.model.spherical.encode_incomplete", spy)
     X = data()
     complete = fitted.energies(X)
     X[[3, 50, 51], 2] = np.nan

@@ -18,7 +18,6 @@ from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skmixmate import MixMateClustering
 from skmixmate.files import checkpoint as checkpoint_module
 from skmixmate.training.em import ExpectationMaximization
 
@@ -49,7 +48,7 @@ def cut_short(monkeypatch):
         def run(em):
             nonlocal n_remaining
             if n_remaining == 0:
-                em.step(*em.rows.load(slice(32)))  # in the middle of the epoch
+                em.step(em.rows.load(slice(32)))  # in the middle of the epoch
                 raise error
             n_remaining -= 1
             return run_epoch(em)

@@ -6,10 +6,11 @@ import torch
 from scipy.integrate import simpson
 from scipy.stats import multivariate_normal
 
+from skmixmate.data.batch import Batch
 from skmixmate.model.exponential import ExponentialMixture
-from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.likelihoods import Bernoulli, Poisson
 from skmixmate.model.priors import ElasticNet, Exponential, GroupLaplace, Laplace
+from skmixmate.model.spherical import SphericalMixture
 
 DOUBLE = {"dtype": torch.float64}
 ONE = torch.tensor([[[1.0, 0.0, 0.0]], [[0.6, 0.8, 0.0]]], **DOUBLE)
@@ -19,7 +20,7 @@ ROWS = torch.tensor([[0.0, 0.0, 0.0], [0.5, -0.2, 0.1], [3.0, 4.0, -1.0]], **DOU
 
 
 def make_mixture(
-    dictionaries, prior=None, with_intercepts=False, kind=NormalMixture, **others
+    dictionaries, prior=None, with_intercepts=False, kind=SphericalMixture, **others
 ):
     n_clusters = len(dictionaries)
     weights = torch.arange(1.0, 1 + n_clusters, **DOUBLE)
@@ -35,7 +36,8 @@ def make_mixture(
 
 
 def bounds(mixture, rows, observed=None):
-    return mixture.log_evidence(rows, observed, *mixture.infer(rows, observed))
+    batch = Batch(rows, observed)
+    return mixture.log_evidence(batch, mixture.e_step(batch))
 
 
 def integrals(mixture, rows, observed=None):
@@ -68,7 +70,8 @@ def log_density(mixture, row, explained):
     if isinstance(mixture, ExponentialMixture):
         likelihood = mixture.likelihood
         log_base_measure = likelihood.log_base_measure(row)
-        return row * explained - likelihood.cumulant(explained) + log_base_measure
+        cumulant = likelihood.cumulant(explained, row)
+        return row * explained - cumulant + log_base_measure
     variance = mixture.noise_variance
     errors = (row - explained).square() / (2 * variance)
     return -errors - math.log(2 * math.pi * variance) / 2
@@ -158,7 +161,7 @@ def test_codes_without_a_density_have_none():
 
 def test_a_prior_that_is_no_known_density_has_the_evidence_of_single_codes():
     mixture = make_mixture(ONE, Exponential(0.75))
-    _, energies = mixture.infer(ROWS)
+    energies = mixture.e_step(Batch(ROWS)).energies
     torch.testing.assert_close(bounds(mixture, ROWS), (-energies).logsumexp(dim=0))
 
 
@@ -169,8 +172,12 @@ def test_mean_squares_are_those_of_codes_drawn_from_their_posterior(masked):
     rows = ROWS * observed if masked else ROWS
     seen = observed if masked else torch.ones_like(rows)
     responsibilities = torch.tensor([[0.3, 1.0, 0.0], [0.7, 0.0, 1.0]], **DOUBLE)
-    codes, _ = mixture.infer(rows, observed)
-    actual = mixture.expected_squared_error(rows, observed, codes, responsibilities)
+    batch = Batch(rows, observed)
+    statistics = mixture.statistics(
+        batch, mixture.e_step(batch), responsibilities, learn_noise=True
+    )
+    actual, n_entries = statistics.noise.tolist()
+    assert n_entries == seen.sum()
 
     x = torch.linspace(-14, 14, 2001, **DOUBLE)
     expected = 0.0
@@ -225,7 +232,7 @@ def test_bound_of_other_likelihoods_counts_observed_entries_only(likelihood, row
 @with_likelihoods
 def test_without_atoms_other_likelihoods_need_no_bound(likelihood, rows):
     mixture = make_exponential(ONE[:, :0], likelihood, with_intercepts=True)
-    _, energies = mixture.infer(rows)
+    energies = mixture.e_step(Batch(rows)).energies
     torch.testing.assert_close(bounds(mixture, rows), (-energies).logsumexp(dim=0))
 
 

@@ -2,8 +2,10 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from skmixmate.model.exponential import ExponentialMixture, descend
+from skmixmate.data.batch import Batch
+from skmixmate.model.exponential import ExponentialMixture
 from skmixmate.model.likelihoods import Bernoulli, Poisson
+from skmixmate.model.mixture import EStep
 from skmixmate.model.posterior import loss, posterior, thresholded_responsibilities
 from skmixmate.model.priors import (
     ElasticNet,
@@ -12,6 +14,7 @@ from skmixmate.model.priors import (
     Laplace,
     as_prior,
 )
+from skmixmate.model.proximal_gradient import proximal_gradient
 
 from ..helpers import Outside
 
@@ -31,7 +34,7 @@ PRIORS = [
 ]
 
 
-def with_all_that_is_offered(test):
+def with_all_combinations(test):
     for name, values in {
         "likelihood": LIKELIHOODS,
         "prior": PRIORS,
@@ -87,13 +90,13 @@ def cost(mixture, k, rows, observed, codes):
     return -(log_density * seen).sum(dim=1) + mixture.prior.value(codes.mT[None])[0]
 
 
-@with_all_that_is_offered
+@with_all_combinations
 def test_codes_and_energies_are_those_of_a_general_solver(
     likelihood, prior, with_intercepts, masked
 ):
     mixture = random_mixture(likelihood, prior, 500, with_intercepts)
     rows, observed = masked_rows(likelihood, masked, n_rows=2)
-    codes, energies = mixture.infer(rows, observed)
+    codes, energies, *_ = mixture.e_step(Batch(rows, observed))
     for k, log_weight in enumerate(mixture.weights.log()):
         found = cost(mixture, k, rows, observed, codes[k].mT)
         torch.testing.assert_close(energies[k], found - log_weight)
@@ -121,17 +124,17 @@ def test_few_layers_go_far(likelihood):
     """Most of the way for nearly all rows, even such as no code explains."""
     rows, _ = random_rows(likelihood, 200)
     nothing, few, many = (
-        random_mixture(likelihood, n_layers=n_layers).infer(rows)[1]
+        random_mixture(likelihood, n_layers=n_layers).e_step(Batch(rows)).energies
         for n_layers in (0, 15, 1000)
     )
     assert (few - many <= 0.02 * (nothing - many) + 1e-6).double().mean() > 0.9
     assert (few <= nothing + 1e-9).all()
 
 
-def test_rows_far_out_come_to_an_end():
+def test_codes_of_extreme_rows_converge():
     """Thousands of events where one was expected, in float32."""
     dictionaries = torch.eye(3)[None]
-    codes, natural = descend(
+    codes, natural = proximal_gradient(
         dictionaries,
         torch.zeros(1, 3, 1),
         torch.tensor([[5000.0], [1.0], [0.0]]),
@@ -169,14 +172,16 @@ def plain_codes(mixture, k, dictionary, rows, observed):
     offset = 0 if mixture.intercepts is None else mixture.intercepts[k]
 
     def means(codes):
-        return likelihood.mean(offset + codes @ dictionary)
+        return likelihood.cumulant_grad(offset + codes @ dictionary, rows)
 
     def pull(codes):
         return ((rows - means(codes)) * seen) @ dictionary.mT
 
     codes = points = rows.new_zeros(len(rows), len(dictionary))
     first = pull(points).detach()
-    curvatures = likelihood.variance((rows + means(points).detach()) / 2) * seen
+    curvatures = (
+        likelihood.cumulant_hess((rows + means(points).detach()) / 2, rows) * seen
+    )
     curved = ((first @ dictionary.detach()).square() * curvatures).sum(dim=1)
     step, order = (first.square().sum(dim=1) / curved)[:, None], rows.new_ones(1)
     for _ in range(mixture.n_layers):
@@ -199,7 +204,7 @@ def plain_codes(mixture, k, dictionary, rows, observed):
     return codes
 
 
-@with_all_that_is_offered
+@with_all_combinations
 def test_gradient_equals_autograd_through_the_layers(
     likelihood, prior, with_intercepts, masked
 ):
@@ -207,20 +212,15 @@ def test_gradient_equals_autograd_through_the_layers(
     mixture = random_mixture(likelihood, prior, 6, with_intercepts)
     rows, observed = masked_rows(likelihood, masked)
     with torch.no_grad():
-        codes, energies = mixture.e_step(rows, observed, None)
+        batch = Batch(rows, observed)
+        e_step = mixture.e_step(batch)
+        responsibilities = thresholded_responsibilities(e_step.energies)
         actual = torch.zeros_like(mixture.dictionaries)
-        mixture.add_gradient(
-            actual,
-            rows,
-            observed,
-            (codes, energies),
-            thresholded_responsibilities(energies),
-            None,
-        )
+        mixture.add_gradient(actual, batch, e_step, responsibilities, None)
     leaf = mixture.dictionaries.clone().requires_grad_()
     mixture.dictionaries = leaf
     plain = [plain_codes(mixture, k, leaf[k], rows, observed) for k in range(3)]
-    torch.testing.assert_close(torch.stack(plain).mT, codes)
+    torch.testing.assert_close(torch.stack(plain).mT, e_step.codes)
     costs = [cost(mixture, k, rows, observed, plain[k]) for k in range(3)]
     total = loss(torch.stack(costs) - mixture.weights.log()[:, None]).sum()
     (expected,) = torch.autograd.grad(total, leaf)
@@ -228,25 +228,28 @@ def test_gradient_equals_autograd_through_the_layers(
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_what_a_row_misses_does_not_matter(likelihood):
+def test_missing_entries_do_not_matter(likelihood):
     mixture = random_mixture(likelihood)
     rows, observed = random_rows(likelihood)
     other = torch.where(observed, rows, 1 - rows.clamp_max(1))
-    for first, second in zip(
-        mixture.infer(rows, observed), mixture.infer(other, observed), strict=True
-    ):
-        torch.testing.assert_close(first, second)
     whole = torch.ones_like(observed)
-    for first, second in zip(
-        mixture.infer(rows, whole), mixture.infer(rows), strict=True
-    ):
-        torch.testing.assert_close(first, second)
+    for first, second in [
+        (Batch(rows, observed), Batch(other, observed)),
+        (Batch(rows, whole), Batch(rows)),
+    ]:
+        torch.testing.assert_close(
+            mixture.e_step(first).codes, mixture.e_step(second).codes
+        )
+        torch.testing.assert_close(
+            mixture.e_step(first).energies, mixture.e_step(second).energies
+        )
 
 
 def test_row_with_nothing_observed_has_the_weights_for_its_posterior():
     mixture = random_mixture(Poisson())
     rows, observed = random_rows(Poisson())
-    _, energies = mixture.infer(0 * rows, torch.zeros_like(observed))
+    batch = Batch(0 * rows, torch.zeros_like(observed))
+    energies = mixture.e_step(batch).energies
     torch.testing.assert_close(
         posterior(energies), mixture.weights[:, None].expand(3, 8)
     )
@@ -254,24 +257,25 @@ def test_row_with_nothing_observed_has_the_weights_for_its_posterior():
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_intercepts_come_to_where_the_likelihood_has_no_slope(likelihood, masked):
+def test_intercepts_converge_to_the_maximum_of_the_likelihood(likelihood, masked):
     mixture = random_mixture(likelihood)
     rows, observed = masked_rows(likelihood, masked, 300)
-    codes, energies = mixture.infer(rows, observed)
-    responsibilities = thresholded_responsibilities(energies)
+    batch = Batch(rows, observed)
+    e_step = mixture.e_step(batch)
+    responsibilities = thresholded_responsibilities(e_step.energies)
     for _ in range(50):
-        sums, counts = mixture.intercept_statistics(
-            rows, codes, responsibilities, observed
-        )
-        mixture.intercepts = mixture.m_step_intercepts(sums, counts)
+        mixture.m_step(mixture.statistics(batch, e_step, responsibilities))
     seen = torch.ones_like(rows) if observed is None else observed.to(rows.dtype)
     for k in range(3):
-        natural = codes[k].mT @ mixture.dictionaries[k] + mixture.intercepts[k]
-        left = (rows - likelihood.mean(natural)) * seen
-        slopes = responsibilities[k] @ left
-        # That of the row that is added, one half everywhere.
-        slopes = slopes + 0.5 - likelihood.mean(mixture.intercepts[k])
-        torch.testing.assert_close(slopes, torch.zeros_like(slopes), atol=1e-6, rtol=0)
+        explained = e_step.codes[k].mT @ mixture.dictionaries[k]
+        natural = explained + mixture.intercepts[k]
+        residual = (rows - likelihood.cumulant_grad(natural, rows)) * seen
+        gradient = responsibilities[k] @ residual
+        # Of the additional row, one half everywhere.
+        gradient += 0.5 - likelihood.cumulant_grad(mixture.intercepts[k], 0.5)
+        torch.testing.assert_close(
+            gradient, torch.zeros_like(gradient), atol=1e-6, rtol=0
+        )
 
 
 def test_intercepts_move_little_at_a_time():
@@ -280,18 +284,19 @@ def test_intercepts_move_little_at_a_time():
     mixture.intercepts = torch.full_like(mixture.intercepts, -7)
     codes = torch.zeros(3, 5, 100, dtype=torch.float64)
     rows = torch.full((100, 12), 10.0, dtype=torch.float64)
-    found = mixture.intercept_statistics(
-        rows, codes, torch.full((3, 100), 1 / 3).double()
+    e_step = EStep(codes, torch.zeros(3, 100, dtype=torch.float64))
+    responsibilities = torch.full((3, 100), 1 / 3, dtype=torch.float64)
+    mixture.m_step(mixture.statistics(Batch(rows), e_step, responsibilities))
+    torch.testing.assert_close(
+        mixture.intercepts, torch.full_like(mixture.intercepts, -6)
     )
-    moved = mixture.m_step_intercepts(*found)
-    torch.testing.assert_close(moved, mixture.intercepts + 1)
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_decoder_gives_means(likelihood):
+def test_decode_returns_means(likelihood):
     mixture = random_mixture(likelihood)
     rows, _ = random_rows(likelihood)
-    codes, energies = mixture.infer(rows)
+    codes, energies, *_ = mixture.e_step(Batch(rows))
     labels = energies.argmin(dim=0)
     decoded = mixture.decode(codes[labels, :, torch.arange(8)], labels)
     for row, label, i in zip(decoded, labels, range(8), strict=True):

@@ -12,9 +12,9 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
 
 from skmixmate import MixMateClustering
+from skmixmate.data.batch import Batch
 from skmixmate.datasets import make_sparse_mixture
 from skmixmate.model.fista import encode, encode_incomplete, lipschitz_bound
-from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.priors import (
     PRIORS,
     AtomwiseLaplace,
@@ -24,6 +24,7 @@ from skmixmate.model.priors import (
     Laplace,
     as_prior,
 )
+from skmixmate.model.spherical import SphericalMixture
 
 from .. import helpers
 from ..helpers import Outside, data
@@ -277,7 +278,7 @@ def test_volume_of_an_atom_is_the_integral_of_its_density_over_that_of_noise():
 
 @pytest.mark.parametrize("noise_variance", [0.05, 0.5, 3.0])
 def test_clusters_of_all_volumes_have_densities_of_one_height(noise_variance):
-    mixture = NormalMixture(
+    mixture = SphericalMixture(
         dictionaries=torch.ones(3, 1, 1).double(),
         intercepts=None,
         weights=torch.full((3,), 1 / 3).double(),
@@ -286,7 +287,7 @@ def test_clusters_of_all_volumes_have_densities_of_one_height(noise_variance):
         noise_variance=noise_variance,
     )
     axis = torch.linspace(-200, 200, 400_001, dtype=torch.float64)
-    _, energies = mixture.infer(axis[:, None])
+    energies = mixture.e_step(Batch(axis[:, None])).energies
     integrals = torch.trapezoid(torch.exp(-energies), axis, dim=1)
     torch.testing.assert_close(integrals, integrals[:1].expand(3), rtol=1e-5, atol=0)
 

@@ -5,10 +5,11 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 
 from skmixmate.data.loader import RowLoader
-from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.penalties import Smoothness
 from skmixmate.model.priors import Laplace
-from skmixmate.training.em import ExpectationMaximization, History, train
+from skmixmate.model.spherical import SphericalMixture
+from skmixmate.training.em import ExpectationMaximization
+from skmixmate.training.loop import History, train
 
 from .. import reference
 
@@ -41,7 +42,7 @@ def make_em(X, n_clusters=3, n_atoms=4, intercepts=None, step_size=None, **setti
     )
     if n_atoms:
         dictionaries /= dictionaries.norm(dim=2, keepdim=True)
-    mixture = NormalMixture(
+    mixture = SphericalMixture(
         dictionaries=dictionaries,
         intercepts=None if intercepts is None else torch.tensor(intercepts),
         weights=torch.full((n_clusters,), 1 / n_clusters, dtype=X.dtype),
