@@ -27,7 +27,7 @@ from ._checks import (
     check_representation,
 )
 from ._inference import FittedModel
-from ._settings import Settings, resolve_models_scattering
+from ._settings import Settings, read_params, resolve_models_scattering
 from ._state import CHECKPOINTED, ModelState, Rows, numpy_dtype
 from ._warnings import (
     warn_about_codes,
@@ -77,7 +77,7 @@ def validate_fit(
     ctx : FitContext
     """
     X = validate_rows(estimator, X, reset=True)
-    params = estimator.get_params(deep=False)
+    params = read_params(estimator)
     is_warm = estimator.warm_start and hasattr(estimator, "dictionaries_")
     if is_warm:
         fitted = ModelState.from_estimator(estimator).data_shape()
@@ -156,7 +156,7 @@ def resolve_settings(
     -------
     settings : Settings
     """
-    params = estimator.get_params(deep=False)
+    params = read_params(estimator)
     if continues:
         models_scattering = estimator.representation_ is not None
     else:
@@ -226,7 +226,7 @@ def _find_checkpoint(
 
 def _expected_fit(estimator: Any, X: Rows) -> ExpectedFit:
     """Describe what the content of a checkpoint of this fit has to agree with."""
-    params = estimator.get_params(deep=False)
+    params = read_params(estimator)
 
     def has_intercepts(on_pixels: bool) -> bool:
         return Settings.resolve(params, X.shape[1], not on_pixels).fit_intercept
@@ -292,7 +292,8 @@ def make_em(
 def check_step_size(settings: Settings, em: ExpectationMaximization) -> None:
     """Warn of a step size with which the encoder may diverge."""
     if settings.step_size is not None:
-        warn_about_step_size(settings.step_size, em.mixture.gram())
+        dictionaries = em.mixture.dictionaries
+        warn_about_step_size(settings.step_size, dictionaries @ dictionaries.mT)
 
 
 def train_mixture(

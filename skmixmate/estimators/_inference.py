@@ -58,6 +58,7 @@ class BatchPosterior:
         self._mixture = mixture
         self._loader = loader
         self._batch = batch
+        self._e_step = e_step
 
     @property
     def responsibilities(self) -> torch.Tensor:
@@ -88,9 +89,7 @@ class BatchPosterior:
     def log_evidence(self) -> torch.Tensor:
         """Lower bound of the log-density of the rows, of shape (n_rows,)."""
         scale = self._loader.scale
-        bounds = self._mixture.log_evidence(
-            self._batch, self.codes * scale, self.energies
-        )
+        bounds = self._mixture.log_evidence(self._batch, self._e_step)
         n_observed: int | torch.Tensor = self._batch.n_features
         if self._batch.observed is not None:
             n_observed = self._batch.n_observed(bounds.dtype)
@@ -111,7 +110,7 @@ class BatchPosterior:
     @property
     def outlier_scores(self) -> torch.Tensor:
         """Inverse of the weights that robust noise gives the rows, (n_rows,)."""
-        return self._mixture.outlier_scores(self._batch)
+        return self._mixture.outlier_scores(self._batch, self._e_step)
 
 
 Output = Callable[[BatchPosterior], Any]

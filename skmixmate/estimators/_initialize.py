@@ -286,7 +286,7 @@ def find_initial_atoms(
         Values of fields of `ModelState`.
     """
     dtype = numpy_dtype(X)
-    options = {
+    options: dict[str, Any] = {
         "fit_intercept": settings.fit_intercept,
         "random_state": random_state,
         # The mean brightness of an image is not a direction of its cluster.
@@ -303,7 +303,10 @@ def find_initial_atoms(
             "dictionaries": dictionaries.astype(dtype),
             "intercepts": intercepts.astype(dtype),
             "rates": None,
-            "likelihood": settings.likelihood.initial(),
+            "likelihood": settings.likelihood.initial(
+                init.reshape(-1, init.shape[2]),
+                np.repeat(np.arange(len(init)), init.shape[1]),
+            ),
         }
     # Fewer atoms do not mean that fewer rows find the clusters of tabular data.
     n_each = max(settings.n_atoms, 1 if settings.image_shape is not None else N_ATOMS)
@@ -324,7 +327,7 @@ def find_initial_atoms(
         likelihood=settings.likelihood,
     )
     if state.representation is not None:
-        sample = features[indices]
+        sample = as_numpy(features[indices])
     dictionaries, intercepts = dictionaries_from_labels(
         sample,
         labels,

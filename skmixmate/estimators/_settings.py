@@ -135,6 +135,11 @@ class Settings:
         return self.allows_atom_rates and self.fit_intercept and not self.image_shape
 
 
+def read_params(estimator: Any) -> dict[str, Any]:
+    """Return all parameters by name, also those that a subclass does not expose."""
+    return {name: getattr(estimator, name) for name in estimator._parameter_constraints}
+
+
 def learns_weights(weights: Any) -> bool:
     """Return whether the parameter `weights` asks for learned weights."""
     return isinstance(weights, str) and weights == "learned"

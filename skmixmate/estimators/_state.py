@@ -1,6 +1,5 @@
 """What a fit learns: between attributes, tensors, files, checkpoints and processes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -133,7 +132,7 @@ class ModelState:
         """Return whether the rates of the atoms are used."""
         return settings.allows_atom_rates and self.rates is not None
 
-    def prior(self, settings: Settings, like: Mapping[str, Any]) -> Prior:
+    def prior(self, settings: Settings, like: dict[str, Any]) -> Prior:
         """Return the prior of the codes.
 
         Parameters
@@ -151,13 +150,13 @@ class ModelState:
         rates = torch.tensor(self.rates, **like)
         return AtomwiseLaplace(rates, self.dictionaries.shape[2])
 
-    def to_model_space(self, X: Rows) -> Rows:
+    def to_model_space(self, X: Any) -> Any:
         """Compute the features that are modelled."""
         if self.representation is None:
             return X
         return self.representation.transform(as_numpy(X))
 
-    def lazy_model_space(self, X: Rows) -> Rows:
+    def lazy_model_space(self, X: Any) -> Any:
         """Return the features that are modelled, computed as they are read."""
         if self.representation is None:
             return X
@@ -196,7 +195,7 @@ class ModelState:
         mixture : Mixture
         loader : RowLoader
         """
-        like = {"dtype": torch_dtype(X), "device": device}
+        like: dict[str, Any] = {"dtype": torch_dtype(X), "device": device}
         intercepts = location = None
         if with_intercepts:
             intercepts = torch.tensor(self.intercepts, **like)

@@ -30,7 +30,7 @@ from ._fit import (
 from ._generative import GenerativeMixMate
 from ._inference import FittedModel
 from ._initialize import initialize
-from ._settings import Settings
+from ._settings import Settings, read_params
 from ._state import ModelState, Rows, torch_dtype
 
 # Entries of the rows of a stream that are copied at a time.
@@ -120,7 +120,7 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
     is_fitted = hasattr(estimator, "dictionaries_")
     is_streaming = hasattr(estimator, "_row_buffer")
     X = validate_rows(estimator, X, reset=not (is_fitted or is_streaming))
-    params = estimator.get_params(deep=False)
+    params = read_params(estimator)
     if is_fitted:
         fitted = ModelState.from_estimator(estimator).data_shape()
         check_continuation(params, fitted, X.shape[1], "partial_fit")

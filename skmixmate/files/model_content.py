@@ -6,7 +6,7 @@ before it is used.
 
 import dataclasses
 import math
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -246,7 +246,7 @@ def _restore_settings(
 
 
 def _restore_likelihood(
-    parameter: Any, fitted: Any, arrays: MutableMapping[str, np.ndarray]
+    parameter: Any, fitted: Any, arrays: dict[str, np.ndarray]
 ) -> Likelihood:
     """Return the likelihood with its learned parameters.
 

@@ -71,7 +71,7 @@ class Monitor(Protocol):
     def end(self) -> bool:
         """End an epoch; return whether training should stop."""
 
-    def keep(self, state: dict[str, Any], history: History) -> None:
+    def maybe_checkpoint(self, state: dict[str, Any], history: History) -> None:
         """Receive a state from which training can resume."""
 
 
@@ -128,7 +128,7 @@ def train(
             epoch = len(history.losses)
             logger.info("epoch %d of %d: loss %.6g", epoch, max_iter, epoch_loss)
             history.stopped = em.reducer.any(monitor.end())
-            monitor.keep(state, history)
+            monitor.maybe_checkpoint(state, history)
         em.reducer.close()  # another process may still be interrupted here
     except KeyboardInterrupt as interrupt:
         history.interrupted = True

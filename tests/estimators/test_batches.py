@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from torch.utils.data import DataLoader, TensorDataset
 
-from skmixmate.estimators._base import rechunk
+from skmixmate.estimators._inference import rechunk
 
 from .. import helpers
 from ..helpers import METHODS

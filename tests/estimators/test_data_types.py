@@ -120,7 +120,7 @@ def test_copies_are_equal(fitted, copy):
 def test_models_pickled_by_an_earlier_version_can_be_used():
     mixmate = small(n_layers=4).fit(data())
     state = dict(mixmate.__getstate__())
-    del state["_settings"]  # versions before did not have it
+    del state["_fitted_params"]  # earlier versions did not have it
     earlier = MixMateClustering()
     earlier.__setstate__(state)
     np.testing.assert_array_equal(earlier.energies(data()), mixmate.energies(data()))

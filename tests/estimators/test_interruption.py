@@ -9,8 +9,6 @@ from sklearn.callback import ScoringMonitor
 from sklearn.cluster import KMeans
 from sklearn.exceptions import NotFittedError
 
-from skmixmate import MixMateClustering
-
 from ..helpers import METHODS, data, small
 
 
@@ -59,20 +57,27 @@ def test_a_failed_refit_leaves_the_model_unchanged(fails):
 @pytest.mark.parametrize("learn", ["fit", "partial_fit"])
 @pytest.mark.parametrize(
     "moment",
-    ["_find_scale", "_first_dictionaries", "_expectation_maximization", "_evaluate"],
+    [
+        "skmixmate.estimators._initialize._find_scale",
+        "skmixmate.estimators._initialize.find_initial_atoms",
+        "skmixmate.training.em.ExpectationMaximization.__init__",
+        "skmixmate.estimators._inference.FittedModel.evaluate",
+    ],
 )
 def test_an_interrupted_refit_leaves_the_model_unchanged(moment, learn, monkeypatch):
     mixmate = small(init_size=60).partial_fit(data())
     before = pickle.dumps(vars(mixmate))
-    monkeypatch.setattr(MixMateClustering, moment, interrupt)
-    if learn == "fit" or moment in ("_expectation_maximization", "_evaluate"):
+    monkeypatch.setattr(moment, interrupt)
+    if learn == "fit" or "_initialize" not in moment:
         with pytest.raises(KeyboardInterrupt):
             getattr(mixmate, learn)(1000 * data())
         assert pickle.dumps(vars(mixmate)) == before
 
 
 def test_an_interrupted_first_fit_leaves_the_estimator_unfitted(monkeypatch):
-    monkeypatch.setattr(MixMateClustering, "_first_dictionaries", interrupt)
+    monkeypatch.setattr(
+        "skmixmate.estimators._initialize.find_initial_atoms", interrupt
+    )
     mixmate = small()
     with pytest.raises(KeyboardInterrupt):
         mixmate.fit(data())

@@ -14,7 +14,7 @@ from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, TensorDataset
 
-from skmixmate.estimators import _mixmate
+from skmixmate.estimators import _streaming
 
 from ..helpers import assert_fitted_like, assert_same_model, data, small, streamed
 from ..sources import File, Pairs, Stream
@@ -110,7 +110,7 @@ def test_fit_keeps_at_most_two_chunks_in_memory():
 def test_partial_fit_gives_the_same_result_for_data_outside_memory(
     kind, missing, monkeypatch
 ):
-    monkeypatch.setattr(_mixmate, "_STREAM_ENTRIES", 45 * 16)
+    monkeypatch.setattr(_streaming, "_STREAM_ENTRIES", 45 * 16)
     X = data(300, missing=missing)
     expected = streamed(X, [40, 160, 100])
     mixmate = small(init_size=60)

@@ -40,8 +40,8 @@ class OfShares(MixMateClustering):
     def partial_fit(self, X, y=None):
         return super().partial_fit(as_shares(X), y)
 
-    def _answer(self, X, method, out):
-        return super()._answer(as_shares(X), method, out)
+    def _predict_rows(self, X, method, out):
+        return super()._predict_rows(as_shares(X), method, out)
 
 
 def as_shares(X):

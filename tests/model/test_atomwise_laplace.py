@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from skmixmate.model.gaussian import NormalMixture
 
 from skmixmate.model.atomwise_laplace import AtomwiseLaplace
 from skmixmate.model.fista import encode, lipschitz_bound
-from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.priors import Laplace
 
 DOUBLE = {"dtype": torch.float64}

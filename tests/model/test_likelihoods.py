@@ -261,7 +261,7 @@ def test_methods_agree_with_one_another(name):
         mixmate.predict_proba(X), softmax(-energies, axis=1), atol=1e-5
     )
     means = mixmate.reconstruct(X)
-    mixmate._likelihood().validate(torch.from_numpy(means))
+    mixmate.likelihood_.validate(torch.from_numpy(means))
     np.testing.assert_allclose(
         mixmate.inverse_transform(mixmate.transform(X)), means, rtol=1e-4, atol=1e-5
     )
@@ -272,7 +272,7 @@ def test_draws_samples_that_it_could_be_fitted_to(name):
     X, _, _ = drawn_from_the_model(name)
     mixmate = small(name, max_iter=20).fit(X)
     drawn, labels = mixmate.sample(2000, random_state=0)
-    mixmate._likelihood().validate(torch.from_numpy(drawn))
+    mixmate.likelihood_.validate(torch.from_numpy(drawn))
     assert np.isin(drawn, np.round(drawn)).all()
     means = np.stack([drawn[labels == k].mean(axis=0) for k in range(3)])
     expected = np.stack([X[mixmate.labels_ == k].mean(axis=0) for k in range(3)])

@@ -502,7 +502,7 @@ class NoGradient(DuckNet):
     ],
 )
 def test_invalid_priors_raise_before_data_are_read(params, error, message, monkeypatch):
-    monkeypatch.setattr("skmixmate.estimators._mixmate.missing_counts", None)
+    monkeypatch.setattr("skmixmate.estimators._fit.missing_counts", None)
     with pytest.raises(error, match=message):
         small(**params).fit(data())
 

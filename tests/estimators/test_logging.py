@@ -7,7 +7,7 @@ import pytest
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.estimators._fitting import log_to_stdout
+from skmixmate.estimators._logging import log_to_stdout
 
 logger = logging.getLogger("skmixmate")
 
@@ -190,16 +190,16 @@ def test_fits_in_threads_print_their_own_lines(capsys, nobody_handles):
 def test_processes_print_their_own_lines():
     script = """
 import joblib
-from skmixmate.estimators._fitting import printing
+from skmixmate.estimators._logging import log_to_stdout
 import logging
 
 def fit(number):
-    with printing(number):
+    with log_to_stdout(number):
         logging.getLogger("skmixmate").info("fit %d", number)
 
 if __name__ == "__main__":
     with joblib.parallel_config("multiprocessing", n_jobs=2):
-        with printing(1):
+        with log_to_stdout(1):
             joblib.Parallel()(joblib.delayed(fit)(number) for number in range(3))
 """
     result = subprocess.run(
