@@ -71,11 +71,13 @@ def assert_same(actual, expected):
     [
         {},
         {"fit_intercept": False, "alpha": 0.3},
-        {"weights": "learned", "noise_variance": "auto"},
-        {"prior": "group", "alpha": 0.3},
+        pytest.param(
+            {"weights": "learned", "noise_variance": "auto"}, marks=pytest.mark.slow
+        ),
+        pytest.param({"prior": "group", "alpha": 0.3}, marks=pytest.mark.slow),
         {"prior": "nonnegative", "alpha": 0.3},
-        {"likelihood": "poisson"},
-        {"likelihood": "bernoulli"},
+        pytest.param({"likelihood": "poisson"}, marks=pytest.mark.slow),
+        pytest.param({"likelihood": "bernoulli"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -178,6 +180,7 @@ def test_many_clusters_leave_rows_out_on_a_device_too(stand_in, monkeypatch):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 @pytest.mark.parametrize("intercepts", [False, True])
 def test_a_captured_step_learns_what_steps_do(

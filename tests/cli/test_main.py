@@ -447,12 +447,14 @@ def test_an_answer_for_which_there_is_no_room(folder, monkeypatch, capsys):
 # --- as a program --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_version_of_the_program():
     command = [sys.executable, "-m", "skmixmate", "--version"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert answer.stdout == f"skmixmate {skmixmate.__version__}\n"
 
 
+@pytest.mark.slow
 def test_the_program_may_be_cut_off(broken_pipe):
     command = [sys.executable, "-m", "skmixmate", "--help"]
     answer = subprocess.run(command, stdout=broken_pipe, stderr=subprocess.PIPE)

@@ -33,6 +33,7 @@ def fitted():
     return small().fit(X)
 
 
+@pytest.mark.slow
 def test_dask_is_not_imported():
     program = (
         "import sys, numpy, skmixmate\n"
@@ -282,6 +283,7 @@ def test_incremental(wrappers, da):
     np.testing.assert_array_equal(incremental.predict(rows), streamed.predict(X))
 
 
+@pytest.mark.slow
 def test_parallel_post_fit(wrappers, da, fitted):
     wrapped = wrappers.ParallelPostFit(small()).fit(X)
     rows = da.from_array(X, chunks=(150, 16))

@@ -529,6 +529,7 @@ def die(rank, folder, queue, moment):
     queue.put((time.time(), f"{type(result).__name__}: {result}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before", "training"])
 def test_where_a_process_is_killed_the_others_end_with_an_error(moment, tmp_path):
     context = multiprocessing.get_context("spawn")
@@ -620,6 +621,7 @@ def fits_that(how, folder):
     return [np.load(folder / f"{how}{rank}.npz") for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_torchrun_goes_on_from_a_checkpoint_after_a_process_was_killed(tmp_path):
     restarted, unbroken = (fits_that(how, tmp_path) for how in ("dies", "lives"))
     for fit in restarted:
@@ -654,6 +656,7 @@ ENDING = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_threads_of_torch_wait_their_turn_and_end_before_the_program(tmp_path):
     """One that waited for Python's lock as Python ended would abort the program."""

@@ -44,7 +44,13 @@ def kinds(X):
     return [X, torch.from_numpy(X), File(X, 80), Pairs(X), loader]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "score_samples" else ())
+        for name in METHODS
+    ],
+)
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_batches_equal_the_result_of_the_whole(fitted, method, missing):
     X = data(missing=missing)

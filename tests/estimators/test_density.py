@@ -43,6 +43,7 @@ def calibration_error(probabilities, y, n_bins=10):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The codes are nearly full")
 def test_learned_noise_calibrates_probabilities():
     bunch = draw_samples(3000, n_features=8, n_atoms=2, n_clusters=3)
@@ -65,6 +66,7 @@ def test_noise_variance_auto_estimates_the_noise_of_the_data():
     assert mixmate.scale_ == 1
 
 
+@pytest.mark.slow
 def test_held_out_score_selects_the_true_number_of_clusters():
     scores = np.empty((2, 4))
     for seed, row in enumerate(scores):
@@ -74,6 +76,7 @@ def test_held_out_score_selects_the_true_number_of_clusters():
     assert scores.mean(axis=0).argmax() == 2
 
 
+@pytest.mark.slow
 def test_held_out_score_selects_the_true_number_of_atoms():
     X = draw_samples(1200).data
     scores = [
@@ -135,6 +138,7 @@ def test_a_further_fit_starts_from_the_learned_noise():
     assert mixmate.set_params(noise_variance=0.7).fit(X).noise_variance_ == 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit_intercept", [False, True])
 def test_predict_recovers_the_clusters_of_drawn_samples(fit_intercept):
     X = draw_samples(2000).data + 5 * fit_intercept
@@ -178,6 +182,7 @@ def test_an_invalid_number_of_samples_raises(n_samples, fitted):
         fitted.sample(n_samples)
 
 
+@pytest.mark.slow
 def test_information_criteria_select_the_true_number_of_clusters():
     X = draw_samples(1200).data
     fits = [fit_unscaled(X, n_clusters=n) for n in (3, 4, 5)]

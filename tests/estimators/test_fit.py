@@ -122,7 +122,12 @@ def test_without_atoms_the_result_equals_kmeans():
 
 @pytest.mark.parametrize(
     ("load", "n_clusters"),
-    [(load_wine, 3), (load_breast_cancer, 2), (load_iris, 3), (load_digits, 10)],
+    [
+        (load_wine, 3),
+        (load_breast_cancer, 2),
+        (load_iris, 3),
+        pytest.param(load_digits, 10, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.filterwarnings("ignore:The loss was still falling")
 def test_training_keeps_the_accuracy_of_the_initial_clustering(load, n_clusters):

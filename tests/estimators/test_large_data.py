@@ -52,6 +52,7 @@ print(X.nbytes / 2**20, peak - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
 def test_a_memory_map_is_not_read_into_memory(tmp_path):
     path = tmp_path / "X.npy"

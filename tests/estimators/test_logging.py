@@ -187,6 +187,7 @@ def test_fits_in_threads_print_their_own_lines(capsys, nobody_handles):
     assert len(lines) == 8
 
 
+@pytest.mark.slow
 def test_processes_print_their_own_lines():
     script = """
 import joblib

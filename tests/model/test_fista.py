@@ -112,6 +112,7 @@ def test_few_exact_layers_are_nearly_as_good_as_all(gap):
     assert anchored < (1 + tolerance) * exact
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(
     n_atoms=st.integers(1, 30),

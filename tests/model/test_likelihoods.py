@@ -175,7 +175,13 @@ def share_of_the_subspaces(dictionaries, atoms):
     ["laplace", "nonnegative", "group", ElasticNet(0.2, 0.005), Outside(0.2, 0.005)],
     ids=str,
 )
-@pytest.mark.parametrize("name", MAGNITUDES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "gaussian" else pytest.mark.slow)
+        for name in MAGNITUDES
+    ],
+)
 def test_recovers_what_data_were_drawn_from(name, prior, offset, missing):
     """From three rows of each cluster, whose noise is larger than what is in them."""
     X, labels, atoms = drawn_from_the_model(name, prior, offset)
@@ -212,6 +218,7 @@ def small(name, **params):
 NAMES = ["poisson", "bernoulli"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_without_atoms_it_is_the_plain_mixture(name):
     """A fixed point of EM, with one more row of one half in each cluster."""
@@ -238,6 +245,7 @@ def test_density_adds_up_to_nearly_one(name, values):
     assert 0.85 < total < 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The codes are nearly full")
 @pytest.mark.parametrize("name", NAMES)
 def test_bic_finds_the_number_of_clusters(name):

@@ -657,6 +657,7 @@ def test_text_is_seen_on_a_dark_ground(plain, call):
     assert colors == {"white"}
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_no_matplotlib():
     script = (
         "import sys, skmixmate, skmixmate.plotting; print('matplotlib' in sys.modules)"

@@ -43,6 +43,7 @@ def test_goes_on_from_moments_that_were_kept():
     torch.testing.assert_close(whole, parted, atol=0, rtol=0)
 
 
+@pytest.mark.slow
 def test_fit_does_not_wait_for_the_compiler_of_torch():
     program = (
         "import sys, numpy as np, skmixmate;"

@@ -319,6 +319,7 @@ def noisy_data(n_samples, noise=0.3, missing=0.0):
     return X
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 @pytest.mark.parametrize("noise", [0.1, 0.5])
 def test_noise_variance_goes_to_that_of_the_data(noise, missing):
