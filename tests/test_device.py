@@ -165,10 +165,12 @@ def test_the_host_waits_for_a_window_and_not_for_its_mini_batches(stand_in):
 def test_a_tensor_that_fits_a_window_is_not_copied(stand_in, monkeypatch):
     em, checked = make_em(stand_in.device), []
     monkeypatch.setattr(
-        _rows, "has_missing", lambda rows: bool(checked.append(rows.near.data_ptr()))
+        _rows,
+        "has_missing",
+        lambda rows: bool(checked.append(rows.host_tensor.data_ptr())),
     )
     next(em.rows.batches(em.indices, em.batch_size, em.generator))
-    assert checked == [em.rows.X.near.data_ptr()]
+    assert checked == [em.rows.X.host_tensor.data_ptr()]
 
 
 def test_many_clusters_leave_rows_out_on_a_device_too(stand_in, monkeypatch):

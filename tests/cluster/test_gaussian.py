@@ -42,9 +42,9 @@ def test_labels_are_invariant_to_linear_transformations():
 
 
 @pytest.mark.parametrize("n_first", [1, 4])
-def test_labels_are_kept_if_a_cluster_has_too_few_samples(size):
+def test_labels_are_kept_if_a_cluster_has_too_few_samples(n_first):
     X = np.random.default_rng(0).normal(size=(40, 4))
-    initial = (np.arange(40) < size).astype(int)
+    initial = (np.arange(40) < n_first).astype(int)
     assert gaussian_labels(X, initial, 2) is initial
 
 
