@@ -424,14 +424,7 @@ class SphericalMixture(Mixture):
     ) -> Statistics:
         """Compute statistics which the M-step maps to the parameters as they are.
 
-        Parameters
-        ----------
-        n_rows, learn_noise, learn_likelihood
-            As in :meth:`Mixture.expected_statistics`.
-
-        Returns
-        -------
-        statistics : Statistics
+        Parameters and result are those of :meth:`Mixture.expected_statistics`.
         """
         counts = n_rows * self.weights
         sums = intercept_counts = noise = likelihood = None
