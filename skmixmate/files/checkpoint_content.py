@@ -16,12 +16,14 @@ import json
 import pickletools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
+from ..model.likelihood import Likelihood
+from ..model.likelihoods import as_likelihood
 from .archives import open_archive, read_member
 from .checks import (
     FormatError,
@@ -74,6 +76,7 @@ _STATE = {
     "moments",
     "generator",
 }
+_LIKELIHOOD = {"likelihood", "likelihood_statistics"}
 _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 
 # Length of the state of the Mersenne Twister; numpy does not check the position in it.
@@ -93,7 +96,7 @@ class ExpectedFit:
     dtype : str
         Name of the dtype of the data.
     image_shape : sequence of int or None
-    likelihood : str
+    likelihood : str or Likelihood
     has_intercepts : callable
         Returns whether the model has intercepts; called with True if it is fitted to
         the pixels of images, else False.
@@ -108,7 +111,7 @@ class ExpectedFit:
     n_atoms: Any
     dtype: str
     image_shape: Sequence[int] | None
-    likelihood: str
+    likelihood: str | Likelihood
     has_intercepts: Callable[[bool], bool]
     max_iter: int
     random_state: np.random.RandomState
@@ -257,7 +260,9 @@ def _check_random_state(text: Any, random_state: np.random.RandomState) -> None:
 
 def _check_state(state: Any, start: Mapping[str, Any], expected: ExpectedFit) -> None:
     """Check the state of a training against the model that it started from."""
-    check_keys("state", state, _STATE)
+    likelihood = as_likelihood(expected.likelihood)
+    keys = _STATE | _LIKELIHOOD if likelihood.is_learned else _STATE
+    check_keys("state", state, keys)
     check_keys("moments", state["moments"], _MOMENTS)
     state = _as_arrays({**state, **state["moments"]})
     shape = start["attributes"]["dictionaries_"].shape
@@ -265,7 +270,7 @@ def _check_state(state: Any, start: Mapping[str, Any], expected: ExpectedFit) ->
     is_on_pixels = expected.image_shape is not None and start["representation"] is None
     has_intercepts = expected.has_intercepts(is_on_pixels)
     intercepts_shape = (n_clusters, n_modelled) if has_intercepts else None
-    is_centered = has_intercepts and expected.likelihood == "gaussian"
+    is_centered = has_intercepts and likelihood.has_noise_variance
     shapes = {
         "dictionaries": shape,
         "weights": (n_clusters,),
@@ -277,6 +282,9 @@ def _check_state(state: Any, start: Mapping[str, Any], expected: ExpectedFit) ->
         "exp_avg": shape,
         "exp_avg_sq": shape,
     }
+    if likelihood.is_learned:
+        _check_likelihood(state["likelihood"], likelihood)
+        shapes["likelihood_statistics"] = (likelihood.n_statistics,)
     check_arrays(state, shapes, (expected.dtype,))
     check_arrays(state, {"step": ()})
     check_scale("noise_variance", state["noise_variance"], expected.dtype)
@@ -287,6 +295,17 @@ def _check_state(state: Any, start: Mapping[str, Any], expected: ExpectedFit) ->
         if state[name] is not None and state[name].min(initial=0) < 0:
             raise FormatError(f"has {name} below 0")
     _check_generator(state["generator"])
+
+
+def _check_likelihood(values: Any, likelihood: Likelihood) -> None:
+    """Check the learned parameters of a likelihood."""
+    check_keys("likelihood", values, set(asdict(likelihood)))
+    for name, value in values.items():
+        check_value(name, value, isinstance(value, float), "a float")
+    try:
+        replace(likelihood, **values)
+    except ValueError as error:
+        raise FormatError(f"has an invalid likelihood ({error})") from error
 
 
 def _check_generator(state: Any) -> None:

@@ -7,7 +7,7 @@ import torch
 from .exponential import ExponentialMixture
 from .likelihood import EntrywiseLikelihood, Likelihood, SphericalLikelihood
 from .mixture import Mixture
-from .priors import Prior
+from .prior import Prior
 from .spherical import SphericalMixture
 
 

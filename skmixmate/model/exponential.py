@@ -22,7 +22,6 @@ Based Auto-Encoders for Natural Exponential-Family Distributions, ICML 2020.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -33,6 +32,7 @@ from .fista import cluster_chunks
 from .likelihood import EntrywiseLikelihood
 from .mixture import EStep, Mixture, Statistics
 from .posterior import loss_gradient
+from .prior import Prior
 from .proximal_gradient import UnrolledProximalGradient, proximal_gradient
 
 # Largest change of an intercept in one mini-batch, in units of the natural parameter:
@@ -132,7 +132,7 @@ class ExponentialMixture(Mixture):
             intercepts = self._intercept_columns(cluster_ids)
             with torch.enable_grad():
                 dictionaries = self.dictionaries[cluster_ids].detach().requires_grad_()
-                codes = UnrolledProximalGradient.apply(
+                codes = UnrolledProximalGradient.apply(  # type: ignore[no-untyped-call]
                     dictionaries,
                     intercepts,
                     targets,
@@ -310,7 +310,7 @@ class ExponentialMixture(Mixture):
         observed: torch.Tensor | None,
         natural: torch.Tensor,
         codes: torch.Tensor,
-        prior: Any,
+        prior: Prior,
     ) -> torch.Tensor:
         """Compute energies without the weights, of shape (n_part, n_rows)."""
         losses = self.likelihood.cumulant(natural, targets) - targets * natural

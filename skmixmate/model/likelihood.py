@@ -30,8 +30,8 @@ _QUADRATURE_STDS, _N_NODES = 5.0, 21
 class Likelihood(ABC):
     """A distribution of data given natural parameters.
 
-    A subclass is a frozen dataclass. A field that can be learned takes the value
-    "auto", which :meth:`initial` replaces by a number before training starts.
+    A field that can be learned may be "auto"; :meth:`initial` replaces that by a number
+    before training starts.
     """
 
     # Rate of the prior where a user leaves it open.
@@ -318,8 +318,7 @@ class EntrywiseLikelihood(Likelihood):
     .. math:: p(y \mid z) = \exp(y z - B(z) + c(y)),
 
     in which the cumulant B is convex in z. In an exponential family B' is the mean of
-    y and B'' its variance. B may depend on y as well: all that the encoder needs is
-    that B is convex, and that B' equals y where the density is largest.
+    y and B'' its variance. B may depend on y as well.
     """
 
     has_noise_variance = False
@@ -433,13 +432,12 @@ class EntrywiseLikelihood(Likelihood):
         Returns
         -------
         cumulant, grad, hess : tensors
-            Expected B, B' and B'', of the same shape. By default they are computed with
-            the trapezoidal rule. For functions as smooth as the logistic function
-            its error is below 3e-6 if the standard deviation is at most 2.5.
+            Expected B, B' and B''. By default by the trapezoidal rule, whose error for
+            logistic functions is below 3e-6 if the standard deviation is at most 2.5.
         """
         stds = variances.sqrt()
-        like = {"dtype": torch.float64, "device": torch.device("cpu")}
-        nodes = torch.linspace(-_QUADRATURE_STDS, _QUADRATURE_STDS, _N_NODES, **like)
+        stop = _QUADRATURE_STDS
+        nodes = torch.linspace(-stop, stop, _N_NODES, dtype=torch.float64, device="cpu")
         coefs = torch.softmax(-nodes.square() / 2, dim=0)
         cumulants, grads, hesses = (torch.zeros_like(means) for _ in range(3))
         for node, coef in zip(nodes.tolist(), coefs.tolist(), strict=True):

@@ -161,7 +161,7 @@ class Bernoulli(EntrywiseLikelihood):
         """Draw zeros and ones."""
         with np.errstate(over="ignore"):  # the odds are 0 then
             means = 1 / (1 + np.exp(-natural))
-        return (rng.uniform(size=natural.shape) < means).astype(np.float64)
+        return np.asarray(rng.uniform(size=natural.shape) < means, dtype=np.float64)
 
 
 # The likelihood classes by name.

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,7 +13,7 @@ from ..data.batch import Batch
 from .active_rows import use_dense_rows
 from .likelihood import Likelihood
 from .posterior import posterior
-from .priors import Prior
+from .prior import Prior
 
 # Number of entries in the covariances of codes that are computed at a time.
 _COVARIANCE_ENTRIES = 2**20
@@ -67,10 +67,10 @@ class Statistics(NamedTuple):
         """Return the statistics that are not None."""
         return [tensor for tensor in self if tensor is not None]
 
-    def replace_tensors(self, tensors: Iterable[torch.Tensor]) -> Self:
+    def replace_tensors(self, tensors: Iterable[torch.Tensor]) -> "Statistics":
         """Replace the statistics that are not None, in the order of :meth:`tensors`."""
-        iterator = iter(tensors)
-        return self._make(None if old is None else next(iterator) for old in self)
+        names = [name for name, value in self._asdict().items() if value is not None]
+        return self._replace(**dict(zip(names, tensors, strict=True)))
 
     @classmethod
     def total(cls, parts: list["Statistics"]) -> "Statistics":
@@ -288,7 +288,7 @@ class Mixture(ABC):
             Means of the entries.
         """
         natural = codes.new_empty(len(codes), self.dictionaries.shape[2])
-        for label in labels.unique():
+        for label in torch.unique(labels):
             is_label = labels == label
             natural[is_label] = codes[is_label] @ self.dictionaries[label]
         if self.intercepts is not None:
@@ -392,5 +392,5 @@ class Mixture(ABC):
         """
         size = max(1, _COVARIANCE_ENTRIES // max(1, n_entries))
         for k, atoms in enumerate(self.dictionaries.double()):
-            for index in active[k].nonzero()[:, 0].split(size):
+            for index in torch.split(active[k].nonzero()[:, 0], size):
                 yield k, index, atoms, self.prior[slice(k, k + 1)]

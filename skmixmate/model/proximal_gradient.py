@@ -6,7 +6,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from .likelihood import EntrywiseLikelihood
-from .priors import Prior
+from .prior import Prior
 
 # Smallest and largest factor by which a step size that was too large shrinks: the
 # change of the gradient far away says little about its change nearby.

@@ -35,7 +35,7 @@ from .likelihood import SphericalLikelihood
 from .likelihoods import Gaussian
 from .mixture import EStep, Mixture, Statistics
 from .posterior import loss_gradient
-from .priors import Prior
+from .prior import Prior
 
 # Smallest noise variance that is learned, in multiples of machine epsilon: the accuracy
 # of the squared errors of scaled rows in the Gram form.
@@ -43,7 +43,7 @@ _MIN_NOISE_EPS = 1000
 
 
 class Precomputed(NamedTuple):
-    """Quantities of the encoder that depend on the dictionaries only.
+    """Terms of the encoder that depend on the dictionaries only.
 
     Parameters
     ----------
@@ -422,10 +422,7 @@ class SphericalMixture(Mixture):
         learn_noise: bool = False,
         learn_likelihood: bool = False,
     ) -> Statistics:
-        """Compute statistics which the M-step maps to the parameters as they are.
-
-        Parameters and result are those of :meth:`Mixture.expected_statistics`.
-        """
+        """Compute statistics; see :meth:`Mixture.expected_statistics`."""
         counts = n_rows * self.weights
         sums = intercept_counts = noise = likelihood = None
         if self.intercepts is not None:

@@ -75,13 +75,14 @@ class CudaGraphStep:
             self._n_warmup[is_complete] += 1
             return step(batch)
         if is_complete not in self._graphs:
-            static = Batch(*(None if t is None else t.clone() for t in batch))
+            observed = None if batch.observed is None else batch.observed.clone()
+            static = Batch(batch.rows.clone(), observed)
             replay, outputs = self._capture(lambda: step(static))
             self._graphs[is_complete] = static, replay, outputs
         static, replay, outputs = self._graphs[is_complete]
-        for static_tensor, tensor in zip(static, batch, strict=True):
-            if static_tensor is not None:
-                static_tensor.copy_(tensor)
+        static.rows.copy_(batch.rows)
+        if static.observed is not None and batch.observed is not None:
+            static.observed.copy_(batch.observed)
         replay()
         return outputs
 
@@ -105,7 +106,7 @@ def cuda_graph_capturer(device: torch.device) -> Capture | None:
         graph = torch.cuda.CUDAGraph()
         context = torch.cuda.graph(
             graph,
-            stream=torch.cuda.Stream(device),
+            stream=torch.cuda.Stream(device),  # type: ignore[no-untyped-call]
             # Other threads may continue, and capture their own graphs.
             capture_error_mode="thread_local",
         )

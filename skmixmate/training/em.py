@@ -122,7 +122,7 @@ class ExpectationMaximization:
             )
         self._n_own = int(shares[self.communicator.rank])
         # A different remainder is left out in each epoch.
-        self._n_batches = min(
+        self._n_batches: int = min(
             count // int(share) for count, share in zip(counts, shares, strict=True)
         )
 
@@ -135,7 +135,8 @@ class ExpectationMaximization:
             Mean of Eq. 8 over the rows, each under the parameters that its mini-batch
             started from; including the penalty.
         """
-        total, counts = 0.0, torch.zeros_like(self.mixture.weights)
+        total: torch.Tensor | float = 0.0
+        counts = torch.zeros_like(self.mixture.weights)
         rank_generator = self.communicator.rank_generator(self.generator)
         batches = self.rows.batches(self.indices, self._n_own, rank_generator)
         for batch in islice(batches, self._n_batches):
@@ -166,8 +167,8 @@ class ExpectationMaximization:
             )
         )
         mixture.dictionaries.copy_(dictionaries)
-        for tensor in intercepts:
-            mixture.intercepts.copy_(tensor)
+        if mixture.intercepts is not None:
+            mixture.intercepts.copy_(intercepts[0])
 
     def run_stream(self) -> float:
         """Pass once over all rows in their order, in whole mini-batches.
@@ -180,7 +181,7 @@ class ExpectationMaximization:
         loss : float
             As :meth:`run_epoch` returns it.
         """
-        total = 0.0
+        total: torch.Tensor | float = 0.0
         for index in self.rows.chunks(self.batch_size):
             losses, counts = self.step(self.rows.load(index))
             total = total + losses
@@ -257,7 +258,7 @@ class ExpectationMaximization:
         indices = torch.arange(len(self.rows))[self.indices]
         total = torch.zeros_like(self.mixture.weights[0])
         with torch.no_grad():
-            for index in indices.split(self._n_own):
+            for index in torch.split(indices, self._n_own):
                 for _, group in self.rows.load(index).completeness_groups():
                     e_step = self.mixture.e_step(group, precomputed)
                     total = total + loss(e_step.energies).sum()
@@ -329,11 +330,15 @@ class ExpectationMaximization:
                 tensor.copy_(value)
 
 
-def _copy_to(state: Any, device: torch.device | str) -> Any:
+def _copy_to(state: dict[str, Any], device: torch.device | str) -> dict[str, Any]:
     """Copy tensors, also those in nested dictionaries, to a device."""
-    if isinstance(state, dict):
-        return {name: _copy_to(value, device) for name, value in state.items()}
-    return state.to(device, copy=True) if isinstance(state, torch.Tensor) else state
+    copies = dict(state)
+    for name, value in state.items():
+        if isinstance(value, dict):
+            copies[name] = _copy_to(value, device)
+        elif isinstance(value, torch.Tensor):
+            copies[name] = value.to(device, copy=True)
+    return copies
 
 
 def normalize_atoms(dictionaries: torch.Tensor) -> None:
