@@ -31,7 +31,7 @@ from torch import distributed as dist
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import load_mnist
-from skmixmate.distributed.communicator import find_communicator
+from skmixmate.distributed.launch import find_communicator
 
 from . import report
 from .report import quartiles

@@ -13,7 +13,8 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
-from ..distributed.communicator import Communicator, find_communicator
+from ..distributed.communicator import Communicator
+from ..distributed.launch import find_communicator
 from ..files.model_file import write_model
 from ..initialization import INITIALIZERS
 from ..model.likelihood import Likelihood

@@ -13,7 +13,8 @@ from ..data.readers import is_stream
 from ..data.statistics import missing_counts
 from ..data.streams import stream_chunks
 from ..data.validation import resolve_device, validate_rows
-from ..distributed.communicator import Communicator, find_communicator
+from ..distributed.communicator import Communicator
+from ..distributed.launch import find_communicator
 from ..model.posterior import loss
 from ..utils.guards import all_or_nothing, default_modes
 from ..utils.random_state import private_random_state

@@ -1,4 +1,4 @@
-"""Two processes on this machine; this one is the first, another is kept beside it."""
+"""Fits of two processes on this machine: the process of the tests and a peer."""
 
 import datetime
 import json
@@ -28,12 +28,9 @@ from torch import multiprocessing
 import skmixmate
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.distributed.communicator import (
-    Communicator,
-    apportion,
-    batch_scheduling,
-    find_communicator,
-)
+from skmixmate.distributed.communicator import Communicator, apportion
+from skmixmate.distributed.connection import batch_scheduling
+from skmixmate.distributed.launch import find_communicator
 from skmixmate.model.priors import Laplace
 from skmixmate.training.em import ExpectationMaximization
 
@@ -66,7 +63,7 @@ def attempt(function, args):
         return error
 
 
-def be_a_peer(folder, connection):
+def run_peer(folder, connection):
     warnings.simplefilter("ignore")
     join(1, folder)
     while True:
@@ -74,30 +71,30 @@ def be_a_peer(folder, connection):
 
 
 class Peer:
-    """The other process, and what both do together."""
+    """The other process, and calls of functions in both."""
 
     def __init__(self, folder):
         context = multiprocessing.get_context("spawn")
-        self.connection, there = context.Pipe()
+        self.connection, peer_connection = context.Pipe()
         self.process = context.Process(
-            target=be_a_peer, args=(folder, there), daemon=True
+            target=run_peer, args=(folder, peer_connection), daemon=True
         )
         self.process.start()
         join(0, folder)
 
     def both(self, function, *args):
-        """Call a function in both; what they return."""
-        here, there = self.attempts(function, *args)
-        for result in (here, there):
+        """Call a function in both processes, and return both results."""
+        results = self.attempts(function, *args)
+        for result in results:
             if isinstance(result, BaseException):
                 raise result
-        return here, there
+        return results
 
     def attempts(self, function, *args):
-        """Call a function in both; what they return, or what they raise."""
+        """Call a function in both processes, and return both results or errors."""
         self.connection.send((function, args))
-        here = attempt(function, args)
-        return here, self.connection.recv()
+        result = attempt(function, args)
+        return result, self.connection.recv()
 
     def close(self):
         self.process.kill()
@@ -128,14 +125,14 @@ small = partial(helpers.small, max_iter=4, batch_size=30)
 
 
 def fit(params, sizes=SIZES, missing=0.0):
-    """Fit the rows of this process; what was learned, and how good it is."""
-    X, y = (parts[dist.get_rank()] for parts in shards(sizes, missing))
+    """Fit the rows of this process; return attributes, and scores of its labels."""
+    X, y = (shard[dist.get_rank()] for shard in shards(sizes, missing))
     if "likelihood" in params:
         X = np.where(np.isnan(X), X, X > 0)
-    return learned(small(**params).fit(X), X, y)
+    return evaluate(small(**params).fit(X), X, y)
 
 
-def learned(mixmate, X, y):
+def evaluate(mixmate, X, y):
     names = ("dictionaries_", "intercepts_", "weights_", "noise_variance_")
     names = (*names, "scale_", "loss_curve_")
     state = {name: getattr(mixmate, name) for name in names}
@@ -152,7 +149,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
-# --- what is learned -----------------------------------------------------------------
+# --- fitted models -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -166,32 +163,30 @@ def assert_same(one, other):
         ({"likelihood": "bernoulli", "weights": "learned"}, 0.1),
     ],
 )
-def test_all_learn_the_same_model_and_label_their_own_rows(params, missing, peer):
-    (state, own), (state_there, own_there) = peer.both(fit, params, SIZES, missing)
-    assert_same(state, state_there)
-    assert (len(own["labels"]), len(own_there["labels"])) == SIZES
+def test_all_fit_the_same_model_and_label_their_own_rows(params, missing, peer):
+    (state, own), (peer_state, peer_own) = peer.both(fit, params, SIZES, missing)
+    assert_same(state, peer_state)
+    assert (len(own["labels"]), len(peer_own["labels"])) == SIZES
     assert own["agrees"]
-    assert own_there["agrees"]
+    assert peer_own["agrees"]
 
 
-def test_the_model_is_as_good_as_that_of_one_process(peer):
-    (state, own), (_, own_there) = peer.both(fit, {"max_iter": 20})
-    parts, targets = shards()
-    X, y = np.concatenate(parts), np.concatenate(targets)
-    expected, alone = learned(small(max_iter=20, distributed=False).fit(X), X, y)
+def test_the_model_is_as_good_as_with_one_process(peer):
+    (state, own), (_, peer_own) = peer.both(fit, {"max_iter": 20})
+    X, y = map(np.concatenate, shards())
+    expected, single = evaluate(small(max_iter=20, distributed=False).fit(X), X, y)
     assert state["loss_"] == pytest.approx(expected["loss_"], rel=0.02)
     assert state["scale_"] == pytest.approx(expected["scale_"])
-    labels = np.concatenate([own["labels"], own_there["labels"]])
-    assert nmi(y, labels) > alone["score"] - 0.03
+    labels = np.concatenate([own["labels"], peer_own["labels"]])
+    assert nmi(y, labels) > single["score"] - 0.03
 
 
-def test_a_mini_batch_of_all_rows_is_that_of_one_process(peer):
+def test_full_batches_give_the_model_of_one_process(peer):
     params = {"batch_size": 1000, "max_iter": 3, "init": start()}
     params["noise_variance"] = "auto"
     (state, _), _ = peer.both(fit, params)
-    parts, targets = shards()
-    X, y = np.concatenate(parts), np.concatenate(targets)
-    expected, _ = learned(small(**params, distributed=False).fit(X), X, y)
+    X, y = map(np.concatenate, shards())
+    expected, _ = evaluate(small(**params, distributed=False).fit(X), X, y)
     for name in ("dictionaries_", "intercepts_", "noise_variance_", "loss_curve_"):
         np.testing.assert_allclose(state[name], expected[name], atol=1e-6)
 
@@ -208,16 +203,16 @@ def fit_images(X):
     return mixmate.fit(own).dictionaries_, mixmate.reconstruct(X[:5])
 
 
-def test_images_share_a_representation(peer):
+def test_all_use_the_same_representation_of_images(peer):
     X = np.random.default_rng(0).random((150, 64))
-    here, there = peer.both(fit_images, X)
-    np.testing.assert_array_equal(here[0], there[0])
-    np.testing.assert_array_equal(here[1], there[1])
-    assert np.isfinite(here[1]).all()
+    result, peer_result = peer.both(fit_images, X)
+    np.testing.assert_array_equal(result[0], peer_result[0])
+    np.testing.assert_array_equal(result[1], peer_result[1])
+    assert np.isfinite(result[1]).all()
 
 
 class StopInOne(ScoringMonitor):
-    """Stops a training after two epochs, from one process alone."""
+    """Stops the training of one process after two epochs."""
 
     def __init__(self):
         super().__init__(scoring=None)
@@ -233,15 +228,15 @@ def fit_with_a_callback():
     return small().set_callbacks(StopInOne()).fit(X).n_iter_
 
 
-def test_a_callback_of_one_process_stops_all(peer):
+def test_a_callback_in_one_process_stops_all(peer):
     assert peer.both(fit_with_a_callback) == (2, 2)
 
 
-# --- what goes wrong -----------------------------------------------------------------
+# --- errors, interrupts and kills ----------------------------------------------------
 
 
-def fit_rubbish(what):
-    """One process has bad input, or a bad moment; the other has not."""
+def fit_with_an_error(what):
+    """Fit with bad input or a failing callback in one of the processes."""
     (X, other), _ = shards()
     mixmate = small()
     if dist.get_rank() == 1:
@@ -285,19 +280,19 @@ class FailInOne(StopInOne):
         ("range", RuntimeError, r"process 1: InvalidParameterError: .* 'n_layers'"),
     ],
 )
-def test_what_is_wrong_in_one_process_ends_all(what, error, message, peer):
-    here, there = peer.attempts(fit_rubbish, what)
-    assert type(here) is error
-    assert isinstance(there, Exception)
+def test_an_error_in_one_process_ends_all(what, error, message, peer):
+    result, peer_result = peer.attempts(fit_with_an_error, what)
+    assert type(result) is error
+    assert isinstance(peer_result, Exception)
     with pytest.raises(error, match=message):
-        raise here
-    # And none is left in a state that the next fit would suffer from.
-    (state, _), (state_there, _) = peer.both(fit, {"max_iter": 1})
-    assert_same(state, state_there)
+        raise result
+    # The next fit is not affected.
+    (state, _), (peer_state, _) = peer.both(fit, {"max_iter": 1})
+    assert_same(state, peer_state)
 
 
 def fit_interrupted(n_steps):
-    """Interrupt one of the processes, as by Ctrl-C, in the third epoch."""
+    """Interrupt one of the processes in the third epoch."""
     X, step, steps = shards()[0][dist.get_rank()], ExpectationMaximization.step, []
 
     def interrupted(em, *batch):
@@ -316,26 +311,26 @@ def fit_interrupted(n_steps):
 
 
 @pytest.mark.parametrize("n_steps", [21, 25, 30])
-def test_an_interrupt_of_one_process_leaves_all_at_the_last_epoch(n_steps, peer):
-    here, there = peer.both(fit_interrupted, n_steps)
-    np.testing.assert_array_equal(here, there)
+def test_an_interrupt_in_one_process_restores_the_last_epoch_in_all(n_steps, peer):
+    result, peer_result = peer.both(fit_interrupted, n_steps)
+    np.testing.assert_array_equal(result, peer_result)
     (two_epochs, _), _ = peer.both(fit, {"max_iter": 2})
-    np.testing.assert_array_equal(here, two_epochs["dictionaries_"])
+    np.testing.assert_array_equal(result, two_epochs["dictionaries_"])
 
 
-def fit_cut(function, n_calls):
-    """Interrupt one process when it has begun a collective that the other is late for.
+def fit_interrupted_in_collective(function, n_calls):
+    """Interrupt one process in a collective for which the other one is late.
 
-    The collective is a function of torch that has been called so many times.
+    The collective is call number `n_calls` of a function of torch.
     """
-    rank, n_begun = dist.get_rank(), {"c_call": 0, "c_return": 0}
+    rank, n_events = dist.get_rank(), {"c_call": 0, "c_return": 0}
 
     def profile(frame, event, called):
-        if event in n_begun and called.__name__ == function:
-            n_begun[event] += 1
-            if event == "c_call" and rank == 0 and n_begun[event] == n_calls:
+        if event in n_events and called.__name__ == function:
+            n_events[event] += 1
+            if event == "c_call" and rank == 0 and n_events[event] == n_calls:
                 time.sleep(0.5)
-            if event == "c_return" and rank == 1 and n_begun[event] == n_calls:
+            if event == "c_return" and rank == 1 and n_events[event] == n_calls:
                 raise KeyboardInterrupt
 
     with warnings.catch_warnings(record=True) as caught:
@@ -348,8 +343,10 @@ def fit_cut(function, n_calls):
     return mixmate.dictionaries_, str(caught[-1].message)
 
 
-def test_an_interrupt_while_a_sum_is_under_way_leaves_all_at_the_last_epoch(peer):
-    results = peer.both(fit_cut, "allreduce", 30)  # ten steps and two more an epoch
+def test_an_interrupt_during_an_all_reduce_restores_the_last_epoch_in_all(peer):
+    results = peer.both(
+        fit_interrupted_in_collective, "allreduce", 30
+    )  # 10 steps + 2 per epoch
     (two_epochs, _), _ = peer.both(fit, {"max_iter": 2})
     for dictionaries, warned in results:
         np.testing.assert_array_equal(dictionaries, two_epochs["dictionaries_"])
@@ -357,17 +354,19 @@ def test_an_interrupt_while_a_sum_is_under_way_leaves_all_at_the_last_epoch(peer
 
 
 @pytest.mark.parametrize("n_calls", [1, 2, 7, 8])
-def test_an_interrupt_while_values_are_gathered_interrupts_all(n_calls, peer):
-    here, there = peer.attempts(fit_cut, "allgather", n_calls)
-    assert isinstance(there, KeyboardInterrupt)
+def test_an_interrupt_during_an_all_gather_interrupts_all(n_calls, peer):
+    result, peer_result = peer.attempts(
+        fit_interrupted_in_collective, "allgather", n_calls
+    )
+    assert isinstance(peer_result, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt, match="process 1 of 2 was interrupted"):
-        raise here
-    (state, _), (state_there, _) = peer.both(fit, {"max_iter": 1})
-    assert_same(state, state_there)
+        raise result
+    (state, _), (peer_state, _) = peer.both(fit, {"max_iter": 1})
+    assert_same(state, peer_state)
 
 
-def fit_interrupted_behind():
-    """Interrupt one process when the other has the parameters of the next epoch."""
+def fit_interrupted_an_epoch_behind():
+    """Interrupt one process when the other one has finished the next epoch."""
     state_dict, n_states = ExpectationMaximization.state_dict, []
 
     def interrupted(em):
@@ -384,11 +383,11 @@ def fit_interrupted_behind():
         ExpectationMaximization.state_dict = state_dict
 
 
-def test_a_process_that_is_an_epoch_ahead_of_an_interrupted_one_goes_back(peer):
-    here, there = peer.both(fit_interrupted_behind)
-    np.testing.assert_array_equal(here, there)
+def test_a_process_an_epoch_ahead_of_an_interrupted_one_is_rolled_back(peer):
+    result, peer_result = peer.both(fit_interrupted_an_epoch_behind)
+    np.testing.assert_array_equal(result, peer_result)
     (one_epoch, _), _ = peer.both(fit, {"max_iter": 1})
-    np.testing.assert_array_equal(here, one_epoch["dictionaries_"])
+    np.testing.assert_array_equal(result, one_epoch["dictionaries_"])
 
 
 def fit_interrupted_at_once():
@@ -407,12 +406,12 @@ def fit_interrupted_at_once():
 
 
 def test_an_interrupt_of_all_processes_at_once(peer):
-    here, there = peer.both(fit_interrupted_at_once)
-    np.testing.assert_array_equal(here, there)
+    result, peer_result = peer.both(fit_interrupted_at_once)
+    np.testing.assert_array_equal(result, peer_result)
 
 
 def fit_with(name, *values):
-    """Fit with a parameter that each process has its own value of."""
+    """Fit with a different value of a parameter in each process."""
     return fit({name: values[dist.get_rank()], "max_iter": 1})[0]
 
 
@@ -428,7 +427,7 @@ def fit_with(name, *values):
         ("alpha", "auto", 0.1),
     ],
 )
-def test_parameters_that_differ_are_refused(name, first, second, peer):
+def test_parameters_that_differ_raise(name, first, second, peer):
     message = f"same {name}, but it is {first!r} in process 0 and {second!r} in proc"
     for error in peer.attempts(fit_with, name, first, second):
         with pytest.raises(ValueError, match=re.escape(message)):
@@ -443,7 +442,9 @@ def test_parameters_that_differ_are_refused(name, first, second, peer):
         ("prior", Outside(torch.tensor(0.1)), Outside(torch.tensor(0.2))),
     ],
 )
-def test_long_parameters_that_differ_are_refused(name, first, second, peer):
+def test_long_parameters_that_differ_are_described_by_checksums(
+    name, first, second, peer
+):
     message = rf"same {name}, but it is \w+.* in process 0 and \w+.* in process 1"
     for error in peer.attempts(fit_with, name, first, second):
         with pytest.raises(ValueError, match=message):
@@ -462,14 +463,14 @@ def test_long_parameters_that_differ_are_refused(name, first, second, peer):
         ("n_jobs", 1, 2),
     ],
 )
-def test_parameters_of_equal_value_are_the_same(name, first, second, peer):
-    here, there = peer.both(fit_with, name, first, second)
-    assert_same(here, there)
+def test_parameters_of_equal_value_are_accepted(name, first, second, peer):
+    result, peer_result = peer.both(fit_with, name, first, second)
+    assert_same(result, peer_result)
 
 
-def test_a_parameter_that_cannot_be_compared_is_refused(peer):
+def test_a_parameter_that_cannot_be_compared_raises(peer):
     errors = peer.attempts(fit_with_a_function)
-    assert ValueError in map(type, errors)  # the other may hear of it before
+    assert ValueError in map(type, errors)  # the other may get its message first
     for error in errors:
         assert re.search(r"prior=.* since it cannot be pickled", str(error))
 
@@ -480,43 +481,43 @@ def fit_with_a_function():
     return fit({"prior": prior})
 
 
-def fit_on(goes_on, path):
-    """Fit with other things that processes have to do in step."""
+def fit_again(is_fitted, path):
+    """Fit with a warm start or a checkpoint in some of the processes."""
     rank, X = dist.get_rank(), shards()[0][dist.get_rank()]
     mixmate = small(warm_start=True, distributed=False, max_iter=1)
-    if goes_on[rank]:
+    if is_fitted[rank]:
         mixmate.fit(X)
     checkpoint = path if rank == 1 else None
     return mixmate.set_params(distributed=True, checkpoint=checkpoint).fit(X)
 
 
 @pytest.mark.parametrize(
-    ("goes_on", "has_checkpoint", "message"),
+    ("is_fitted", "has_checkpoint", "message"),
     [
         ((True, False), False, "same dictionaries_ to go on from, .* True .* False in"),
         ((True, True), True, "same use of checkpoint, but it is False .* True in"),
     ],
 )
-def test_all_go_on_and_keep_checkpoints_or_none(
-    goes_on, has_checkpoint, message, peer, tmp_path
+def test_all_use_warm_starts_and_checkpoints_or_none(
+    is_fitted, has_checkpoint, message, peer, tmp_path
 ):
     path = str(tmp_path / "checkpoint") if has_checkpoint else None
-    for error in peer.attempts(fit_on, goes_on, path):
+    for error in peer.attempts(fit_again, is_fitted, path):
         with pytest.raises(ValueError, match=message):
             raise error
 
 
-def fit_part():
+def call_partial_fit():
     return small().partial_fit(shards()[0][dist.get_rank()])
 
 
-def test_partial_fit_is_refused(peer):
-    for error in peer.attempts(fit_part):
+def test_partial_fit_raises(peer):
+    for error in peer.attempts(call_partial_fit):
         with pytest.raises(ValueError, match="should be False for partial_fit"):
             raise error
 
 
-def die(rank, folder, queue, moment):
+def fit_and_die(rank, folder, queue, moment):
     warnings.simplefilter("ignore")
     join(rank, folder)
     if rank == 1:
@@ -531,11 +532,11 @@ def die(rank, folder, queue, moment):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before", "training"])
-def test_where_a_process_is_killed_the_others_end_with_an_error(moment, tmp_path):
+def test_if_a_process_is_killed_the_others_raise(moment, tmp_path):
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     both = [
-        context.Process(target=die, args=(rank, tmp_path, queue, moment))
+        context.Process(target=fit_and_die, args=(rank, tmp_path, queue, moment))
         for rank in range(2)
     ]
     for process in both:
@@ -549,20 +550,20 @@ def test_where_a_process_is_killed_the_others_end_with_an_error(moment, tmp_path
     assert text.startswith("RuntimeError: Process 0 of 2 can no longer reach")
 
 
-# --- who takes part ------------------------------------------------------------------
+# --- processes and torchrun ----------------------------------------------------------
 
 
-def fit_alone():
+def fit_on_its_own():
     X = shards()[0][0]
     return small(distributed=False).fit(X).dictionaries_
 
 
-def test_a_process_may_fit_alone(peer):
-    here, there = peer.both(fit_alone)
-    np.testing.assert_array_equal(here, there)
+def test_distributed_false_fits_each_process_separately(peer):
+    result, peer_result = peer.both(fit_on_its_own)
+    np.testing.assert_array_equal(result, peer_result)
 
 
-def test_clone_keeps_it():
+def test_clone_keeps_distributed():
     assert clone(small(distributed=False)).distributed is False
 
 
@@ -570,13 +571,13 @@ RESTARTING = """
     import os, signal, sys
     import numpy as np
     from skmixmate import MixMateClustering
-    from skmixmate.files import checkpoint as _checkpoint
+    from skmixmate.files import checkpoint
     from skmixmate.training.em import ExpectationMaximization
     from skmixmate.datasets import make_sparse_mixture
 
     folder, dies = sys.argv[1], sys.argv[2] == "dies"
     rank, attempt = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]
-    _checkpoint._INTERVAL = 0
+    checkpoint._INTERVAL = 0
     run_epoch, epochs = ExpectationMaximization.run_epoch, []
 
     def run(em):
@@ -598,7 +599,7 @@ RESTARTING = """
 
 
 def launch(folder, program, *args):
-    """Run a program by torchrun in two processes, and wait for them."""
+    """Run a program with torchrun in two processes, and wait for them."""
     script = folder / "script.py"
     script.write_text(textwrap.dedent(program))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
@@ -616,14 +617,14 @@ def launch(folder, program, *args):
     assert done.returncode == 0, done.stderr
 
 
-def fits_that(how, folder):
-    launch(folder, RESTARTING, how)
-    return [np.load(folder / f"{how}{rank}.npz") for rank in range(2)]
+def launch_fits(fate, folder):
+    launch(folder, RESTARTING, fate)
+    return [np.load(folder / f"{fate}{rank}.npz") for rank in range(2)]
 
 
 @pytest.mark.slow
-def test_torchrun_goes_on_from_a_checkpoint_after_a_process_was_killed(tmp_path):
-    restarted, unbroken = (fits_that(how, tmp_path) for how in ("dies", "lives"))
+def test_torchrun_resumes_from_a_checkpoint_after_a_kill(tmp_path):
+    restarted, unbroken = (launch_fits(fate, tmp_path) for fate in ("dies", "lives"))
     for fit in restarted:
         np.testing.assert_array_equal(fit["dictionaries"], unbroken[0]["dictionaries"])
         np.testing.assert_array_equal(fit["losses"], unbroken[0]["losses"])
@@ -658,17 +659,17 @@ ENDING = """
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_threads_of_torch_wait_their_turn_and_end_before_the_program(tmp_path):
-    """One that waited for Python's lock as Python ended would abort the program."""
+def test_gloo_threads_are_batch_scheduled_and_end_before_the_program(tmp_path):
+    """A thread that waits for the lock of an ending interpreter aborts the program."""
     launch(tmp_path, ENDING)
     for rank in "01":
-        (own, *others), left = json.loads((tmp_path / rank).read_text())
+        (own, *others), remaining = json.loads((tmp_path / rank).read_text())
         assert own == os.SCHED_OTHER
         assert set(others) == {os.SCHED_BATCH}
-        assert left == []
+        assert remaining == []
 
 
-def test_where_a_policy_may_not_be_chosen_none_is(monkeypatch):
+def test_batch_scheduling_does_nothing_if_not_permitted(monkeypatch):
     def refuse(*_):
         raise PermissionError
 
@@ -679,7 +680,7 @@ def test_where_a_policy_may_not_be_chosen_none_is(monkeypatch):
     assert entered
 
 
-# --- the parts -----------------------------------------------------------------------
+# --- collectives ---------------------------------------------------------------------
 
 
 @given(st.integers(0, 10**6), st.lists(st.integers(0, 10**9), min_size=1).filter(any))
@@ -690,16 +691,16 @@ def test_shares_are_proportional(n, counts):
     assert np.abs(shares - exact).max() < 1 + 1e-6
 
 
-def test_a_process_alone_keeps_what_it_has():
+def test_collectives_of_a_single_process_return_their_argument():
     communicator, tensor = Communicator(), torch.ones(3)
     generator = torch.Generator()
     assert communicator.rank_generator(generator) is generator
     assert communicator.all_reduce(tensor) is tensor
-    (total,) = communicator.reducer(3, tensor).add(tensor)
+    (total,) = communicator.reducer(3, tensor).all_reduce(tensor)
     assert total is tensor
 
 
-def sum_of_both():
+def sum_over_both():
     with find_communicator("auto") as communicator:
         reducer = communicator.reducer(4, torch.zeros(1))
         (total,) = reducer.all_reduce(torch.full((2, 2), 1.0 + communicator.rank))
@@ -712,8 +713,8 @@ def sum_of_both():
         )
 
 
-def test_sums_are_over_all(peer):
-    for total, tensor, number in peer.both(sum_of_both):
+def test_sums_are_over_all_processes(peer):
+    for total, tensor, number in peer.both(sum_over_both):
         assert total.tolist() == [[3, 3], [3, 3]]
         assert tensor.tolist() == [1]
         assert number == 4
