@@ -1,7 +1,7 @@
 """The methods of a fitted estimator that return something for each row."""
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -59,7 +59,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
     likelihood: str | Likelihood
     device: str | torch.device
-    image_shape: Sequence[int] | None
+    image_shape: Any
     init_size: int
 
     dictionaries_: np.ndarray
@@ -392,7 +392,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
                     "out should be None where X is a dask array, whose results are "
                     "lazy; dask.array.store writes them to an array."
                 )
-            function = partial(
+            function: Any = partial(
                 self._for_workers()._predict_rows, method=method, out=None
             )
             return map_rows(function, X)

@@ -293,7 +293,7 @@ def check_magnitudes(params: Mapping[str, Any], dtype: npt.DTypeLike) -> None:
         "dictionary_penalty": (0.0, 1 / eps**2),
     }
     for name, (least, most) in limits.items():
-        value = params.get(name)
+        value: Any = params.get(name)
         if isinstance(value, np.generic):  # the limits may be more than its type holds
             value = value.item()
         if isinstance(value, Real) and not least <= value <= most:

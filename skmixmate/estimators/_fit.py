@@ -197,7 +197,7 @@ def _check_agreement(
             if hashed == other_hashed:
                 continue
             if text == other_text:
-                text, other_text = hashed, other_hashed
+                text, other_text = str(hashed), str(other_hashed)
             raise ValueError(
                 f"All processes should have the same {name}, but it is {text} in "
                 f"process 0 and {other_text} in process {rank}."

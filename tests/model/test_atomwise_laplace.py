@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from skmixmate.model.gaussian import NormalMixture
 
 from skmixmate.data.batch import Batch
 from skmixmate.model.atomwise_laplace import AtomwiseLaplace
