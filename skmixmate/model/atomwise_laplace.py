@@ -123,7 +123,7 @@ class AtomwiseLaplace(Prior):
     def sample(
         self, n_rows: int, n_atoms: int, rng: np.random.RandomState
     ) -> npt.NDArray[np.float64]:
-        """Draw every entry independently; the prior must be that of one cluster."""
+        """Draw every entry independently, for a prior of a single cluster."""
         return rng.laplace(
             scale=1 / self.rates[0, :, 0].numpy(), size=(n_rows, n_atoms)
         )

@@ -6,10 +6,10 @@ The code x is integrated out of Eq. 1. With a normal distribution
 .. math:: \log \int p(y, x)\,dx \ge \mathbb E_q \log p(y, x) - \mathbb E_q \log q(x),
 
 for any m and V. Both expectations have a closed form. The expected squared error is
-:math:`\|y - A^T m\|^2 + \mathrm{tr}(G V)`; the expectations of other likelihoods are
-those of :meth:`Likelihood.expectations`, and that of the penalty is
-:meth:`Prior.expected_value`. The density at a single code is no lower bound, however
-good the code: a density may exceed its integral.
+:math:`\|y - A^T m\|^2 + \mathrm{tr}(G V)`. :meth:`Likelihood.expectations` computes the
+expectations of other likelihoods, and :meth:`Prior.expected_value` the expected
+penalty. The density at a single code is not a lower bound, whatever the code: a density
+may exceed its integral.
 
 Majorise-minimise iterations find a good q. A penalty that is concave in the squares of
 the entries is bounded by its tangent in the squares, which is quadratic in the code.

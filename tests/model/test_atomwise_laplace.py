@@ -129,8 +129,10 @@ def test_log_normalizer_ratio_of_more_atoms_than_features_is_limited(n_atoms):
 def test_indexing_selects_the_rates_of_clusters():
     prior = AtomwiseLaplace(rates(), n_features=8)
     codes = torch.randn(3, 5, 7, dtype=torch.float64)
-    part = slice(1, 3)
-    torch.testing.assert_close(prior[part].value(codes[part]), prior.value(codes)[part])
+    chunk = slice(1, 3)
     torch.testing.assert_close(
-        prior[part].log_normalizer_ratio(), prior.log_normalizer_ratio()[part]
+        prior[chunk].value(codes[chunk]), prior.value(codes)[chunk]
+    )
+    torch.testing.assert_close(
+        prior[chunk].log_normalizer_ratio(), prior.log_normalizer_ratio()[chunk]
     )

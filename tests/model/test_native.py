@@ -75,7 +75,7 @@ def forward_and_backward(correlations, gram, step, prior, n_layers, grad):
 
 
 class LibraryWithVectors:
-    """The library on a processor whose vectors have a given length."""
+    """The library on a processor with vectors of `vlen` floats."""
 
     def __init__(self, vlen):
         self.vlen = vlen

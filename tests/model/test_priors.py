@@ -311,7 +311,7 @@ def draw_codes(name, n_samples, n_atoms, rng):
         kept = rng.random(codes.shape) < np.exp(-0.1 / 2 * codes**2)
         first = np.take_along_axis(codes, kept.argmax(axis=0)[None], axis=0)[0]
         return first * is_used
-    raise NotImplementedError(f"no codes are drawn from {name!r}")
+    raise NotImplementedError(f"draw_codes has no sampler for {name!r}")
 
 
 def cosines(name, dictionary, true):
@@ -528,11 +528,11 @@ def test_samples_follow_the_prior(prior):
     codes = prior.sample(40_000, 5, np.random.RandomState(0))
     assert codes.shape == (40_000, 5)
     assert np.all(codes >= 0) == isinstance(prior, Exponential)
-    # With a penalty that grows as the code does, codes c times as long have the density
-    # whose logarithm has the slope n_atoms - E[x . g'(x)] at c = 1: it is 0.
-    longer = torch.from_numpy(codes.T[None]).requires_grad_()
-    (grad,) = torch.autograd.grad(prior.value(longer).sum(), longer)
-    mean = (longer * grad).sum(dim=1).mean().item()
+    # The derivative of the expected log-density of c * x with respect to c, which is
+    # n_atoms - E[x . g'(x)] at c = 1, is 0.
+    x = torch.from_numpy(codes.T[None]).requires_grad_()
+    (grad,) = torch.autograd.grad(prior.value(x).sum(), x)
+    mean = (x * grad).sum(dim=1).mean().item()
     assert mean == pytest.approx(5, rel=0.02)
     magnitudes = np.abs(codes).mean(axis=0)
     np.testing.assert_allclose(magnitudes[:3], magnitudes[0], rtol=0.03)
