@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 
 from ..image._scattering import is_image_shape
 from ..model.likelihoods import as_likelihood
-from ..model.priors import Prior, as_prior, check_prior
+from ..model.priors import PRIORS, Prior, as_prior, check_prior
 from ._settings import N_ATOMS
 from ._state import Rows, numpy_dtype
 
@@ -98,7 +98,7 @@ def _check_prior_instance(params: Mapping[str, Any]) -> None:
             f"alpha={params['alpha']!r} should be 'auto' with prior={prior!r}: an "
             "instance has its own rate."
         )
-    if not isinstance(prior, Prior):
+    if type(prior) not in PRIORS.values():
         check_prior(prior, N_ATOMS if n_atoms == "auto" else n_atoms)
 
 
