@@ -106,7 +106,7 @@ def _first(entry: Any) -> Row:
     return np.asarray(entry)
 
 
-def flatten_items(batch: Any, image_shape: tuple[int, ...] | None) -> Row:
+def flatten_items(batch: Any, image_shape: Sequence[int] | None) -> Row:
     """Reshape a batch of items to rows.
 
     Parameters

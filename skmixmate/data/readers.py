@@ -5,7 +5,7 @@ which is all that the other modules have to know.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -236,7 +236,7 @@ class DatasetReader(RowReader):
     """
 
     def __init__(
-        self, X: Any, image_shape: tuple[int, ...] | None, as_floats: Converter
+        self, X: Any, image_shape: Sequence[int] | None, as_floats: Converter
     ) -> None:
         self.image_shape = image_shape
         self._loader_params: dict[str, Any] = {
@@ -315,7 +315,7 @@ class MapReader(RowReader):
 
 def as_reader(
     X: Any,
-    image_shape: tuple[int, ...] | None,
+    image_shape: Sequence[int] | None,
     as_floats: Converter,
     *,
     chunk_entries: int | None = None,

@@ -1,7 +1,7 @@
 """Streams of rows: datasets without length, order or random access."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ _CHUNK_ENTRIES = 2**22
 
 
 def stream_chunks(
-    X: Any, image_shape: tuple[int, ...] | None, *, chunk_entries: int | None = None
+    X: Any, image_shape: Sequence[int] | None, *, chunk_entries: int | None = None
 ) -> Iterator[npt.NDArray[Any]]:
     """Yield the rows of a stream in chunks, in the order in which they arrive.
 
