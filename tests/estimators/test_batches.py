@@ -52,7 +52,7 @@ def kinds(X):
     ],
 )
 @pytest.mark.parametrize("missing", [0.0, 0.2])
-def test_batches_equal_the_result_of_the_whole(fitted, method, missing):
+def test_batches_equal_the_result_of_a_single_call(fitted, method, missing):
     X = data(missing=missing)
     expected = getattr(fitted, method)(X)
     for given_X in kinds(X):
@@ -221,7 +221,7 @@ def test_out_is_checked_before_any_work(fitted, out, error, message):
     file = File(data(), 80)
     with pytest.raises(error, match=message):
         fitted.energies(file, out=out)
-    assert file.n_read <= 80  # to know what they are
+    assert file.n_read <= 80  # the first chunk, which determines shape and dtype
 
 
 @pytest.mark.parametrize(

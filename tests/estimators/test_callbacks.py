@@ -29,7 +29,7 @@ def test_progress_bar(capsys, n_jobs):
     mixmate.set_callbacks(ProgressBar()).fit(data())
     lines = capsys.readouterr().out
     assert "MixMateClustering - fit" in lines
-    # Tasks without subtasks have no bar: this one has the three starts.
+    # Only tasks with subtasks have a bar; the subtasks are three initializations.
     assert "MixMateClustering - initialization" in lines
     assert lines.count("100%") == 3
 

@@ -73,10 +73,10 @@ def test_rows_whose_squares_overflow_float32_are_computed_in_float64(
     X[5, 1] = np.nan
     X = X[3:4] if is_alone else X
     for method in ("predict", "predict_proba", "transform", "encode", "reconstruct"):
-        answers = getattr(fitted, method)(X)
+        results = getattr(fitted, method)(X)
         expected = getattr(fitted, method)(X.astype(np.float64))
-        assert answers.dtype == (np.int64 if method == "predict" else np.float32)
-        np.testing.assert_allclose(answers, expected, rtol=1e-3, atol=1e-3)
+        assert results.dtype == (np.int64 if method == "predict" else np.float32)
+        np.testing.assert_allclose(results, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_results_that_overflow_float32_raise(fitted):

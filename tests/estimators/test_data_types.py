@@ -49,10 +49,10 @@ def test_shapes_and_dtypes(n_samples, n_features, n_atoms, dtype, missing, seed)
         "reconstruct": (n_samples, n_features),
     }
     for method, shape in shapes.items():
-        answer = getattr(mixmate, method)(X)
-        assert answer.shape == shape
-        assert answer.dtype == (np.int64 if method == "predict" else dtype)
-        assert np.isfinite(answer).all()
+        result = getattr(mixmate, method)(X)
+        assert result.shape == shape
+        assert result.dtype == (np.int64 if method == "predict" else dtype)
+        assert np.isfinite(result).all()
     assert mixmate.dictionaries_.dtype == mixmate.intercepts_.dtype == dtype
     np.testing.assert_array_equal(X, untouched)
 
@@ -71,9 +71,9 @@ def test_tensors_in_and_out(dtype):
     same = small().fit(X.numpy())
     np.testing.assert_array_equal(same.dictionaries_, mixmate.dictionaries_)
     for method in METHODS:
-        answer = getattr(mixmate, method)(X)
-        assert answer.device == X.device
-        np.testing.assert_array_equal(answer.numpy(), getattr(same, method)(X.numpy()))
+        result = getattr(mixmate, method)(X)
+        assert result.device == X.device
+        np.testing.assert_array_equal(result.numpy(), getattr(same, method)(X.numpy()))
     assert mixmate.inverse_transform(mixmate.transform(X)).dtype == dtype
     assert small().fit(X.requires_grad_()).labels_.shape == (120,)
 

@@ -55,7 +55,7 @@ def test_learned_noise_calibrates_probabilities():
         )
         return calibration_error(mixmate.predict_proba(new), y)
 
-    assert error("auto") < 0.02  # 0.09 is right
+    assert error("auto") < 0.02  # the true variance is 0.09
     assert error(0.5) > 0.03  # too soft
     assert error(0.01) > 0.03  # too hard
 
@@ -114,7 +114,7 @@ def test_default_noise_variance_is_one_half():
 
 
 def test_noise_variance_is_equivalent_to_a_change_of_scale_and_alpha():
-    # y / s with the noise 1 / 2 is y with s^2 / 2, where codes are s times as long.
+    # y / s with noise 1 / 2 is y with noise s^2 / 2 and codes s times as long.
     X = data(missing=0.1)
     init = X[:18].reshape(3, 6, 16).copy()
     init[np.isnan(init)] = 0

@@ -233,8 +233,8 @@ def test_set_params_affects_only_the_next_fit(params, tmp_path):
     mixmate.save(tmp_path / "model")
     copies = [load(tmp_path / "model"), pickle.loads(pickle.dumps(mixmate)), mixmate]
     for copied in copies:
-        for method, answer in expected.items():
-            np.testing.assert_array_equal(getattr(copied, method)(X), answer)
+        for method, result in expected.items():
+            np.testing.assert_array_equal(getattr(copied, method)(X), result)
         assert {**copied.get_params(), **params} == copied.get_params()
 
 

@@ -49,8 +49,8 @@ def test_a_failed_refit_leaves_the_model_unchanged(fails):
     with pytest.raises(ValueError, match=r"should|infinity|n_clusters"):
         fails(mixmate)
     assert vars(mixmate).keys() == before
-    for method, answer in expected.items():
-        np.testing.assert_array_equal(getattr(mixmate, method)(data()), answer)
+    for method, result in expected.items():
+        np.testing.assert_array_equal(getattr(mixmate, method)(data()), result)
     np.testing.assert_array_equal(mixmate.predict(data()), mixmate.labels_)
 
 

@@ -27,7 +27,7 @@ from skmixmate.data import loader as _rows
 
 _rows._SHUFFLE_WINDOW_BYTES, watched = 2**24, threading.Event()
 
-def own_memory():  # what is resident, less what are pages of files, in MiB
+def own_memory():  # resident memory without pages of files, in MiB
     with open("/proc/self/statm") as statm:
         _, resident, shared, *_ = map(int, statm.read().split())
     return (resident - shared) * 4 / 1024
@@ -61,10 +61,10 @@ def test_a_memory_map_is_not_read_into_memory(tmp_path):
     for block in range(0, len(X), 10_000):
         X[block : block + 10_000] = rng.random((10_000, 1024), dtype=np.float32)
     command = [sys.executable, "-c", WATCHED_FIT, str(path)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    data, own = map(float, answer.stdout.split())
+    completed = subprocess.run(command, capture_output=True, text=True, check=True)
+    data, own = map(float, completed.stdout.split())
     assert data > 230
-    assert own < 100, answer.stdout
+    assert own < 100, completed.stdout
 
 
 def as_loader(X):
@@ -99,7 +99,7 @@ def test_fit_keeps_at_most_two_chunks_in_memory():
     X = data(2000)
     file = File(X, 50)
     small(init="random", init_size=60, n_init=2).fit(file)
-    # A window is a copy, and is not counted.
+    # The copy in the shuffle window is not counted.
     assert file.most_alive <= 2 * 50
     gc.collect()
     assert file.n_alive == 0
@@ -132,7 +132,7 @@ def test_partial_fit_accepts_an_iterable_dataset():
     mixmate = small(init_size=60).partial_fit(Stream(list(X)))
     assert_same_model(mixmate, expected)
     assert mixmate.n_samples_seen_ == 300
-    assert len(mixmate.labels_) < 300  # of the part that came last
+    assert len(mixmate.labels_) < 300  # labels of the last chunk
 
 
 def test_fit_raises_for_an_iterable_dataset():

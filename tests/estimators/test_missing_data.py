@@ -86,7 +86,9 @@ def test_missing_pixels_raise_with_scattering():
         mixmate.fit(X)
 
 
-@pytest.mark.parametrize("fraction", [0.5, 1.0])  # of the images that miss pixels
+@pytest.mark.parametrize(
+    "fraction", [0.5, 1.0]
+)  # fraction of images with missing pixels
 def test_images_with_missing_pixels_are_clustered_on_pixels(fraction):
     X, y = load_digits(return_X_y=True)
     rng = np.random.default_rng(0)

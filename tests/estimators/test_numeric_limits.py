@@ -22,7 +22,7 @@ def test_a_scale_whose_squares_overflow_raises():
     X = far_blobs()[0].astype(np.float32)
     with pytest.raises(ValueError, match=r"X has an entry at .*scale_=1e\+30"):
         MixMateClustering(3, scale=1e30, random_state=0).fit(X)
-    # An offset alone is no part of it.
+    # An offset is subtracted first.
     far = MixMateClustering(3, scale=1.0, max_iter=1, tol=0, random_state=0)
     X[:, 0] = 1e30
     assert np.isfinite(far.fit(X).energies(X)).all()

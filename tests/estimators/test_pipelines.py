@@ -38,7 +38,7 @@ def test_progress_bar_in_a_pipeline_and_a_search(capsys, monkeypatch):
     search = GridSearchCV(pipeline, {"mixmateclustering__alpha": [0.5, 1.0]}, cv=2)
     search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(data())
     lines = capsys.readouterr().out
-    # Two values on two folds, and the best once more.
+    # Two values on two folds, and the refit of the best.
     assert lines.count("MixMateClustering - training") == 5
 
 

@@ -41,11 +41,11 @@ def test_partial_fit_does_not_depend_on_the_sizes_of_the_chunks(
     params = {"init": "random", "init_size": init_size, "weights": weights}
     params["noise_variance"] = noise_variance
     whole = streamed(X, [len(X)], **params)
-    parted = streamed(X, sizes, **params)
-    assert_same_model(parted, whole)
-    assert parted.n_samples_seen_ == len(X)
-    assert parted.n_steps_ == len(X) // 32
-    assert parted.dictionaries_.dtype == dtype
+    in_chunks = streamed(X, sizes, **params)
+    assert_same_model(in_chunks, whole)
+    assert in_chunks.n_samples_seen_ == len(X)
+    assert in_chunks.n_steps_ == len(X) // 32
+    assert in_chunks.dictionaries_.dtype == dtype
 
 
 def test_partial_fit_on_images_does_not_depend_on_the_sizes_of_the_chunks():
@@ -65,9 +65,9 @@ def test_partial_fit_is_as_accurate_as_fit():
     mixmate = small(n_clusters=10, init_size=900).partial_fit(X[:900])
     scores = []
     for _ in range(3):
-        for part in np.array_split(X, 9):
-            labels = mixmate.partial_fit(part).labels_
-            np.testing.assert_array_equal(labels, mixmate.predict(part))
+        for chunk in np.array_split(X, 9):
+            labels = mixmate.partial_fit(chunk).labels_
+            np.testing.assert_array_equal(labels, mixmate.predict(chunk))
         scores.append(mixmate.score(X))
     assert scores[0] < scores[1] < scores[2]
     assert nmi(y, mixmate.predict(X)) > nmi(y, fitted.labels_) - 0.05
@@ -101,8 +101,8 @@ def test_fit_restarts_after_partial_fit_and_partial_fit_continues_after_fit():
     assert mixmate.score(X) > before
     assert mixmate.n_steps_ == 3
     assert mixmate.n_iter_ == 3 + 1
-    waiting = small(init_size=200).partial_fit(X).fit(X)
-    assert_fitted_like(waiting, small(init_size=200).fit(X))
+    buffering = small(init_size=200).partial_fit(X).fit(X)
+    assert_fitted_like(buffering, small(init_size=200).fit(X))
 
 
 def test_warm_start_continues_after_partial_fit():
@@ -112,7 +112,7 @@ def test_warm_start_continues_after_partial_fit():
     assert mixmate.fit(X).loss_curve_[0] < before
 
 
-@pytest.mark.parametrize("n_rows", [40, 70])  # some wait; some were trained on
+@pytest.mark.parametrize("n_rows", [40, 70])  # before and after training starts
 def test_partial_fit_continues_after_pickling(n_rows):
     X = data()
     mixmate = streamed(X[:n_rows], [n_rows])
@@ -136,10 +136,10 @@ def test_partial_fit_accepts_tensors_and_other_dtypes():
 
 def test_rows_may_be_overwritten_after_partial_fit():
     X = data()
-    mixmate, part = small(init_size=60), np.empty((40, 16))
+    mixmate, chunk = small(init_size=60), np.empty((40, 16))
     for start in (0, 40, 80):
-        part[:] = X[start : start + 40]
-        mixmate.partial_fit(part)
+        chunk[:] = X[start : start + 40]
+        mixmate.partial_fit(chunk)
     assert_same_model(mixmate, streamed(X, [120]))
 
 
