@@ -296,7 +296,8 @@ def check_magnitudes(params: Mapping[str, Any], dtype: npt.DTypeLike) -> None:
         value: Any = params.get(name)
         if isinstance(value, np.generic):  # the limits may be more than its type holds
             value = value.item()
-        if isinstance(value, Real) and not least <= value <= most:
+        is_number = isinstance(value, Real)
+        if is_number and not least <= value <= most:
             raise ValueError(
                 f"{name}={value!r} should be between {least:.3g} and {most:.3g} for "
                 f"{np.dtype(dtype)} data, or numbers leave the range of floats."

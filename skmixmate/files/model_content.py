@@ -305,7 +305,7 @@ def _restore_representation(
         device=estimator.device,
         random_state=None,  # only fit uses it
     )
-    return representation.load_state_dict(values)
+    return representation.load_state_dict(dict(values))
 
 
 def _check_dictionaries(estimator: Any) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.readers import is_stream
-from ..data.streams import stream_chunks
 from ..data.validation import validate_rows
 from ..estimators._mixmate import MixMateClustering
 from ..utils.types import Data
@@ -161,7 +160,9 @@ class ReconstructionDisplay:
         energies = as_array(estimator.energies(X))[0]
         # Each cluster decodes a copy of the sample, from its own code and intercept.
         one_hot = np.eye(len(codes), dtype=codes.dtype)
-        reconstructions = estimator._model().decode(one_hot[:, :, None] * codes, one_hot)
+        reconstructions = estimator._model().decode(
+            one_hot[:, :, None] * codes, one_hot
+        )
         display = cls(
             sample,
             reconstructions=reconstructions[selected],
@@ -242,7 +243,7 @@ class ReconstructionDisplay:
 def _to_rows(estimator: MixMateClustering, x: Any) -> Any:
     """Convert a sample to data with one row."""
     if is_stream(x):
-        return next(stream_parts(x, estimator.image_shape))
+        return next(stream_chunks(x, estimator.image_shape))
     if hasattr(x, "to_frame"):  # a Series knows the names of the features
         return x.to_frame().T
     if isinstance(x, (list, tuple)) and np.ndim(x[0] if x else 0) == 0:
