@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.readers import is_stream
+from ..data.streams import stream_chunks
 from ..data.validation import validate_rows
 from ..estimators._mixmate import MixMateClustering
 from ..utils.types import Data
