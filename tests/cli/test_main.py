@@ -149,7 +149,7 @@ def test_progress_bars_where_somebody_sees_them(folder, capsys, monkeypatch):
         ("fit data.npy -o model --alpha much", "'alpha' parameter .* Got 'much'"),
         ("fit data.npy -o model --init best", "'init' parameter .* Got 'best'"),
         ("fit data.npy -o model --image-shape 3x5", r"image_shape=\(3, 5\) should"),
-        ("fit data.npy -o model --device nowhere", "device='nowhere' is not to be"),
+        ("fit data.npy -o model --device nowhere", "device='nowhere' is not available"),
         ("predict nothing data.npy -o l.npy", "nothing: No such file or directory"),
         ("predict data.npy data.npy -o l.npy", "'data.npy' is not a file that"),
         ("predict data.npy data.npy -o l.txt", "l.txt should end in .npy or .csv"),
