@@ -4,47 +4,49 @@ import contextlib
 import logging
 import sys
 import threading
+from collections.abc import Iterator
+from typing import TextIO
 
 from ..training.loop import logger
 
 
-class _Printer(logging.StreamHandler):
-    """Prints records to the standard output, where no other handler takes them."""
+class _Printer(logging.StreamHandler[TextIO]):
+    """Prints records to standard output, unless another handler takes them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     @property
-    def stream(self):
-        """What is the standard output when a record comes."""
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """Standard output at the time of a record."""
         return sys.stdout
 
-    def filter(self, record):
-        """Let a record through if no handler of a user gets it."""
-        node = logger
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Pass a record if no handler of the user gets it."""
+        node: logging.Logger | None = logger
         while node is not None:
             if any(handler is not self for handler in node.handlers):
                 return False
             node = node.parent if node.propagate else None
-        return super().filter(record)
+        return bool(super().filter(record))
 
 
 class _Verbosity:
-    """Lets the records of verbose fits through the logger, and those of no other fit.
+    """Passes the records of verbose fits, and of no other fits, through the logger.
 
     Fits may run in several threads. While any of them is verbose the logger has the
-    level INFO and a handler that prints; a filter holds back what other threads log and
-    the logger would not have let through before.
+    level INFO and a handler that prints; a filter drops records of other threads that
+    the logger would not have passed before.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._n_verbose = 0
         self._own = threading.local()
         self._printer = _Printer()
 
-    def begin(self, verbose):
-        """Note that a fit begins in this thread."""
+    def begin(self, verbose: bool | int) -> None:
+        """Register a fit that begins in this thread."""
         self._fits().append(bool(verbose))
         if not verbose:
             return
@@ -61,8 +63,8 @@ class _Verbosity:
             logger.addFilter(self.filter)
             logger.addHandler(self._printer)
 
-    def end(self):
-        """Note that the fit that began last in this thread has ended."""
+    def end(self) -> None:
+        """Unregister the fit that began last in this thread."""
         if not self._fits().pop():
             return
         with self._lock:
@@ -71,17 +73,17 @@ class _Verbosity:
                 return
             logger.removeHandler(self._printer)
             logger.removeFilter(self.filter)
-            # Unless somebody else has set another meanwhile.
+            # Unless another level has been set meanwhile.
             if self._effective_level > logging.INFO and logger.level == logging.INFO:
                 logger.setLevel(self._level)
 
-    def filter(self, record):
-        """Let a record through if its fit is verbose, or it would have been anyway."""
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Pass a record if its fit is verbose, or if the logger passed it before."""
         fits = self._fits()
         is_verbose = bool(fits) and fits[-1]
         return is_verbose or record.levelno >= self._effective_level
 
-    def _fits(self):
+    def _fits(self) -> list[bool]:
         """Whether each of the fits that run in this thread is verbose."""
         return self._own.__dict__.setdefault("fits", [])
 
@@ -90,16 +92,16 @@ _verbosity = _Verbosity()
 
 
 @contextlib.contextmanager
-def log_to_stdout(verbose):
-    """Let the records of a fit through the logger, and print them if nobody else does.
+def log_to_stdout(verbose: bool | int) -> Iterator[None]:
+    """Log the progress of a fit, and print it if no handler takes the records.
 
-    Fits in other threads, verbose or not, are not affected; once no verbose fit runs
-    the logger is as it was.
+    Fits in other threads, verbose or not, are not affected; when no verbose fit runs
+    the logger is restored.
 
     Parameters
     ----------
     verbose : bool or int
-        Whether to.
+        Whether to log.
     """
     _verbosity.begin(verbose)
     try:

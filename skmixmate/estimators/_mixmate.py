@@ -27,6 +27,10 @@ from ._initialize import initialize
 from ._logging import log_to_stdout
 from ._streaming import StreamingMixMate
 
+_AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
+_NONNEGATIVE = Interval(Real, 0, None, closed="left")
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+
 
 class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     """Mixture Model Auto-Encoders: clustering through dictionary learning.
@@ -157,11 +161,10 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         error with "scattering". "auto" is "scattering", which clusters better, for
         images without missing pixels, and "pixels" for anything else.
     dictionary_penalty : float, default=0.0
-        Strength of a penalty on atoms that are not smooth, for images
-        with noise: the loss of a sample increases by this multiple of the mean, over
-        all atoms, of the summed squared differences between adjacent pixels. For an
-        atom the sum lies between 0, flat, and 8, a checkerboard. Only with
-        `image_shape` and on pixels.
+        Strength of a penalty on atoms that are not smooth, for images with noise: the
+        loss of a sample increases by this multiple of the mean, over all atoms, of the
+        summed squared differences between adjacent pixels. For an atom the sum lies
+        between 0, flat, and 8, a checkerboard. Only with `image_shape`, on pixels.
     scale : float or "auto", default="auto"
         Factor that X is multiplied by. "auto" scales the root-mean-square norm
         of a row (with `fit_intercept`, of its deviation from the mean) to 9.2,
@@ -192,7 +195,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         :obj:`joblib.parallel_backend` context, -1 all processors.
     verbose : int, default=0
         If positive, one line per epoch goes to the logger "skmixmate", and to
-        standard output if no handler takes its records.
+        standard output if it has no handler.
     checkpoint : str, path-like or None, default=None
         File that `fit` writes its state to: at the start of training, after every
         epoch that ends at least a minute after the last write, and when it is
@@ -205,9 +208,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         own rows, see :doc:`/distributed`. "auto" is True where torch has a
         process group, or the program was launched by ``torchrun``.
     random_state : int, RandomState instance or None, default=None
-        An int makes the result reproducible. With None the seed is drawn from
-        the operating system: the global random states of numpy and torch are
-        neither used nor changed.
+        An int makes the result reproducible. With None the operating system provides
+        the seed: the global random states of numpy and torch are not used.
 
     Attributes
     ----------
@@ -250,10 +252,9 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         Transformer from images to the components that are modelled, with
         `inverse_transform`; None for pixels and tabular data.
     n_samples_seen_ : int
-        Number of rows given to :meth:`partial_fit`, which alone sets it.
+        Number of rows given to :meth:`partial_fit`; set by it only.
     n_steps_ : int
-        Number of mini-batches that :meth:`partial_fit` trained on, which alone
-        sets it.
+        Number of mini-batches that :meth:`partial_fit` trained on; set by it only.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -266,17 +267,15 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
 
     Notes
     -----
-    NaN is missing data: such entries are ignored in fitting, and
-    :meth:`reconstruct` imputes them. A row without observed entries has `weights_` as
-    its probabilities.
+    NaN is missing data: such entries are ignored in fitting, and :meth:`reconstruct`
+    imputes them. A row without observed entries has `weights_` as its probabilities.
 
     Data need not be in memory: memory maps, arrays in files, and data sets and loaders
     of torch are read in chunks, see :doc:`/large_data`.
 
-    float32 data are computed and returned in float32, all other in float64.
-    For a torch tensor, results are tensors on its device; fitted
-    attributes are always numpy arrays. For a dask array, results are lazy dask
-    arrays; `fit` computes it at once.
+    float32 data are computed and returned in float32, all other in float64. For a
+    torch tensor, results are tensors on its device; fitted attributes are always numpy
+    arrays. For a dask array, results are lazy dask arrays; `fit` computes it at once.
 
     The step of the encoder is for half the squared error, the energy has the
     whole of it, as in the code the published results were made with.
@@ -301,20 +300,14 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     """
 
     _parameter_constraints = {
-        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "n_clusters": [_AT_LEAST_1],
         "n_atoms": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
-        "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "alpha": [StrOptions({"auto"}), _NONNEGATIVE],
         "prior": [StrOptions(set(PRIORS)), Prior, HasMethods(["value", "prox"])],
         "likelihood": [StrOptions(set(LIKELIHOODS)), Likelihood],
-        "n_layers": [Interval(Integral, 1, None, closed="left")],
-        "step_size": [
-            StrOptions({"auto"}),
-            Interval(Real, 0, None, closed="neither"),
-        ],
-        "noise_variance": [
-            StrOptions({"auto"}),
-            Interval(Real, 0, None, closed="neither"),
-        ],
+        "n_layers": [_AT_LEAST_1],
+        "step_size": [StrOptions({"auto"}), _POSITIVE],
+        "noise_variance": [StrOptions({"auto"}), _POSITIVE],
         "weights": [StrOptions({"uniform", "learned"}), "array-like"],
         "fit_intercept": ["boolean", StrOptions({"auto"})],
         "init": [
@@ -322,17 +315,17 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
             HasMethods("fit_predict"),
             "array-like",
         ],
-        "init_size": [Interval(Integral, 1, None, closed="left")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init_size": [_AT_LEAST_1],
+        "n_init": [_AT_LEAST_1],
         "image_shape": ["array-like", None],
         "representation": [StrOptions({"auto", "pixels", "scattering"})],
-        "dictionary_penalty": [Interval(Real, 0, None, closed="left")],
-        "scale": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "dictionary_penalty": [_NONNEGATIVE],
+        "scale": [StrOptions({"auto"}), _POSITIVE],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [_AT_LEAST_1],
+        "learning_rate": [_POSITIVE],
+        "tol": [_NONNEGATIVE],
+        "n_iter_no_change": [_AT_LEAST_1],
         "warm_start": ["boolean"],
         "device": [str, torch.device],
         "n_jobs": [Integral, None],

@@ -56,7 +56,7 @@ def load_random_state(random_state: np.random.RandomState, text: str) -> None:
     random_state.set_state(json.loads(text))
 
 
-def make_generator(random_state):
+def make_generator(random_state: np.random.RandomState) -> torch.Generator:
     """Draw the seed of a generator of torch.
 
     Parameters
