@@ -237,8 +237,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         Cluster of each sample, equal to ``predict(X)``; after :meth:`partial_fit`
         for the X of the last call.
     loss_ : float
-        Mean loss (Eq. 8) of the fitted model over the same X, with the penalty of
-        the dictionaries if there is one.
+        Mean loss (Eq. 8) of the fitted model over the same X, with any penalty.
     loss_curve_ : list of float
         Mean training loss of each epoch, and of each call of :meth:`partial_fit` that
         completed a mini-batch.
