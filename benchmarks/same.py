@@ -27,7 +27,14 @@ from . import report
 ROOT = Path(__file__).parents[1]
 ATTRIBUTES = ("dictionaries_", "intercepts_", "weights_", "loss_curve_", "labels_")
 # Files that a build needs; they exist in all versions.
-BUILT = ("skmixmate", "setup.py", "setup.cfg", "pyproject.toml", "README.rst")
+BUILT = (
+    "skmixmate",
+    "setup.py",
+    "setup.cfg",
+    "pyproject.toml",
+    "README.rst",
+    "LICENSE",
+)
 N_TURNS = 5
 
 DIGITS = load_digits().data

@@ -151,7 +151,7 @@ def test_progress_bars_are_shown_in_a_terminal(folder, capsys, monkeypatch):
         ("fit data.npy -o model --image-shape 3x5", r"--image-shape \(3, 5\) should"),
         (
             "fit data.npy -o model --device nowhere",
-            "--device 'nowhere' is not (available|to be had)",
+            "--device 'nowhere' is not available",
         ),
         ("predict nothing data.npy -o l.npy", "nothing: No such file or directory"),
         (
@@ -161,11 +161,11 @@ def test_progress_bars_are_shown_in_a_terminal(folder, capsys, monkeypatch):
         ("predict data.npy data.npy -o l.txt", "l.txt should end in .npy or .csv"),
         (
             "fit data.npy -o model --device meta",
-            "--device 'meta' is not (available|to be had)",
+            "--device 'meta' is not available",
         ),
         (
             "fit data.npy -o model --device hpu",
-            "--device 'hpu' is not (available|to be had)",
+            "--device 'hpu' is not available",
         ),
         ("predict m data.npy -o l.npy --device meta", "m: No such file or directory"),
         ("fit data.npy -o model --image-shape 0x0", r"--image-shape \(0, 0\) should"),
