@@ -1,11 +1,13 @@
 """Helpers that several test modules share."""
 
 import numpy as np
+import torch
 from sklearn.preprocessing import StandardScaler
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
 
+DOUBLE = {"dtype": torch.float64}
 METHODS = [
     "predict",
     "predict_proba",
@@ -70,7 +72,7 @@ def far_blobs():
     return (rng.normal(size=(3, 6)) * 6)[y] + 0.5 * rng.normal(size=(300, 6)), y
 
 
-class Outside:
+class DuckNet:
     """An elastic net that a user implements, without a base class."""
 
     def __init__(self, alpha=0.3, ridge=0.5):
@@ -78,7 +80,7 @@ class Outside:
         self.ridge = ridge
 
     def __str__(self):
-        return "outside"
+        return "duck"
 
     def value(self, codes):
         penalties = self.alpha * codes.abs() + self.ridge / 2 * codes.square()

@@ -16,7 +16,7 @@ from skmixmate.distributed.communicator import Communicator, apportion
 from skmixmate.distributed.launch import find_communicator
 from skmixmate.model.priors import Laplace
 
-from ..helpers import Outside
+from ..helpers import DuckNet
 from .peer import SIZES, StopInOne, assert_same, evaluate, fit, shards, small
 
 pytestmark = pytest.mark.skipif(
@@ -126,7 +126,7 @@ def test_parameters_that_differ_raise(name, first, second, peer):
     [
         ("init", start(), -start()),
         ("random_state", np.random.RandomState(0), np.random.RandomState(1)),
-        ("prior", Outside(torch.tensor(0.1)), Outside(torch.tensor(0.2))),
+        ("prior", DuckNet(torch.tensor(0.1)), DuckNet(torch.tensor(0.2))),
     ],
 )
 def test_long_parameters_that_differ_are_described_by_checksums(
@@ -146,7 +146,7 @@ def test_long_parameters_that_differ_are_described_by_checksums(
         ("init", start(), np.asfortranarray(start())),
         ("random_state", np.random.RandomState(0), np.random.RandomState(0)),
         ("prior", Laplace(0.1), Laplace(0.1)),
-        ("prior", Outside(torch.tensor(0.1)), Outside(torch.tensor(0.1))),
+        ("prior", DuckNet(torch.tensor(0.1)), DuckNet(torch.tensor(0.1))),
         ("n_jobs", 1, 2),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_parameter_that_cannot_be_compared_raises(peer):
 
 
 def fit_with_a_function():
-    prior = Outside()
+    prior = DuckNet()
     prior.note = lambda: None
     return fit({"prior": prior})
 

@@ -8,7 +8,7 @@ from skmixmate.model.fista import encode, lipschitz_bound
 from skmixmate.model.priors import Laplace
 from skmixmate.model.spherical import SphericalMixture
 
-DOUBLE = {"dtype": torch.float64}
+from ..helpers import DOUBLE
 
 
 def rates(n_clusters=3, n_atoms=5):

@@ -12,7 +12,8 @@ from skmixmate.model.likelihoods import Bernoulli, Poisson
 from skmixmate.model.priors import ElasticNet, Exponential, GroupLaplace, Laplace
 from skmixmate.model.spherical import SphericalMixture
 
-DOUBLE = {"dtype": torch.float64}
+from ..helpers import DOUBLE
+
 ONE = torch.tensor([[[1.0, 0.0, 0.0]], [[0.6, 0.8, 0.0]]], **DOUBLE)
 TWO = torch.tensor([[[1.0, 0.0, 0.0], [0.6, 0.8, 0.0]]], **DOUBLE)
 SAME = torch.tensor([[[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]], **DOUBLE)  # no full rank

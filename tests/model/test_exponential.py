@@ -16,7 +16,7 @@ from skmixmate.model.priors import (
 )
 from skmixmate.model.proximal_gradient import proximal_gradient
 
-from ..helpers import Outside
+from ..helpers import DuckNet
 
 LIKELIHOODS = [
     pytest.param(Poisson(), id="poisson"),
@@ -29,7 +29,7 @@ PRIORS = [
         Exponential(0.3),
         GroupLaplace(0.3, 2),
         ElasticNet(0.3, 0.2),
-        as_prior(Outside(), None),
+        as_prior(DuckNet(), None),
     )
 ]
 

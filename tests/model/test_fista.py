@@ -14,8 +14,7 @@ from skmixmate.model.fista import (
 from skmixmate.model.priors import Laplace
 
 from .. import reference
-
-DOUBLE = {"dtype": torch.float64}
+from ..helpers import DOUBLE
 
 
 def random_problem(n_clusters=3, n_atoms=5, n_features=8, n_rows=6, seed=0):

@@ -15,7 +15,7 @@ from skmixmate.model.likelihoods import (
 from skmixmate.model.priors import ElasticNet
 
 from .. import helpers
-from ..helpers import Outside
+from ..helpers import DuckNet
 
 ENTRYWISE = [
     pytest.param(likelihood, id=type(likelihood).__name__)
@@ -172,7 +172,7 @@ def share_of_the_subspaces(dictionaries, atoms):
 @pytest.mark.parametrize("offset", [0.7, 0], ids=["offset", "no offset"])
 @pytest.mark.parametrize(
     "prior",
-    ["laplace", "nonnegative", "group", ElasticNet(0.2, 0.005), Outside(0.2, 0.005)],
+    ["laplace", "nonnegative", "group", ElasticNet(0.2, 0.005), DuckNet(0.2, 0.005)],
     ids=str,
 )
 @pytest.mark.parametrize(

@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from skmixmate import MixMateClustering
-from skmixmate.datasets import make_sparse_mixture
 from skmixmate.model.fista import encode, lipschitz_bound
 from skmixmate.model.prior import Prior, UserPrior, check_prior
 from skmixmate.model.priors import PRIORS, Laplace, as_prior
 
-DOUBLE = {"dtype": torch.float64}
+from ..helpers import DOUBLE, data, small
 
 
 class DuckLaplace:
@@ -68,15 +66,6 @@ USER_PRIORS = [
 
 def random_points(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(0), **DOUBLE)
-
-
-def small(prior, **params):
-    defaults = {"n_atoms": 6, "max_iter": 3, "tol": 0, "batch_size": 32}
-    return MixMateClustering(3, prior=prior, random_state=0, **{**defaults, **params})
-
-
-def data():
-    return make_sparse_mixture(120, 16, n_atoms=4, random_state=0).data
 
 
 @pytest.mark.parametrize("factor", [1, 0.5])
@@ -145,8 +134,8 @@ def test_gradcheck_through_the_encoder(user_prior, n_layers):
 )
 def test_user_prior_fits_as_laplace(user_prior, params):
     X = np.abs(data()).round() if "likelihood" in params else data()
-    expected = small(Laplace(0.3), **params).fit(X)
-    mixmate = small(user_prior, **params).fit(X)
+    expected = small(prior=Laplace(0.3), **params).fit(X)
+    mixmate = small(prior=user_prior, **params).fit(X)
     np.testing.assert_allclose(mixmate.dictionaries_, expected.dictionaries_, atol=1e-9)
     np.testing.assert_array_equal(mixmate.labels_, expected.labels_)
     np.testing.assert_allclose(mixmate.encode(X), expected.encode(X), atol=1e-8)

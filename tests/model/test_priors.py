@@ -23,24 +23,8 @@ from skmixmate.model.priors import (
     as_prior,
 )
 
-
-class DuckNet:
-    """An elastic net with the two methods that a user has to write."""
-
-    def __init__(self, alpha=0.3, ridge=0.5):
-        self.alpha = alpha
-        self.ridge = ridge
-
-    def __str__(self):
-        return "duck"
-
-    def value(self, codes):
-        penalties = self.alpha * codes.abs() + self.ridge / 2 * codes.square()
-        return penalties.sum(dim=1)
-
-    def prox(self, codes, step):
-        shrunk = (codes.abs() - step * self.alpha).clamp_min(0)
-        return codes.sign() * shrunk / (1 + step * self.ridge)
+from .. import helpers
+from ..helpers import DOUBLE, DuckNet, data
 
 
 class ElasticNetWithBackward(DuckNet):
@@ -61,7 +45,6 @@ ALL = [
     pytest.param(as_prior(DuckNet(), None), id="duck"),
     pytest.param(as_prior(ElasticNetWithBackward(), None), id="prox_backward"),
 ]
-DOUBLE = {"dtype": torch.float64}
 
 
 def prox(prior, points, step):
@@ -279,14 +262,9 @@ def test_invalid_parameters_raise(prior, params, message):
 
 
 def small(**params):
-    defaults = {"n_atoms": 6, "max_iter": 3, "tol": 0, "batch_size": 32}
     if isinstance(params.get("prior"), str):
-        defaults["alpha"] = 0.75  # one rate for all atoms, of "laplace" too
-    return MixMateClustering(3, random_state=0, **{**defaults, **params})
-
-
-def data(**params):
-    return make_sparse_mixture(120, 16, n_atoms=4, random_state=0, **params).data
+        params = {"alpha": 0.75, **params}  # a single rate for all atoms
+    return helpers.small(**params)
 
 
 def draw_codes(name, n_samples, n_atoms, rng):
