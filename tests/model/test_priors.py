@@ -457,7 +457,7 @@ class NoGradient(DuckNet):
         (
             {"prior": GroupLaplace(0.5), "alpha": 0.3},
             ValueError,
-            r"alpha=0.3 should be 'auto' beside prior=GroupLaplace\(alpha=0.5",
+            r"alpha=0.3 should be 'auto' with prior=GroupLaplace\(alpha=0.5",
         ),
         ({"prior": GroupLaplace}, TypeError, "GroupLaplace.* is a class; pass an"),
         ({"prior": DuckNet}, TypeError, "prior=.* is a class; pass an instance"),
