@@ -39,6 +39,9 @@ from .proximal_gradient import UnrolledProximalGradient, proximal_gradient
 # steps of Newton's method from far away are too long.
 _MAX_NEWTON_STEP = 1.0
 
+# Iterations of the quadratic functions that replace the penalty on codes.
+_N_MM_ITERATIONS = 3
+
 
 @dataclass
 class ExponentialMixture(Mixture):
@@ -174,36 +177,69 @@ class ExponentialMixture(Mixture):
             times the intercepts, plus the weighted residuals.
         """
         statistics = Statistics(responsibilities.sum(dim=1))
-        if self.intercepts is None and not learn_likelihood:
-            return statistics
-        n_clusters, _, n_features = self.dictionaries.shape
-        counts, sums = (
-            responsibilities.new_zeros(n_clusters, n_features) for _ in range(2)
-        )
-        likelihood_sums = counts.new_zeros(
-            self.likelihood.n_statistics, dtype=torch.float64
-        )
-        for blocks, targets, observed in _iter_active_blocks(batch, responsibilities):
-            cluster_ids = blocks.cluster_ids
-            explained = self.dictionaries[cluster_ids].mT @ blocks.gather(e_step.codes)
-            natural = self._intercept_columns(cluster_ids) + explained
-            weights = blocks.gather(responsibilities)[:, None]
-            weights = weights if observed is None else weights * observed
-            if learn_likelihood:
-                likelihood_sums += self.likelihood.statistics(natural, targets, weights)
-            if self.intercepts is not None:
-                grad = self.likelihood.cumulant_grad(natural, targets)
-                hess = self.likelihood.cumulant_hess(grad, targets)
-                counts.index_add_(0, cluster_ids, (hess * weights).sum(dim=2))
-                sums.index_add_(0, cluster_ids, ((targets - grad) * weights).sum(dim=2))
         if self.intercepts is not None:
+            sums, counts = self._intercept_statistics(
+                batch, e_step.codes, responsibilities
+            )
             statistics = statistics._replace(
-                intercept_sums=sums.addcmul_(counts, self.intercepts),
-                intercept_counts=counts,
+                intercept_sums=sums, intercept_counts=counts
             )
         if learn_likelihood:
-            statistics = statistics._replace(likelihood=likelihood_sums)
+            statistics = statistics._replace(
+                likelihood=self._likelihood_statistics(batch, e_step, responsibilities)
+            )
         return statistics
+
+    def _intercept_statistics(
+        self, batch: Batch, codes: torch.Tensor, responsibilities: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum gradients and second derivatives of the likelihood in the intercepts."""
+        assert self.intercepts is not None
+        counts, sums = (torch.zeros_like(self.intercepts) for _ in range(2))
+        for blocks, targets, observed in _iter_active_blocks(batch, responsibilities):
+            cluster_ids = blocks.cluster_ids
+            explained = self.dictionaries[cluster_ids].mT @ blocks.gather(codes)
+            natural = self._intercept_columns(cluster_ids) + explained
+            grad = self.likelihood.cumulant_grad(natural, targets)
+            hess = self.likelihood.cumulant_hess(grad, targets)
+            weights = blocks.gather(responsibilities)[:, None]
+            weights = weights if observed is None else weights * observed
+            counts.index_add_(0, cluster_ids, (hess * weights).sum(dim=2))
+            sums.index_add_(0, cluster_ids, ((targets - grad) * weights).sum(dim=2))
+        return sums.addcmul_(counts, self.intercepts), counts
+
+    def _likelihood_statistics(
+        self, batch: Batch, e_step: EStep, responsibilities: torch.Tensor
+    ) -> torch.Tensor:
+        """Sum the statistics of the likelihood over rows and clusters.
+
+        Of single codes the residuals would be too small: codes fit the noise as well.
+
+        Returns
+        -------
+        statistics : float64 tensor of shape (n_statistics,)
+        """
+        n_atoms, n_features = self.dictionaries.shape[1:]
+        n_entries = n_atoms * (n_atoms + n_features)
+        total = batch.rows.new_zeros(self.likelihood.n_statistics, dtype=torch.float64)
+        for k, index, atoms, prior in self.iter_active(responsibilities > 0, n_entries):
+            targets = batch.rows[index].double()
+            codes = e_step.codes[k, :, index].mT.double()
+            intercept = self._intercept_columns(slice(k, k + 1))[0, :, 0].double()
+            natural = intercept + codes @ atoms
+            grad = self.likelihood.cumulant_grad(natural, targets)
+            hess = self.likelihood.cumulant_hess(grad, targets)
+            weights = responsibilities[k, index, None].double()
+            residual = targets - grad
+            if batch.observed is not None:
+                observed = batch.observed[index]
+                weights, hess = weights * observed, hess * observed
+                residual = residual * observed
+            means, variances = _code_posteriors(codes, atoms, hess, residual, prior)
+            total += self.likelihood.statistics(
+                intercept + means @ atoms, variances, targets, weights
+            )
+        return total
 
     def expected_statistics(
         self,
@@ -340,6 +376,53 @@ def _iter_active_blocks(
         if batch.observed is not None:
             observed = blocks.gather_rows(batch.observed).mT.to(batch.rows.dtype)
         yield blocks, blocks.gather_rows(batch.rows).mT, observed
+
+
+def _code_posteriors(
+    codes: torch.Tensor,
+    atoms: torch.Tensor,
+    hess: torch.Tensor,
+    residual: torch.Tensor,
+    prior: Prior,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Approximate the posterior of codes by a normal distribution, given a cluster.
+
+    The negative log-likelihood is replaced by its quadratic approximation at the codes,
+    the penalty by a quadratic function that touches it at the second moments.
+
+    Parameters
+    ----------
+    codes : float64 tensor of shape (n_rows, n_atoms)
+    atoms : float64 tensor of shape (n_atoms, n_features)
+    hess, residual : float64 tensors of shape (n_rows, n_features)
+        Second derivatives and negative derivatives of the negative log-likelihood in
+        the natural parameters; 0 for missing entries.
+    prior : Prior
+
+    Returns
+    -------
+    means : float64 tensor of shape (n_rows, n_atoms)
+        Means of the codes.
+    natural_variances : float64 tensor of shape (n_rows, n_features)
+        Variances of the natural parameters.
+    """
+    precision = (atoms * hess[:, None]) @ atoms.mT  # (n_rows, n_atoms, n_atoms)
+    linear_term = residual @ atoms.mT + (precision @ codes[..., None])[..., 0]
+    diagonal = precision.diagonal(dim1=1, dim2=2)
+    # Rounding may make the product indefinite.
+    eps = torch.finfo(codes.dtype).eps * max(1, len(atoms))
+    smallest = eps * (1 + diagonal.sum(dim=1, keepdim=True))
+    means, variances = codes, (diagonal + smallest).reciprocal()
+    covariances, ones = torch.zeros_like(precision), codes.new_ones(1, len(codes))
+    for _ in range(_N_MM_ITERATIONS):
+        moments = (means.square() + variances).sqrt()
+        tangents = prior.value_grad(moments.mT[None], ones)[0].mT / moments
+        tangents = tangents.maximum(smallest)
+        factors, _ = torch.linalg.cholesky_ex(precision + torch.diag_embed(tangents))
+        covariances = torch.cholesky_inverse(factors)
+        variances = covariances.diagonal(dim1=1, dim2=2)
+        means = (covariances @ linear_term[..., None])[..., 0]
+    return means, ((covariances @ atoms) * atoms).sum(dim=1)
 
 
 def _rows_last(batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -37,8 +37,7 @@ class Likelihood(ABC):
     # Rate of the prior where a user leaves it open.
     default_alpha: ClassVar[float]
 
-    # Whether noise is added, whose variance is a parameter of the model. Data may then
-    # be scaled, and the step size of the encoder may be fixed.
+    # Whether noise is added, with a variance and, for the data, a scale.
     has_noise_variance: ClassVar[bool]
 
     # Whether entries cannot be negative.
@@ -72,8 +71,7 @@ class Likelihood(ABC):
         Parameters
         ----------
         sample : ndarray of shape (n_samples, n_features), default=None
-            Rows without missing entries from which the value is estimated; None for a
-            value that does not depend on the data.
+            Rows without missing entries, from which the value is estimated.
         labels : int ndarray of shape (n_samples,), default=None
             Cluster of each row; negative if it has none.
 
@@ -137,8 +135,7 @@ class Likelihood(ABC):
 
         Parameters
         ----------
-        shape : tuple of int
-            (n_rows, n_features)
+        shape : tuple (n_rows, n_features)
         rng : RandomState
 
         Returns
@@ -174,7 +171,6 @@ class Likelihood(ABC):
         Returns
         -------
         rows : ndarray
-            For Euclidean distances.
         """
 
     @abstractmethod
@@ -273,7 +269,7 @@ class SphericalLikelihood(Likelihood):
         return responsibilities.new_zeros(self.n_statistics)
 
     def expected_statistics(self, n_rows: float) -> list[float]:
-        """Compute the statistics of rows that the fields describe exactly.
+        """Compute statistics of rows which :meth:`m_step` maps to the same fields.
 
         Parameters
         ----------
@@ -282,7 +278,6 @@ class SphericalLikelihood(Likelihood):
         Returns
         -------
         statistics : list of float, of length n_statistics
-            :meth:`m_step` maps them to the same likelihood.
         """
         return [0.0] * self.n_statistics
 
@@ -329,9 +324,8 @@ class EntrywiseLikelihood(Likelihood):
 
         Parameters
         ----------
-        natural : tensor
-        targets : tensor
-            The entries; of a shape that broadcasts to that of `natural`.
+        natural, targets : tensors
+            The shape of the targets broadcasts to that of the natural parameters.
 
         Returns
         -------
@@ -352,7 +346,7 @@ class EntrywiseLikelihood(Likelihood):
         natural : tensor
         targets : tensor or float
         out : tensor, default=None
-            Output tensor; may be `natural`.
+            May be `natural`.
 
         Returns
         -------
@@ -449,16 +443,21 @@ class EntrywiseLikelihood(Likelihood):
         return cumulants, grads, hesses
 
     def statistics(
-        self, natural: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+        self,
+        natural: torch.Tensor,
+        variances: torch.Tensor,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
     ) -> torch.Tensor:
         """Sum over entries the statistics from which :meth:`m_step` learns.
 
         Parameters
         ----------
-        natural : tensor
-        targets, weights : tensors
-            Of shapes that broadcast to that of `natural`; an entry that is missing has
-            weight 0.
+        natural, variances : float64 tensors of shape (n_rows, n_features)
+            Posterior means and variances of the natural parameters.
+        targets : tensor of shape (n_rows, n_features)
+        weights : tensor of shape (n_rows, n_features) or (n_rows, 1)
+            Responsibilities; 0 for missing entries.
 
         Returns
         -------
@@ -469,17 +468,17 @@ class EntrywiseLikelihood(Likelihood):
     def expected_statistics(
         self, natural: torch.Tensor, weights: torch.Tensor
     ) -> torch.Tensor:
-        """Compute the statistics of entries that the fields describe exactly.
+        """Compute statistics of entries which :meth:`m_step` maps to the same fields.
 
         Parameters
         ----------
-        natural, weights : tensors
-            As in :meth:`statistics`.
+        natural : tensor of shape (n_clusters, n_features)
+        weights : tensor of shape (n_clusters, 1)
+            Number of rows with these natural parameters.
 
         Returns
         -------
         statistics : tensor of shape (n_statistics,)
-            :meth:`m_step` maps them to the same likelihood.
         """
         return natural.new_zeros(self.n_statistics)
 

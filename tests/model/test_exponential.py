@@ -1,10 +1,13 @@
+import math
+
+import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
 
 from skmixmate.data.batch import Batch
 from skmixmate.model.exponential import ExponentialMixture
-from skmixmate.model.likelihoods import Bernoulli, Poisson
+from skmixmate.model.likelihoods import Bernoulli, NegativeBinomial, Poisson
 from skmixmate.model.mixture import EStep
 from skmixmate.model.posterior import loss, posterior, thresholded_responsibilities
 from skmixmate.model.priors import (
@@ -21,6 +24,7 @@ from ..helpers import DuckNet
 LIKELIHOODS = [
     pytest.param(Poisson(), id="poisson"),
     pytest.param(Bernoulli(), id="bernoulli"),
+    pytest.param(NegativeBinomial(0.5), id="negative_binomial"),
 ]
 PRIORS = [
     pytest.param(prior, id=type(prior).__name__)
@@ -65,7 +69,7 @@ def random_rows(likelihood, n_rows=8):
     generator = torch.Generator().manual_seed(1)
     like = {"generator": generator, "dtype": torch.float64}
     natural = 1.5 * torch.randn(n_rows, 12, **like)
-    if isinstance(likelihood, Poisson):
+    if likelihood.is_nonnegative:
         rows = torch.poisson(natural.exp(), generator=generator)
     else:
         rows = torch.bernoulli(natural.sigmoid(), generator=generator)
@@ -77,15 +81,26 @@ def masked_rows(likelihood, masked, n_rows=8):
     return (rows * observed, observed) if masked else (rows, None)
 
 
+def log_densities(likelihood, natural, rows):
+    """Written with the distributions of torch."""
+    if isinstance(likelihood, Poisson):
+        distribution = torch.distributions.Poisson(natural.exp())
+    elif isinstance(likelihood, Bernoulli):
+        distribution = torch.distributions.Bernoulli(logits=natural)
+    else:
+        r = 1 / likelihood.dispersion
+        distribution = torch.distributions.NegativeBinomial(
+            r, logits=natural - math.log(r)
+        )
+    return distribution.log_prob(rows)
+
+
 def cost(mixture, k, rows, observed, codes):
     """Energy but for the weight, written out; codes are (n_rows, n_atoms)."""
     natural = codes @ mixture.dictionaries[k]
     if mixture.intercepts is not None:
         natural = natural + mixture.intercepts[k]
-    if isinstance(mixture.likelihood, Poisson):
-        log_density = torch.distributions.Poisson(natural.exp()).log_prob(rows)
-    else:
-        log_density = torch.distributions.Bernoulli(logits=natural).log_prob(rows)
+    log_density = log_densities(mixture.likelihood, natural, rows)
     seen = 1 if observed is None else observed
     return -(log_density * seen).sum(dim=1) + mixture.prior.value(codes.mT[None])[0]
 
@@ -303,3 +318,76 @@ def test_decode_returns_means(likelihood):
         natural = codes[label, :, i] @ mixture.dictionaries[label]
         natural = natural + mixture.intercepts[label]
         torch.testing.assert_close(row, likelihood.mean(natural))
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_evidence_bound_is_below_the_integral_and_close(likelihood):
+    mixture = random_mixture(likelihood)
+    mixture.dictionaries = mixture.dictionaries[:, :1]
+    rows, _ = random_rows(likelihood)
+    bounds = mixture.log_evidence(Batch(rows), mixture.e_step(Batch(rows)))
+    x = torch.linspace(-30, 30, 6001, dtype=torch.float64)
+    integrals = []
+    for k in range(3):
+        natural = mixture.intercepts[k] + x[:, None] * mixture.dictionaries[k]
+        log_density = log_densities(likelihood, natural, rows[:, None]).sum(dim=2)
+        joint = (log_density - 0.3 * x.abs() + math.log(0.15)).exp()
+        integrals.append(mixture.weights[k] * torch.trapezoid(joint, x))
+    gaps = sum(integrals).log() - bounds
+    assert gaps.min() > -1e-6
+    assert gaps.max() < 0.2
+
+
+def drawn_counts(dispersion, n_rows=2000):
+    """Draw rows of two clusters of two atoms, and return their mixture."""
+    rng = np.random.RandomState(0)
+    dictionaries = rng.standard_normal((2, 2, 30))
+    dictionaries /= np.linalg.norm(dictionaries, axis=2, keepdims=True)
+    intercepts = 1.5 + rng.standard_normal((2, 30))
+    labels = rng.randint(2, size=n_rows)
+    codes = rng.laplace(size=(n_rows, 2))
+    natural = intercepts[labels] + np.einsum("nd,ndf->nf", codes, dictionaries[labels])
+    rows = NegativeBinomial(dispersion).sample(natural, rng)
+    mixture = ExponentialMixture(
+        dictionaries=torch.from_numpy(dictionaries),
+        intercepts=torch.from_numpy(intercepts),
+        weights=torch.full((2,), 0.5, dtype=torch.float64),
+        prior=Laplace(1.0),
+        n_layers=15,
+        likelihood=NegativeBinomial().initial(rows, labels),
+    )
+    return rows, mixture
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize("dispersion", [0.1, 0.5, 2.0])
+def test_dispersion_is_recovered(dispersion, missing):
+    rows, mixture = drawn_counts(dispersion)
+    assert mixture.likelihood.dispersion > dispersion  # codes add to it
+    observed = np.random.RandomState(1).uniform(size=rows.shape) >= missing
+    batch = Batch(torch.from_numpy(rows * observed), torch.from_numpy(observed))
+    for _ in range(10):
+        e_step = mixture.e_step(batch)
+        mixture.m_step(
+            mixture.statistics(
+                batch,
+                e_step,
+                thresholded_responsibilities(e_step.energies),
+                learn_likelihood=True,
+            )
+        )
+    assert mixture.likelihood.dispersion == pytest.approx(dispersion, rel=0.2)
+
+
+def test_expected_statistics_keep_the_parameters():
+    _, mixture = drawn_counts(0.5, n_rows=100)
+    intercepts, likelihood = mixture.intercepts.clone(), mixture.likelihood
+    mixture.m_step(mixture.expected_statistics(100, learn_likelihood=True))
+    assert mixture.likelihood.dispersion == pytest.approx(likelihood.dispersion)
+    torch.testing.assert_close(mixture.intercepts, intercepts, atol=0.1, rtol=0)
+
+
+def test_rows_of_an_entrywise_likelihood_have_no_outlier_scores():
+    mixture = random_mixture(Poisson())
+    rows, _ = random_rows(Poisson())
+    assert (mixture.outlier_scores(Batch(rows)) == 1).all()

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,12 @@ from sklearn.metrics import adjusted_rand_score
 
 from skmixmate import MixMateClustering, load
 from skmixmate.model.likelihoods import (
+    LIKELIHOODS,
     Bernoulli,
+    Gaussian,
+    NegativeBinomial,
     Poisson,
+    StudentT,
     as_likelihood,
 )
 from skmixmate.model.priors import ElasticNet
@@ -19,7 +25,11 @@ from ..helpers import DuckNet
 
 ENTRYWISE = [
     pytest.param(likelihood, id=type(likelihood).__name__)
-    for likelihood in (Poisson(), Bernoulli())
+    for likelihood in (Poisson(), Bernoulli(), NegativeBinomial(0.5))
+]
+SPHERICAL = [
+    pytest.param(likelihood, id=type(likelihood).__name__)
+    for likelihood in (Gaussian(), StudentT(4.0))
 ]
 
 
@@ -55,9 +65,11 @@ def test_expectations_are_integrals(deviation, likelihood):
     grad = likelihood.cumulant_grad(natural, targets)
     hess = likelihood.cumulant_hess(grad, targets)
     cumulant = likelihood.cumulant(natural, targets)
+    # Of the logistic function, which the negative binomial cumulant multiplies by 3.
+    atol = 9e-6 if isinstance(likelihood, NegativeBinomial) else 3e-6
     for expectation, values in zip(actual, (cumulant, grad, hess), strict=True):
         expected = torch.trapezoid(values * density, axis, dim=0)
-        torch.testing.assert_close(expectation, expected, rtol=1e-6, atol=3e-6)
+        torch.testing.assert_close(expectation, expected, rtol=1e-6, atol=atol)
 
 
 @pytest.mark.parametrize("likelihood", ENTRYWISE)
@@ -75,6 +87,15 @@ def test_link_undoes_the_mean(likelihood):
         ),
         pytest.param(
             Bernoulli(), lambda z: stats.bernoulli(expit(z)), (0, 1), id="bernoulli"
+        ),
+        *(
+            pytest.param(
+                NegativeBinomial(dispersion),
+                lambda z, r=1 / dispersion: stats.nbinom(r, r / (r + np.exp(z))),
+                range(9),
+                id=f"negative_binomial({dispersion})",
+            )
+            for dispersion in (1e-3, 0.5, 20.0)
         ),
     ],
 )
@@ -97,8 +118,10 @@ def test_draws_have_the_mean_and_the_variance(likelihood):
     likelihood.validate(torch.from_numpy(rows))
     mean = likelihood.mean(natural)
     np.testing.assert_allclose(rows.mean(axis=0), mean.numpy(), rtol=0.1)
-    variance = likelihood.cumulant_hess(mean, mean).numpy()
-    np.testing.assert_allclose(rows.var(axis=0), variance, rtol=0.1)
+    variance = mean + mean**2 / 2  # of the negative binomial distribution
+    if not isinstance(likelihood, NegativeBinomial):
+        variance = likelihood.cumulant_hess(mean, mean)
+    np.testing.assert_allclose(rows.var(axis=0), variance.numpy(), rtol=0.1)
 
 
 @pytest.mark.parametrize("likelihood", ENTRYWISE)
@@ -131,6 +154,126 @@ def test_entries_that_cannot_be_are_refused(likelihood, entry, message):
 @pytest.mark.parametrize("likelihood", ENTRYWISE)
 def test_no_rows_are_no_wrong_rows(likelihood):
     likelihood.validate(torch.empty(0, 3))
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_likelihoods_are_values(name):
+    likelihood = as_likelihood(name)
+    assert likelihood == LIKELIHOODS[name]()
+    assert as_likelihood(likelihood) is likelihood
+    assert repr(likelihood).startswith(type(likelihood).__name__)
+    fields = dataclasses.asdict(likelihood)
+    assert likelihood.n_learned == len(fields)
+    initial = likelihood.initial()
+    assert not initial.is_learned
+    assert type(likelihood)(**dataclasses.asdict(initial)) == initial
+    assert initial.initial() is initial
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        (StudentT, "df", 0.0),
+        (StudentT, "df", np.nan),
+        (StudentT, "df", "many"),
+        (NegativeBinomial, "dispersion", -1.0),
+        (NegativeBinomial, "dispersion", 0.0),
+        (NegativeBinomial, "dispersion", True),
+    ],
+)
+def test_invalid_fields_are_refused(kind, field, value):
+    with pytest.raises(ValueError, match=rf"{field}={value!r} should be 'auto' or a"):
+        kind(**{field: value})
+
+
+def test_unknown_likelihoods_are_refused():
+    with pytest.raises(ValueError, match=r"likelihood='gamma' should be one of \['ber"):
+        as_likelihood("gamma")
+    with pytest.raises(TypeError, match=r"likelihood=3 should be one of"):
+        as_likelihood(3)
+
+
+@pytest.mark.parametrize("likelihood", SPHERICAL)
+def test_row_weights_are_derivatives_of_the_energy(likelihood):
+    residuals = torch.linspace(0, 50, 11, dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad(likelihood.energy(residuals, 7).sum(), residuals)
+    weights = likelihood.row_weights(residuals.detach(), 7)
+    if weights is None:
+        weights = torch.ones_like(expected)
+    torch.testing.assert_close(weights, expected)
+
+
+@pytest.mark.parametrize("likelihood", SPHERICAL)
+def test_number_of_observed_entries_may_differ_between_rows(likelihood):
+    residuals = torch.tensor([0.5, 3.0, 20.0], dtype=torch.float64)
+    energies = likelihood.energy(residuals.clone(), torch.tensor([2, 5, 9]))
+    for i, n_observed in enumerate([2, 5, 9]):
+        expected = likelihood.energy(residuals[i : i + 1].clone(), n_observed)
+        torch.testing.assert_close(energies[i : i + 1], expected)
+
+
+def test_student_t_density_equals_scipy():
+    rows = torch.linspace(-4, 4, 9, dtype=torch.float64)[:, None] * torch.ones(3)
+    residuals = rows.square().sum(dim=1) / (2 * 0.3)
+    energies = StudentT(4.0).energy(residuals, 3) + 1.5 * np.log(2 * np.pi * 0.3)
+    expected = stats.multivariate_t(np.zeros(3), 0.3 * np.eye(3), df=4.0).logpdf(rows)
+    np.testing.assert_allclose(-energies, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_student_t_energies_converge_to_gaussian_ones(dtype):
+    residuals = torch.linspace(0, 50, 11, dtype=dtype)
+    energies = StudentT(1e8).energy(residuals, 30)
+    torch.testing.assert_close(energies, residuals, atol=1e-4, rtol=1e-4)
+    weights = StudentT(1e8).row_weights(residuals, 30)
+    torch.testing.assert_close(weights, torch.ones_like(weights), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("df", [1.0, 4.0, 50.0])
+def test_degrees_of_freedom_are_estimated_from_t_noise(df):
+    noise = StudentT(df).sample_noise((20_000, 10), np.random.RandomState(0))
+    residuals = torch.from_numpy(noise).square().sum(dim=1) / 2
+    likelihood, ones = StudentT().initial(), torch.ones_like(residuals)
+    for _ in range(100):
+        weights = likelihood.row_weights(residuals, 10)
+        likelihood = likelihood.m_step(likelihood.statistics(weights, 10, ones))
+    assert likelihood.df == pytest.approx(df, rel=0.2)
+
+
+@pytest.mark.parametrize("df", [0.5, 3.0, 200.0])
+def test_expected_statistics_keep_the_degrees_of_freedom(df):
+    statistics = torch.tensor(StudentT(df).expected_statistics(100.0))
+    assert StudentT(7.0).m_step(statistics).df == pytest.approx(df, rel=0.05)
+
+
+@pytest.mark.parametrize(("value", "df"), [(-10.0, 0.5), (0.0, 200.0)])
+def test_degrees_of_freedom_stay_in_their_range(value, df):
+    assert StudentT(7.0).m_step(torch.tensor([value, 1.0])).df == df
+
+
+@pytest.mark.parametrize("likelihood", [StudentT(7.0), NegativeBinomial(0.5)])
+def test_diverged_statistics_change_nothing(likelihood):
+    assert likelihood.m_step(torch.tensor([np.nan, 1.0])) == likelihood
+
+
+def test_dispersion_stays_in_its_range():
+    """Counts that vary less than Poisson counts have none."""
+    assert NegativeBinomial(0.5).m_step(torch.tensor([-1.0, 1.0])).dispersion == 1e-6
+
+
+@pytest.mark.parametrize("dispersion", [0.1, 0.5, 2.0])
+def test_initial_dispersion_is_estimated_within_clusters(dispersion):
+    rng = np.random.RandomState(0)
+    natural = np.array([[0.0] * 20, [3.0] * 20])
+    labels = rng.randint(-1, 2, size=3000)
+    sample = NegativeBinomial(dispersion).sample(natural[labels], rng)
+    initial = NegativeBinomial().initial(sample, labels)
+    assert initial.dispersion == pytest.approx(dispersion, rel=0.1)
+
+
+def test_without_samples_the_initial_dispersion_is_a_constant():
+    nothing = NegativeBinomial().initial(np.ones((3, 2)), np.full(3, -1))
+    assert nothing == NegativeBinomial().initial()
 
 
 # --- in the estimator ---------------------------------------------------------------

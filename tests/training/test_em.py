@@ -30,7 +30,7 @@ class Monitor:
         self.n_ended += 1
         return self.n_ended == self.stop_after
 
-    def keep(self, state, history):
+    def maybe_checkpoint(self, state, history):
         self.kept = state, history
 
 
@@ -146,8 +146,8 @@ def test_mean_loss_is_that_of_all_rows(missing):
 def test_last_incomplete_batch_is_dropped_unless_it_is_the_only_one(n_samples, n_met):
     em = make_em(random_data(n_samples))
     met = []
-    take = em.rows.load
-    em.rows.load = lambda index: met.extend(index.tolist()) or take(index)
+    load = em.rows.load
+    em.rows.load = lambda index: met.extend(index.tolist()) or load(index)
     em.run_epoch()
     assert len(set(met)) == len(met) == n_met
 
@@ -214,17 +214,17 @@ def test_interrupt_leaves_the_last_whole_epoch():
     train(whole, max_iter=2, tol=0, n_iter_no_change=5, monitor=Monitor())
 
     em = make_em(random_data(), intercepts=start)
-    take = em.rows.load
+    load = em.rows.load
     n_taken = 0
 
-    def take_until_interrupted(index):
+    def load_until_interrupted(index):
         nonlocal n_taken
         n_taken += 1
         if n_taken == 8:  # 3 mini-batches an epoch: in the middle of the third
             raise KeyboardInterrupt
-        return take(index)
+        return load(index)
 
-    em.rows.load = take_until_interrupted
+    em.rows.load = load_until_interrupted
     history = train(em, max_iter=9, tol=0, n_iter_no_change=5, monitor=Monitor())
     assert history.interrupted
     assert len(history.losses) == 2
@@ -277,8 +277,8 @@ def test_a_run_that_was_over_does_not_go_on(past):
 def test_a_stream_takes_rows_in_their_order():
     em = make_em(random_data(48))
     order = []
-    take = em.rows.load
-    em.rows.load = lambda index: order.append(index) or take(index)
+    load = em.rows.load
+    em.rows.load = lambda index: order.append(index) or load(index)
     whole = make_em(random_data(48), batch_size=48).mean_loss()
     assert em.run_stream() == pytest.approx(whole, rel=0.1)
     assert order == [slice(0, 16), slice(16, 32), slice(32, 48)]
