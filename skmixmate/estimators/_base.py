@@ -227,8 +227,8 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         With the likelihood "student_t" each row has a weight in training, which
         falls with its squared residual; the score is the inverse of the weight,
-        averaged over the clusters. It is near 1 for typical samples, and large for
-        samples that no cluster explains.
+        averaged over the clusters: large for samples that no cluster explains. Where
+        the noise variance is learned, it is near 1 for typical samples.
 
         Parameters
         ----------
