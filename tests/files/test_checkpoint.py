@@ -5,8 +5,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-import zipfile
-from functools import partial
 
 import joblib
 import numpy as np
@@ -19,58 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skmixmate.files import checkpoint as checkpoint_module
-from skmixmate.training.em import ExpectationMaximization
 
-from .. import helpers
-from ..helpers import data
-
-small = partial(helpers.small, n_atoms=4, max_iter=5)
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "fit.checkpoint"
-
-
-@pytest.fixture
-def cut_short(monkeypatch):
-    """Run a fit that fails in an epoch, with a checkpoint after each one before."""
-
-    class PowerFailure(Exception):
-        pass
-
-    monkeypatch.setattr(checkpoint_module, "_INTERVAL", 0)
-    run_epoch = ExpectationMaximization.run_epoch
-
-    def cut(mixmate, X, n_epochs=2, error=PowerFailure):
-        n_remaining = n_epochs
-
-        def run(em):
-            nonlocal n_remaining
-            if n_remaining == 0:
-                em.step(em.rows.load(slice(32)))  # in the middle of the epoch
-                raise error
-            n_remaining -= 1
-            return run_epoch(em)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(ExpectationMaximization, "run_epoch", run)
-            if error is KeyboardInterrupt:
-                with pytest.warns(UserWarning, match="interrupted"):
-                    mixmate.fit(X)
-            else:
-                with pytest.raises(error):
-                    mixmate.fit(X)
-
-    return cut
-
-
-def assert_same_fit(mixmate, expected):
-    for name in ("labels_", "dictionaries_", "intercepts_", "weights_", "loss_curve_"):
-        np.testing.assert_array_equal(getattr(mixmate, name), getattr(expected, name))
-    assert mixmate.loss_ == expected.loss_
-    assert mixmate.converged_ == expected.converged_
-
+from .checkpoints import assert_same_fit, data, small
 
 # --- resuming ------------------------------------------------------------------------
 
@@ -139,7 +87,6 @@ np.testing.assert_array_equal(mixmate.reconstruct(X), unbroken.reconstruct(X))
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("case", ["incomplete", "images"])
 def test_a_killed_fit_resumes_bit_identically(case, tmp_path):
@@ -234,7 +181,9 @@ def test_a_random_state_continues_as_after_an_unbroken_fit(kind, path, cut_short
 
 def fail_after_training(mixmate, X, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("skmixmate.estimators._fit.loss", None)  # called after training
+        patch.setattr(
+            "skmixmate.estimators._mixmate.loss", None
+        )  # called after training
         with pytest.raises(TypeError):
             mixmate.fit(X)
 
@@ -282,6 +231,33 @@ def test_runtime_parameters_may_change(path, cut_short):
     cut_short(small(checkpoint=path), X)
     mixmate = small(checkpoint=path, device="cpu", n_jobs=2).fit(torch.from_numpy(X))
     assert_same_fit(mixmate, small().fit(X))
+
+
+def test_a_memory_mapped_warm_start_resumes(path, cut_short):
+    X = data()
+    mixmate = small(prior="group", warm_start=True).fit(X)
+    joblib.dump(mixmate, path.with_name("mapped"))
+    mapped = joblib.load(path.with_name("mapped"), mmap_mode="r")
+    cut_short(mapped.set_params(checkpoint=path), X)
+    mapped = joblib.load(path.with_name("mapped"), mmap_mode="r")
+    assert_same_fit(mapped.set_params(checkpoint=path).fit(X), mixmate.fit(X))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+def test_the_mode_of_a_checkpoint_is_kept(path, cut_short):
+    X = data()
+    cut_short(small(checkpoint=path), X)
+    path.chmod(0o600)
+    cut_short(small(checkpoint=path), X, n_epochs=1)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_fit_of_images_resumes(path, cut_short):
+    X = load_digits().data[:100]
+    cut_short(small(checkpoint=path, image_shape=(8, 8)), X)
+    mixmate = small(checkpoint=path, image_shape=(8, 8)).fit(X)
+    expected = small(image_shape=(8, 8)).fit(X)
+    np.testing.assert_array_equal(mixmate.reconstruct(X), expected.reconstruct(X))
 
 
 # --- files that are rejected ---------------------------------------------------------
@@ -380,175 +356,6 @@ def test_other_files_are_rejected_without_running_code(path):
     assert "TROJAN" not in os.environ
 
 
-def sealed(payload):
-    return checkpoint_module._FORMAT + hashlib.sha256(payload).digest() + payload
-
-
-def written(content):
-    file = io.BytesIO()
-    torch.save(content, file)
-    return file.getvalue()
-
-
-def content_of(path):
-    payload = path.read_bytes()[len(checkpoint_module._FORMAT) + 32 :]
-    return torch.load(io.BytesIO(payload), weights_only=True)
-
-
-@pytest.mark.parametrize("content", [[], {}, {"identity": 1}, torch.ones(3), None])
-def test_other_content_is_rejected(content, path):
-    path.write_bytes(sealed(written(content)))
-    with pytest.raises(ValueError, match=r"checkpoint=.* damaged: it has as content"):
-        small(checkpoint=path).fit(data())
-
-
-def deflated(payload):
-    file = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(payload)) as stored,
-        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
-    ):
-        for name in stored.namelist():
-            archive.writestr(name, stored.read(name))
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b"",
-        b"\x80\x02U\xff.",
-        pickle.dumps({"identity": {}}),
-        written({"identity": bytearray(3)}),
-        deflated(written({"identity": {}, "x": torch.zeros(10**6)})),
-        written({"identity": {}}).replace(b"identity", b"identit\xff"),
-    ],
-)
-def test_other_payloads_are_rejected(payload, path):
-    path.write_bytes(sealed(payload))
-    with pytest.raises(ValueError, match=r"checkpoint=.*not a checkpoint of skmixmate"):
-        small(checkpoint=path).fit(data())
-
-
-def swap_position(content):
-    start = content["start"]
-    start["random_state"] = start["random_state"].replace('"pos": ', '"pos": 10000')
-
-
-def change(*names):
-    """Return a change of the value that a sequence of keys leads to."""
-    *names, last, function = names
-
-    def change_content(content):
-        for name in names:
-            content = content[name]
-        content[last] = function(content[last])
-
-    return change_content
-
-
-ATTRIBUTES = ("start", "attributes")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c.pop("losses"), r"content .* with the names"),
-        (change("losses", lambda v: ["a"]), r"losses \['a'\], which should be a list"),
-        (change("losses", lambda v: v * 10), r"losses .* at most 5 floats"),
-        (change("stopped", lambda v: 1), r"stopped 1, which should be True or False"),
-        (change("start", lambda v: None), r"start None, which should be"),
-        (change("start", "random_state", lambda v: "x"), r"a random_state that cannot"),
-        (swap_position, r"random_state .* which should be the state of a RandomState"),
-        (
-            change(*ATTRIBUTES, "scale_", lambda v: "x"),
-            r"scale_ 'x', which should be a",
-        ),
-        (
-            change(*ATTRIBUTES, "intercepts_", lambda v: v[:2]),
-            r"intercepts_ of shape \(2, 16\), which should be \(3, 16\)",
-        ),
-        (
-            change(*ATTRIBUTES, "dictionaries_", lambda v: v[:, :1].expand(-1, 99, -1)),
-            r"dictionaries_ that is not a plain tensor",
-        ),
-        (
-            change(*ATTRIBUTES, "dictionaries_", lambda v: v[:, :2]),
-            r"rates_ of shape \(3, 4\), which should be \(3, 2\)",
-        ),
-        (change(*ATTRIBUTES, "weights_", torch.neg), r"weights_ that sum to -1"),
-        (change("state", "weights", lambda v: v.float()), r"weights of type float32"),
-        (
-            change("state", "weights", lambda v: v[:2]),
-            r"weights of shape \(2,\)",
-        ),
-        (
-            change("state", "intercepts", lambda v: None),
-            r"intercepts None",
-        ),
-        (
-            change("state", "sums", lambda v: v / 0),
-            r"sums with entries that",
-        ),
-        (
-            change("state", "noise_variance", lambda v: -1.0),
-            r"noise_variance -1",
-        ),
-        (
-            change("state", "moments", lambda v: {}),
-            r"moments {}, which should",
-        ),
-        (
-            change("state", "moments", "exp_avg_sq", lambda v: v - 1),
-            r"exp_avg_sq be",
-        ),
-        (
-            change("state", "generator", lambda v: v[:9]),
-            r"an invalid state of the gen",
-        ),
-    ],
-)
-def test_content_that_a_fit_cannot_resume_from_is_rejected(
-    change, message, path, cut_short
-):
-    X = data()
-    cut_short(small(checkpoint=path), X)
-    content = content_of(path)
-    change(content)
-    path.write_bytes(sealed(written(content)))
-    with pytest.raises(ValueError, match=rf"checkpoint=.* damaged: it has .*{message}"):
-        small(checkpoint=path).fit(X)
-
-
-def test_a_representation_of_other_images_is_rejected(path, cut_short):
-    X = load_digits().data[:100]
-    cut_short(small(checkpoint=path, image_shape=(8, 8)), X)
-    content = content_of(path)
-    content["start"]["representation"]["L"] = 10**6
-    path.write_bytes(sealed(written(content)))
-    with pytest.raises(ValueError, match=r"L of the scattering 1000000, which should"):
-        small(checkpoint=path, image_shape=(8, 8)).fit(X)
-
-
-def test_a_memory_mapped_warm_start_resumes(path, cut_short):
-    X = data()
-    mixmate = small(prior="group", warm_start=True).fit(X)
-    joblib.dump(mixmate, path.with_name("mapped"))
-    mapped = joblib.load(path.with_name("mapped"), mmap_mode="r")
-    cut_short(mapped.set_params(checkpoint=path), X)
-    mapped = joblib.load(path.with_name("mapped"), mmap_mode="r")
-    assert_same_fit(mapped.set_params(checkpoint=path).fit(X), mixmate.fit(X))
-
-
-@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
-def test_the_mode_of_a_checkpoint_is_kept(path, cut_short):
-    X = data()
-    cut_short(small(checkpoint=path), X)
-    path.chmod(0o600)
-    cut_short(small(checkpoint=path), X, n_epochs=1)
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
 def test_paths_that_cannot_be_written_raise(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder"):
         small(checkpoint=tmp_path / "nowhere" / "file").fit(data())
@@ -560,11 +367,3 @@ def test_parameters_that_cannot_be_pickled_are_rejected(path):
     init = make_pipeline(FunctionTransformer(lambda X: X), KMeans(3))
     with pytest.raises(ValueError, match=r"(?s)init=.*cannot be pickled"):
         small(init=init, checkpoint=path).fit(data())
-
-
-def test_a_fit_of_images_resumes(path, cut_short):
-    X = load_digits().data[:100]
-    cut_short(small(checkpoint=path, image_shape=(8, 8)), X)
-    mixmate = small(checkpoint=path, image_shape=(8, 8)).fit(X)
-    expected = small(image_shape=(8, 8)).fit(X)
-    np.testing.assert_array_equal(mixmate.reconstruct(X), expected.reconstruct(X))
