@@ -12,7 +12,7 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def cut_short(monkeypatch):
+def fail_in_epoch(monkeypatch):
     """Run a fit that fails in an epoch, with a checkpoint after each one before."""
 
     class PowerFailure(Exception):

@@ -96,10 +96,10 @@ def test_a_killed_fit_resumes_bit_identically(case, tmp_path):
 
 
 @pytest.mark.parametrize("n_epochs", [0, 1, 4])
-def test_a_fit_resumes_after_an_error(n_epochs, path, cut_short):
+def test_a_fit_resumes_after_an_error(n_epochs, path, fail_in_epoch):
     X = data()
     mixmate = small(checkpoint=path)
-    cut_short(mixmate, X, n_epochs)
+    fail_in_epoch(mixmate, X, n_epochs)
     assert_same_fit(mixmate.fit(X), small().fit(X))
     assert os.listdir(path.parent) == []
 
@@ -118,10 +118,10 @@ def test_a_link_is_kept_and_a_missing_file_is_no_error(path, monkeypatch):
     assert_same_fit(small(checkpoint=path).fit(data()), small().fit(data()))
 
 
-def test_an_interrupted_fit_resumes(path, cut_short):
+def test_an_interrupted_fit_resumes(path, fail_in_epoch):
     X = data()
     mixmate = small(checkpoint=str(path))
-    cut_short(mixmate, X, error=KeyboardInterrupt)
+    fail_in_epoch(mixmate, X, error=KeyboardInterrupt)
     assert mixmate.n_iter_ == 2
     assert_same_fit(mixmate.fit(X), small().fit(X))
 
@@ -148,12 +148,12 @@ def test_checkpoints_are_a_minute_apart(path, monkeypatch):
     assert n_written == 1 + 3 + 1
 
 
-def test_a_fit_with_a_dictionary_penalty_resumes(path, cut_short):
+def test_a_fit_with_a_dictionary_penalty_resumes(path, fail_in_epoch):
     X = data()
     params = {"image_shape": (4, 4), "representation": "pixels"}
     smooth = small(dictionary_penalty=2.0, **params)
     mixmate = small(dictionary_penalty=2.0, checkpoint=path, **params)
-    cut_short(mixmate, X)
+    fail_in_epoch(mixmate, X)
     with pytest.raises(
         ValueError, match=r"from a fit with dictionary_penalty=2.0, not 0.0"
     ):
@@ -161,19 +161,19 @@ def test_a_fit_with_a_dictionary_penalty_resumes(path, cut_short):
     assert_same_fit(mixmate.fit(X), smooth.fit(X))
 
 
-def test_a_random_seed_is_kept(path, cut_short):
+def test_a_random_seed_is_kept(path, fail_in_epoch):
     X = data()
     mixmate = small(random_state=None, checkpoint=path)
-    cut_short(mixmate, X)
+    fail_in_epoch(mixmate, X)
     copy = shutil.copy(path, path.with_name("copy"))
     other = small(random_state=None, checkpoint=copy)
     assert_same_fit(mixmate.fit(X), other.fit(X))
 
 
 @pytest.mark.parametrize("kind", [np.random.MT19937, np.random.PCG64])
-def test_a_random_state_continues_as_after_an_unbroken_fit(kind, path, cut_short):
+def test_a_random_state_continues_as_after_an_unbroken_fit(kind, path, fail_in_epoch):
     X, seeds = data(), [np.random.RandomState(kind(5)) for _ in range(3)]
-    cut_short(small(random_state=seeds[0], checkpoint=path), X)
+    fail_in_epoch(small(random_state=seeds[0], checkpoint=path), X)
     mixmate = small(random_state=seeds[1], checkpoint=path).fit(X)
     assert_same_fit(mixmate, small(random_state=seeds[2]).fit(X))
     assert seeds[1].randint(2**31) == seeds[2].randint(2**31)
@@ -219,42 +219,42 @@ def test_a_fit_stopped_by_a_callback_is_not_trained_further(path, monkeypatch):
     assert_same_fit(mixmate.fit(X), small(max_iter=2).fit(X))
 
 
-def test_callbacks_are_called_for_the_remaining_epochs(path, cut_short):
+def test_callbacks_are_called_for_the_remaining_epochs(path, fail_in_epoch):
     callback = StopAfter()
-    cut_short(small(checkpoint=path), data())
+    fail_in_epoch(small(checkpoint=path), data())
     small(checkpoint=path).set_callbacks(callback).fit(data())
     assert callback.epochs == [2, 3, 4]
 
 
-def test_runtime_parameters_may_change(path, cut_short):
+def test_runtime_parameters_may_change(path, fail_in_epoch):
     X = data()
-    cut_short(small(checkpoint=path), X)
+    fail_in_epoch(small(checkpoint=path), X)
     mixmate = small(checkpoint=path, device="cpu", n_jobs=2).fit(torch.from_numpy(X))
     assert_same_fit(mixmate, small().fit(X))
 
 
-def test_a_memory_mapped_warm_start_resumes(path, cut_short):
+def test_a_memory_mapped_warm_start_resumes(path, fail_in_epoch):
     X = data()
     mixmate = small(prior="group", warm_start=True).fit(X)
     joblib.dump(mixmate, path.with_name("mapped"))
     mapped = joblib.load(path.with_name("mapped"), mmap_mode="r")
-    cut_short(mapped.set_params(checkpoint=path), X)
+    fail_in_epoch(mapped.set_params(checkpoint=path), X)
     mapped = joblib.load(path.with_name("mapped"), mmap_mode="r")
     assert_same_fit(mapped.set_params(checkpoint=path).fit(X), mixmate.fit(X))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
-def test_the_mode_of_a_checkpoint_is_kept(path, cut_short):
+def test_the_mode_of_a_checkpoint_is_kept(path, fail_in_epoch):
     X = data()
-    cut_short(small(checkpoint=path), X)
+    fail_in_epoch(small(checkpoint=path), X)
     path.chmod(0o600)
-    cut_short(small(checkpoint=path), X, n_epochs=1)
+    fail_in_epoch(small(checkpoint=path), X, n_epochs=1)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_fit_of_images_resumes(path, cut_short):
+def test_a_fit_of_images_resumes(path, fail_in_epoch):
     X = load_digits().data[:100]
-    cut_short(small(checkpoint=path, image_shape=(8, 8)), X)
+    fail_in_epoch(small(checkpoint=path, image_shape=(8, 8)), X)
     mixmate = small(checkpoint=path, image_shape=(8, 8)).fit(X)
     expected = small(image_shape=(8, 8)).fit(X)
     np.testing.assert_array_equal(mixmate.reconstruct(X), expected.reconstruct(X))
@@ -263,9 +263,9 @@ def test_a_fit_of_images_resumes(path, cut_short):
 # --- files that are rejected ---------------------------------------------------------
 
 
-def test_other_data_are_rejected(path, cut_short):
+def test_other_data_are_rejected(path, fail_in_epoch):
     X = data()
-    cut_short(small(checkpoint=path), X)
+    fail_in_epoch(small(checkpoint=path), X)
     changed = X.copy()
     changed[70, 3] += 1
     for other in (X[:-1], X.astype(np.float32), X[::-1], changed):
@@ -284,35 +284,35 @@ def test_other_data_are_rejected(path, cut_short):
         ({"init": KMeans(3)}, r"init='random', not 'KMeans with checksum"),
     ],
 )
-def test_other_parameters_are_rejected(params, message, path, cut_short):
-    cut_short(small(checkpoint=path, init="random"), data())
+def test_other_parameters_are_rejected(params, message, path, fail_in_epoch):
+    fail_in_epoch(small(checkpoint=path, init="random"), data())
     with pytest.raises(ValueError, match=rf"checkpoint=.*from a fit with {message}"):
         small(**{"init": "random", "checkpoint": path, **params}).fit(data())
 
 
-def test_parameters_of_equal_value_are_accepted(path, cut_short):
+def test_parameters_of_equal_value_are_accepted(path, fail_in_epoch):
     X = data()
     fitted = KMeans(3, n_init=2).fit(X)
     params = {"weights": [0.5, 0.3, 0.2], "alpha": 1, "init": KMeans(3, n_init=2)}
-    cut_short(small(checkpoint=path, **params), X)
+    fail_in_epoch(small(checkpoint=path, **params), X)
     same = {"weights": np.array([0.5, 0.3, 0.2]), "alpha": np.float32(1)}
     mixmate = small(checkpoint=path, init=fitted, **same).fit(X)
     assert_same_fit(mixmate, small(**params).fit(X))
 
 
-def test_another_warm_start_is_rejected(path, cut_short):
+def test_another_warm_start_is_rejected(path, fail_in_epoch):
     X = data()
     mixmate = small(warm_start=True).fit(X)
     expected = pickle.loads(pickle.dumps(mixmate)).fit(X)
     again = pickle.loads(pickle.dumps(mixmate)).set_params(checkpoint=path)
-    cut_short(again, X)
+    fail_in_epoch(again, X)
     with pytest.raises(ValueError, match=r"from a fit with dictionaries_='ndarray"):
         small(warm_start=True, checkpoint=path).fit(X)
     assert_same_fit(mixmate.set_params(checkpoint=path).fit(X), expected)
 
 
-def test_truncated_and_damaged_files_are_rejected(path, cut_short):
-    cut_short(small(checkpoint=path), data())
+def test_truncated_and_damaged_files_are_rejected(path, fail_in_epoch):
+    fail_in_epoch(small(checkpoint=path), data())
     complete = path.read_bytes()
     header = len(checkpoint_module._FORMAT)
     sizes = [0, 1, header, header + 5, header + 32, header + 40, len(complete) // 2]

@@ -130,10 +130,10 @@ ATTRIBUTES = ("start", "attributes")
     ],
 )
 def test_content_that_a_fit_cannot_resume_from_is_rejected(
-    change, message, path, cut_short
+    change, message, path, fail_in_epoch
 ):
     X = data()
-    cut_short(small(checkpoint=path), X)
+    fail_in_epoch(small(checkpoint=path), X)
     content = content_of(path)
     change(content)
     path.write_bytes(sealed(written(content)))
@@ -141,9 +141,9 @@ def test_content_that_a_fit_cannot_resume_from_is_rejected(
         small(checkpoint=path).fit(X)
 
 
-def test_a_representation_of_other_images_is_rejected(path, cut_short):
+def test_a_representation_of_other_images_is_rejected(path, fail_in_epoch):
     X = load_digits().data[:100]
-    cut_short(small(checkpoint=path, image_shape=(8, 8)), X)
+    fail_in_epoch(small(checkpoint=path, image_shape=(8, 8)), X)
     content = content_of(path)
     content["start"]["representation"]["L"] = 10**6
     path.write_bytes(sealed(written(content)))
