@@ -426,9 +426,9 @@ def check_distinct(destinations: Mapping[str, str], sources: Mapping[str, str]) 
         If a destination is the same file as a source or another destination, also
         through a link or another spelling of the path.
     """
-    names = {_identity(path): name for name, path in sources.items()}
+    names = {_file_id(path): name for name, path in sources.items()}
     for name, path in destinations.items():
-        other = names.setdefault(_identity(path), name)
+        other = names.setdefault(_file_id(path), name)
         if other != name:
             raise ValueError(
                 f"{path} is used for {name} and for {other}; choose a different file "
@@ -436,7 +436,7 @@ def check_distinct(destinations: Mapping[str, str], sources: Mapping[str, str]) 
             )
 
 
-def _identity(path: str) -> str | tuple[int, int]:
+def _file_id(path: str) -> str | tuple[int, int]:
     """Return a value that is equal for two paths of the same file."""
     try:
         status = os.stat(path)

@@ -176,23 +176,25 @@ class FittedModel:
             chunk: slice,
         ) -> Iterator[tuple[slice | torch.Tensor, list[np.ndarray]]]:
             batch = loader.load(chunk)
-            near: slice | torch.Tensor = slice(None)
+            ordinary: slice | torch.Tensor = slice(None)
             far = rows_beyond_squares(batch.rows)
             if len(far):
                 yield far, self._in_float64(loader, chunk, far, outputs)
-                is_near = torch.ones(batch.n_rows, dtype=torch.bool, device=far.device)
-                near = (is_near.index_fill_(0, far, False)).nonzero()[:, 0]
-                if not len(near):
+                is_ordinary = torch.ones(
+                    batch.n_rows, dtype=torch.bool, device=far.device
+                )
+                ordinary = (is_ordinary.index_fill_(0, far, False)).nonzero()[:, 0]
+                if not len(ordinary):
                     return
                 batch = Batch(
-                    batch.rows[near],
-                    None if batch.observed is None else batch.observed[near],
+                    batch.rows[ordinary],
+                    None if batch.observed is None else batch.observed[ordinary],
                 )
             for index, group in batch.completeness_groups():
                 e_step = mixture.e_step(group, precomputed)
                 found = BatchPosterior(self, mixture, loader, group, e_step)
                 arrays = [as_numpy(output(found)) for output in outputs]
-                yield index if isinstance(near, slice) else near[index], arrays
+                yield index if isinstance(ordinary, slice) else ordinary[index], arrays
 
         # Not around the loop: the consumer keeps the caller's modes.
         @default_modes()
