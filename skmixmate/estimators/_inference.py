@@ -1,4 +1,4 @@
-"""What a fitted model infers about rows, some rows at a time."""
+"""Inference with a fitted model, a chunk of rows at a time."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +29,7 @@ _MARK = 1e-4
 
 
 class BatchPosterior:
-    """What the model infers about a batch, in the units of X.
+    """Codes, energies and labels of a batch, in the units of X.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 """Where a fit starts: representation, scale, and the first atoms."""
 
 import copy
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -128,11 +129,14 @@ def dump_state(ctx: FitContext, state: ModelState) -> dict[str, Any]:
     """Return a state and the random state as a dictionary of arrays and text."""
     attributes = state.attributes()
     representation = state.representation
-    return {
+    stored = {
         "attributes": {name: attributes[name] for name in CHECKPOINTED},
         "representation": representation and representation.state_dict(),
         "random_state": dump_random_state(ctx.random_state),
     }
+    if ctx.settings.likelihood.is_learned:
+        stored["likelihood"] = asdict(state.likelihood)
+    return stored
 
 
 def load_state(estimator: Any, ctx: FitContext, stored: dict[str, Any]) -> ModelState:
@@ -157,7 +161,7 @@ def load_state(estimator: Any, ctx: FitContext, stored: dict[str, Any]) -> Model
     attributes = {name.rstrip("_"): v for name, v in stored["attributes"].items()}
     return ModelState(
         **attributes,
-        likelihood=ctx.settings.likelihood,
+        likelihood=replace(ctx.settings.likelihood, **stored.get("likelihood", {})),
         representation=representation,
     )
 

@@ -21,7 +21,7 @@ _SCATTERING_ALPHA = 0.2
 
 @dataclass(frozen=True)
 class Settings:
-    """What a fit, and the predictions of its model, are computed with.
+    """Settings of a fit and of the predictions of its model.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a fit learns: between attributes, tensors, files, checkpoints and processes."""
+"""The state of a model: the bridge to attributes, tensors, files and processes."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any

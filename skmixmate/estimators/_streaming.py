@@ -59,7 +59,7 @@ class StreamingMixMate(GenerativeMixMate):
         X : array-like or tensor of shape (n_samples, n_features)
             Any number of rows; NaN is missing. Data that are not in memory are read in
             chunks. A Dataset or DataLoader without length is treated as if each of its
-            chunks, of about four million entries, were passed to a call of its own.
+            chunks, of about four million entries, were passed to a separate call.
         y : array-like of shape (n_samples,), default=None
             Not used in fitting; passed on to callbacks, except with a stream.
 

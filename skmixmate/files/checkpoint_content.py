@@ -186,7 +186,11 @@ def check_content(content: dict[str, Any], expected: ExpectedFit) -> None:
 
 def _start_as_arrays(start: Any, expected: ExpectedFit) -> dict[str, Any]:
     """Convert tensors to arrays that share their memory."""
-    check_keys("start", start, _START)
+    likelihood = as_likelihood(expected.likelihood)
+    keys = _START | {"likelihood"} if likelihood.is_learned else _START
+    check_keys("start", start, keys)
+    if likelihood.is_learned:
+        _check_likelihood(start["likelihood"], likelihood)
     check_keys("attributes", start["attributes"], set(expected.attributes))
     attributes = _as_arrays(start["attributes"])
     representation = start["representation"]

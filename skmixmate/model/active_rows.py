@@ -138,7 +138,9 @@ class ActiveRows:
         rows : tensor of shape (n_rows, n_features)
         """
         if binding.can_run(grad_correlations):
-            binding.add_gradient_products(gradient, grad_correlations, rows, self)
+            binding.add_gradient_products(
+                gradient, grad_correlations, rows, self.cluster_ids, self.index
+            )
             return
         for chunk in cluster_chunks(self.index, self.index.shape[1] * rows.shape[1]):
             blocks = self[chunk]

@@ -9,20 +9,18 @@ a stream after every mini-batch.
 
 from dataclasses import asdict, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ..data.batch import Batch
+from ..data.loader import RowLoader
 from ..distributed.communicator import Communicator, apportion
 from ..model.mixture import Mixture, Statistics
 from ..model.penalties import Smoothness
 from ..model.posterior import loss, thresholded_responsibilities
 from .adam import Adam
 from .cuda_graph import CudaGraphStep, cuda_graph_capturer
-
-if TYPE_CHECKING:
-    from ..data.loader import RowLoader
 
 
 class ExpectationMaximization:
@@ -68,7 +66,7 @@ class ExpectationMaximization:
     def __init__(
         self,
         mixture: Mixture,
-        rows: "RowLoader",
+        rows: RowLoader,
         indices: slice | torch.Tensor,
         *,
         batch_size: int,

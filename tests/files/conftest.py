@@ -27,7 +27,7 @@ def fail_in_epoch(monkeypatch):
         def run(em):
             nonlocal n_remaining
             if n_remaining == 0:
-                em.step(*em.rows.take(slice(32)))  # in the middle of the epoch
+                em.step(em.rows.load(slice(32)))  # in the middle of the epoch
                 raise error
             n_remaining -= 1
             return run_epoch(em)

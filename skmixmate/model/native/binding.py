@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from ..active_rows import ActiveRows
     from ..prior import Thresholds
 
 # As in kernels.c: rows in a tile, the number that n_atoms is padded to a multiple of,
@@ -309,7 +308,8 @@ def add_gradient_products(
     gradient: torch.Tensor,
     grad_correlations: torch.Tensor,
     rows: torch.Tensor,
-    blocks: "ActiveRows",
+    cluster_ids: torch.Tensor,
+    index: torch.Tensor,
 ) -> None:
     """Add the products of gradients with rows to the gradient of the dictionaries.
 
@@ -317,7 +317,8 @@ def add_gradient_products(
     ----------
     gradient, grad_correlations, rows
         As in :meth:`skmixmate.model.active_rows.ActiveRows.add_gradient_products`.
-    blocks : ActiveRows
+    cluster_ids, index : int tensors
+        Of the blocks, see :class:`skmixmate.model.active_rows.ActiveRows`.
 
     Raises
     ------
@@ -326,7 +327,7 @@ def add_gradient_products(
     """
     if not gradient.is_contiguous():  # otherwise the result would go to a copy
         products = gradient.new_zeros(gradient.shape)
-        add_gradient_products(products, grad_correlations, rows, blocks)
+        add_gradient_products(products, grad_correlations, rows, cluster_ids, index)
         gradient.add_(products)
         return
     n_clusters, n_atoms, n_features = gradient.shape
@@ -337,8 +338,8 @@ def add_gradient_products(
         _GradientProducts,
         rows=rows,
         grad_correlations=grad_correlations,
-        index=blocks.index,
-        cluster_ids=blocks.cluster_ids,
+        index=index,
+        cluster_ids=cluster_ids,
         gradient=gradient,
         n_total_rows=len(rows),
         n_features=n_features,
