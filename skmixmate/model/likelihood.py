@@ -88,7 +88,6 @@ class Likelihood(ABC):
         Parameters
         ----------
         statistics : tensor of shape (n_statistics,)
-            Sums over many rows.
 
         Returns
         -------

@@ -290,6 +290,7 @@ class SphericalMixture(Mixture):
         grad_scaled = grad_residuals[:, None] / self.noise_variance
         residual_corr = torch.baddbmm(correlations, precomputed.gram, codes, beta=-1)
         grad_codes = torch.addcmul(grad_codes, residual_corr, grad_scaled)
+        assert tape is not None
         grad_correlations, grad_gram = tape.backward(grad_codes)
         weighted_codes = codes * grad_scaled
         grad_gram.baddbmm_(weighted_codes, codes.mT, alpha=0.5)

@@ -5,6 +5,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 
 from skmixmate.data.loader import RowLoader
+from skmixmate.model.likelihoods import Gaussian, StudentT
 from skmixmate.model.penalties import Smoothness
 from skmixmate.model.priors import Laplace
 from skmixmate.model.spherical import SphericalMixture
@@ -34,7 +35,15 @@ class Monitor:
         self.kept = state, history
 
 
-def make_em(X, n_clusters=3, n_atoms=4, intercepts=None, step_size=None, **settings):
+def make_em(
+    X,
+    n_clusters=3,
+    n_atoms=4,
+    intercepts=None,
+    step_size=None,
+    likelihood=Gaussian(),  # noqa: B008
+    **settings,
+):
     generator = torch.Generator().manual_seed(0)
     X = torch.as_tensor(X)
     dictionaries = torch.randn(
@@ -49,6 +58,7 @@ def make_em(X, n_clusters=3, n_atoms=4, intercepts=None, step_size=None, **setti
         prior=Laplace(0.3),
         n_layers=15,
         step_size=step_size,
+        likelihood=likelihood,
     )
     settings = {
         "n_window": len(X),
@@ -233,9 +243,12 @@ def test_interrupt_leaves_the_last_whole_epoch():
 
 @pytest.mark.parametrize("has_intercepts", [False, True])
 @pytest.mark.parametrize("missing", [0.0, 0.2])
-def test_a_run_goes_on_from_a_state(has_intercepts, missing):
+@pytest.mark.parametrize("learn_likelihood", [False, True])
+def test_a_run_goes_on_from_a_state(learn_likelihood, has_intercepts, missing):
     X = random_data(missing=missing)
     settings = {"learn_weights": True, "learn_noise": True}
+    if learn_likelihood:
+        settings |= {"likelihood": StudentT(5.0), "learn_likelihood": True}
     if has_intercepts:
         settings["intercepts"] = random_data()[:3]
     stopping = {"max_iter": 5, "tol": 0, "n_iter_no_change": 5}
@@ -345,3 +358,56 @@ def test_a_stream_learns_the_noise_over_a_window():
     em = make_em(X, learn_noise=True, **settings)
     em.run_stream()
     assert em.mixture.noise_variance == pytest.approx(0.3**2, rel=0.2)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_degrees_of_freedom_and_noise_go_to_those_of_the_data(missing):
+    X = noisy_data(2000, 0.0)
+    X += 0.3 * StudentT(3.0).sample_noise(X.shape, np.random.RandomState(0))
+    X[np.random.default_rng(1).uniform(size=X.shape) < missing] = np.nan
+    settings = {"batch_size": 100, "learning_rate": 1e-5, "learn_noise": True}
+    em = make_em(X, likelihood=StudentT(10.0), learn_likelihood=True, **settings)
+    for _ in range(15):
+        em.run_epoch()
+    assert em.mixture.likelihood.df == pytest.approx(3.0, rel=0.35)
+    assert em.mixture.noise_variance == pytest.approx(0.3**2, rel=0.25)
+
+
+def test_state_holds_the_likelihood_only_if_it_is_learned():
+    fixed = make_em(random_data(), likelihood=StudentT(5.0)).state_dict()
+    learned = make_em(
+        random_data(), likelihood=StudentT(5.0), learn_likelihood=True
+    ).state_dict()
+    assert learned.keys() - fixed.keys() == {"likelihood", "likelihood_statistics"}
+    assert learned["likelihood"] == {"df": 5.0}
+    assert learned["likelihood_statistics"].shape == (2,)
+
+
+def test_a_state_without_likelihood_is_loaded():
+    em = make_em(random_data(), likelihood=StudentT(5.0), learn_likelihood=True)
+    em.load_state_dict(make_em(random_data()).state_dict())
+    assert em.mixture.likelihood == StudentT(5.0)
+
+
+@pytest.mark.parametrize("shift", [50.0, -50.0])
+def test_far_outliers_hardly_move_the_model_with_student_t_noise(shift):
+    X = noisy_data(480)
+    outlying = X.copy()
+    outlying[::48] = shift
+    distances = {}
+    for likelihood in (Gaussian(), StudentT(3.0)):
+        settings = {"learning_rate": 1e-2, "intercepts": np.zeros((3, 12))}
+        clean, dirty = (
+            make_em(data, likelihood=likelihood, **settings) for data in (X, outlying)
+        )
+        for em in (clean, dirty):
+            em.mixture.noise_variance = 0.3**2
+            for _ in range(5):
+                em.run_epoch()
+        distances[likelihood] = (
+            (clean.mixture.dictionaries - dirty.mixture.dictionaries).norm(),
+            (clean.mixture.intercepts - dirty.mixture.intercepts).norm(),
+        )
+    gaussian, student_t = distances.values()
+    assert student_t[0] < 0.5 * gaussian[0]
+    assert student_t[1] < 0.1 * gaussian[1]
