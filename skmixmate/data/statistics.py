@@ -1,6 +1,7 @@
 """Statistics of X, computed over all rows, and the scaling derived from them."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,27 +24,54 @@ _FAR = 1e6
 _MARGIN = 2.0**16
 
 
-def missing_counts(rows: RowLoader) -> npt.NDArray[np.unsignedinteger]:
-    """Count the missing entries of every row.
+class RowSummary(NamedTuple):
+    """Statistics that one pass over the rows collects.
+
+    Parameters
+    ----------
+    n_missing : ndarray of shape (n_samples,)
+        Missing entries of each row, of the smallest unsigned dtype that holds the
+        number of features.
+    sums, counts : tensors of shape (n_features,), or None
+        Sums of the observed entries of each feature, in float64, and their number.
+    """
+
+    n_missing: npt.NDArray[np.unsignedinteger]
+    sums: torch.Tensor | None = None
+    counts: torch.Tensor | None = None
+
+
+def summarize(rows: RowLoader, with_sums: bool = False) -> RowSummary:
+    """Count the missing entries of every row, and sum every feature in the same pass.
 
     Parameters
     ----------
     rows : RowLoader
+    with_sums : bool, default=False
+        Whether to compute the sums of the features.
 
     Returns
     -------
-    counts : ndarray of shape (n_samples,)
-        Of the smallest unsigned dtype that holds the number of features.
+    summary : RowSummary
     """
-    counts = np.zeros(len(rows), dtype=np.min_scalar_type(rows.X.shape[1]))
+    n_missing = np.zeros(len(rows), dtype=np.min_scalar_type(rows.X.shape[1]))
+    sums: float | torch.Tensor = 0.0
+    counts: float | torch.Tensor = 0.0
     for chunk in rows.chunks():
-        observed = rows.load(chunk).observed
+        values, observed = rows.load(chunk)
         if observed is not None:
-            counts[chunk] = (~observed).sum(dim=1).cpu().numpy()
-    return counts
+            n_missing[chunk] = (~observed).sum(dim=1).cpu().numpy()
+        if with_sums:
+            sums = sums + values.sum(dim=0, dtype=torch.float64)
+            counts = counts + (len(values) if observed is None else observed.sum(dim=0))
+    if not with_sums:
+        return RowSummary(n_missing)
+    return RowSummary(n_missing, torch.as_tensor(sums), torch.as_tensor(counts))
 
 
-def feature_means(rows: RowLoader, communicator: Communicator) -> torch.Tensor:
+def feature_means(
+    rows: RowLoader, communicator: Communicator, summary: RowSummary | None = None
+) -> torch.Tensor:
     """Compute the mean of the observed entries of every feature.
 
     Parameters
@@ -51,33 +79,31 @@ def feature_means(rows: RowLoader, communicator: Communicator) -> torch.Tensor:
     rows : RowLoader
     communicator : Communicator
         The mean is taken over the rows of all its processes.
+    summary : RowSummary, default=None
+        Of the rows, with sums; None to compute it.
 
     Returns
     -------
     means : float64 tensor of shape (n_features,)
         0 for a feature that is never observed.
     """
-    means = _feature_means(rows, communicator)
+    means = _reduce_means(summary or summarize(rows, with_sums=True), communicator)
     if means.isfinite().all():
         return means
     # A sum overflowed.
-    means = _feature_means(_rescaled(rows, -_HEADROOM_EXPONENT), communicator)
-    return means * 2.0**_HEADROOM_EXPONENT
+    rescaled = summarize(_rescaled(rows, -_HEADROOM_EXPONENT), with_sums=True)
+    return _reduce_means(rescaled, communicator) * 2.0**_HEADROOM_EXPONENT
 
 
-def _feature_means(rows: RowLoader, communicator: Communicator) -> torch.Tensor:
-    totals: float | torch.Tensor = 0.0
-    counts: float | torch.Tensor = 0.0
-    for chunk in rows.chunks():
-        values, observed = rows.load(chunk)
-        totals = totals + values.sum(dim=0, dtype=torch.float64)
-        counts = counts + (len(values) if observed is None else observed.sum(dim=0))
-    sums: torch.Tensor = communicator.all_reduce(totals)
-    n_observed: torch.Tensor = communicator.all_reduce(torch.as_tensor(counts))
-    return sums / n_observed.clamp_min(1)
+def _reduce_means(summary: RowSummary, communicator: Communicator) -> torch.Tensor:
+    sums: torch.Tensor = communicator.all_reduce(summary.sums)
+    counts: torch.Tensor = communicator.all_reduce(summary.counts)
+    return sums / counts.clamp_min(1)
 
 
-def centered_norm(rows: RowLoader, communicator: Communicator) -> float:
+def centered_norm(
+    rows: RowLoader, communicator: Communicator, summary: RowSummary | None = None
+) -> float:
     """Compute the root mean squared norm of the rows' deviations from their mean.
 
     Parameters
@@ -86,13 +112,15 @@ def centered_norm(rows: RowLoader, communicator: Communicator) -> float:
         Neither shifted nor scaled.
     communicator : Communicator
         The means are taken over the rows of all its processes.
+    summary : RowSummary, default=None
+        Of the rows, with sums; None to compute it.
 
     Returns
     -------
     norm : float
         0 if all rows are the same. Rescaled to compensate for missing entries.
     """
-    location = feature_means(rows, communicator)
+    location = feature_means(rows, communicator, summary)
     deviations = RowLoader(rows.X, device=rows.device, location=location)
     norm = root_mean_square_norm(deviations, communicator)
     if float(location.abs().max()) > _FAR * norm:

@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from .._version import __version__
 from ..data.loader import RowLoader
-from ..data.statistics import missing_counts
+from ..data.statistics import RowSummary, summarize
 from ..data.validation import resolve_device, validate_rows
 from ..distributed.communicator import Communicator
 from ..files.checkpoint import Checkpoint, data_fingerprint, format_param, hash_param
@@ -49,7 +49,7 @@ class FitContext:
 
     X: Rows
     y: Any
-    n_missing: np.ndarray  # missing entries of each row
+    summary: RowSummary  # missing entries of each row, and sums of features
     indices: slice | np.ndarray  # rows with an observed entry
     settings: Settings
     is_warm: bool  # whether it continues from a fitted model
@@ -93,7 +93,8 @@ def validate_fit(
         )
     checkpoint = _find_checkpoint(estimator, X, is_warm, communicator)
     random_state = private_random_state(estimator.random_state)
-    n_missing = count_missing(X, device, estimator)
+    summary = summarize_rows(X, device, estimator)
+    n_missing = summary.n_missing
     is_incomplete = bool(communicator.all_reduce(int(n_missing.any())))
     settings = resolve_settings(estimator, X, is_incomplete, is_warm)
     is_observed = n_missing < X.shape[1]
@@ -108,7 +109,7 @@ def validate_fit(
     return FitContext(
         X=X,
         y=y,
-        n_missing=n_missing,
+        summary=summary,
         indices=indices,
         settings=settings,
         is_warm=is_warm,
@@ -120,8 +121,8 @@ def validate_fit(
     )
 
 
-def count_missing(X: Rows, device: torch.device, estimator: Any) -> np.ndarray:
-    """Count the missing entries of each row, and validate the others.
+def summarize_rows(X: Rows, device: torch.device, estimator: Any) -> RowSummary:
+    """Summarize the rows, and validate their entries, in one pass.
 
     Parameters
     ----------
@@ -132,10 +133,15 @@ def count_missing(X: Rows, device: torch.device, estimator: Any) -> np.ndarray:
 
     Returns
     -------
-    counts : ndarray of shape (n_samples,)
+    summary : RowSummary
+        With sums, if they are needed to find the scale.
     """
     likelihood = as_likelihood(estimator.likelihood)
-    return missing_counts(RowLoader(X, device=device, check=likelihood.validate))
+    finds_scale = likelihood.has_noise_variance and estimator.scale == "auto"
+    return summarize(
+        RowLoader(X, device=device, check=likelihood.validate),
+        with_sums=finds_scale and estimator.image_shape is None,
+    )
 
 
 def resolve_settings(

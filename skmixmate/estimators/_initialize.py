@@ -16,9 +16,9 @@ from ..data.statistics import (
     feature_means,
     largest_entry,
     largest_squarable,
-    missing_counts,
     root_mean_square_norm,
     scale_of_norm,
+    summarize,
 )
 from ..data.validation import check_squares
 from ..image._features import ScatteringFeatures
@@ -183,9 +183,9 @@ def _initialize_from_data(
         data = {
             "X": rows,
             "features": X if is_own else state.to_model_space(rows),
-            "n_missing": ctx.n_missing
-            if is_own
-            else missing_counts(RowLoader(rows, device=ctx.device)),
+            "n_missing": (
+                ctx.summary if is_own else summarize(RowLoader(rows, device=ctx.device))
+            ).n_missing,
             "random_state": ctx.random_state,
         }
         if n_trials:
@@ -233,7 +233,9 @@ def _gather_rows(estimator: Any, ctx: FitContext, n_trials: int) -> np.ndarray |
         n_rows = max(n_rows, _TRIAL_ROWS)
     if ctx.settings.models_scattering:
         n_rows = max(n_rows, _REPRESENTATION_SIZE)
-    return gather_rows(ctx.X, ctx.n_missing, n_rows, ctx.random_state, ctx.communicator)
+    return gather_rows(
+        ctx.X, ctx.summary.n_missing, n_rows, ctx.random_state, ctx.communicator
+    )
 
 
 def _find_scale(estimator: Any, ctx: FitContext, X: Rows) -> float:
@@ -243,8 +245,11 @@ def _find_scale(estimator: Any, ctx: FitContext, X: Rows) -> float:
     loader = RowLoader(X, device=ctx.device)
     if estimator.scale != "auto":
         return _check_scale(float(estimator.scale), loader, ctx)
-    find_norm = centered_norm if ctx.settings.fit_intercept else root_mean_square_norm
-    norm = find_norm(loader, ctx.communicator)
+    if ctx.settings.fit_intercept:
+        summary = None if ctx.summary.sums is None or X is not ctx.X else ctx.summary
+        norm = centered_norm(loader, ctx.communicator, summary)
+    else:
+        norm = root_mean_square_norm(loader, ctx.communicator)
     return scale_of_norm(norm, _REFERENCE_NORM, numpy_dtype(X))
 
 

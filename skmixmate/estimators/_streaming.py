@@ -10,7 +10,7 @@ from sklearn.callback import with_callbacks
 
 from ..data.loader import RowLoader, concat_rows
 from ..data.readers import is_stream
-from ..data.statistics import missing_counts
+from ..data.statistics import summarize
 from ..data.streams import stream_chunks
 from ..data.validation import resolve_device, validate_rows
 from ..distributed.communicator import Communicator
@@ -23,10 +23,10 @@ from ._checks import check_continuation, check_params
 from ._fit import (
     FitContext,
     check_step_size,
-    count_missing,
     make_em,
     penalty_value,
     resolve_settings,
+    summarize_rows,
 )
 from ._generative import GenerativeMixMate
 from ._inference import FittedModel
@@ -128,7 +128,7 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
     check_params(params, X)
     estimator._keep_params()
     device = resolve_device(estimator.device, X)
-    n_missing = count_missing(X, device, estimator)
+    n_missing = summarize_rows(X, device, estimator).n_missing
     settings = resolve_settings(estimator, X, bool(n_missing.any()), is_fitted)
     indices = np.flatnonzero(n_missing < X.shape[1])
     if not is_streaming:
@@ -196,14 +196,15 @@ def _initialize_from_buffer(
     task: Any,
 ) -> Settings:
     """Set the state that a stream starts from; return the settings that fit it."""
-    n_missing = missing_counts(RowLoader(rows, device=device))
-    settings = resolve_settings(estimator, rows, bool(n_missing.any()), continues=False)
+    summary = summarize(RowLoader(rows, device=device))
+    is_incomplete = bool(summary.n_missing.any())
+    settings = resolve_settings(estimator, rows, is_incomplete, continues=False)
     initialize(
         estimator,
         FitContext(
             X=rows,
             y=None,
-            n_missing=n_missing,
+            summary=summary,
             indices=slice(None),
             settings=settings,
             is_warm=False,

@@ -8,10 +8,10 @@ from skmixmate.data.statistics import (
     feature_means,
     largest_entry,
     largest_squarable,
-    missing_counts,
     root_mean_square_norm,
     rows_beyond_squares,
     scale_of_norm,
+    summarize,
 )
 from skmixmate.distributed.communicator import Communicator
 
@@ -24,7 +24,7 @@ ALONE = Communicator()
 def test_statistics_equal_those_of_numpy(n_samples):
     X = random_data(n_samples)
     loader = RowLoader(X, device=CPU)
-    np.testing.assert_array_equal(missing_counts(loader), np.isnan(X).sum(axis=1))
+    np.testing.assert_array_equal(summarize(loader).n_missing, np.isnan(X).sum(axis=1))
     np.testing.assert_allclose(
         feature_means(loader, ALONE).numpy(), np.nanmean(X, axis=0)
     )
@@ -96,3 +96,16 @@ def test_rows_whose_squares_overflow_are_found(dtype):
     assert rows_beyond_squares(rows).tolist() == [1, 3]
     largest = torch.full((1, 3), largest_squarable(dtype, 3), dtype=dtype)
     assert largest.square().sum().isfinite()
+
+
+def test_a_summary_replaces_the_pass_that_finds_means():
+    X = np.random.default_rng(0).normal(size=(50, 3)) + 5
+    X[::7, 1] = np.nan
+    loader = RowLoader(X, device=torch.device("cpu"))
+    summary = summarize(loader, with_sums=True)
+    np.testing.assert_array_equal(summary.n_missing, np.isnan(X).sum(axis=1))
+    means = feature_means(loader, Communicator(), summary)
+    np.testing.assert_allclose(means, np.nanmean(X, axis=0))
+    assert torch.equal(means, feature_means(loader, Communicator()))
+    norms = [centered_norm(loader, Communicator(), s) for s in (summary, None)]
+    assert norms[0] == norms[1]

@@ -71,7 +71,7 @@ from ..helpers import data, small
     ],
 )
 def test_invalid_parameters_raise_before_any_work(params, message, monkeypatch):
-    monkeypatch.setattr("skmixmate.estimators._fit.missing_counts", None)
+    monkeypatch.setattr("skmixmate.estimators._fit.summarize", None)
     with pytest.raises(ValueError, match=message):
         small(**params).fit(data())
 

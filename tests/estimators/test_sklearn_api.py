@@ -55,6 +55,7 @@ ESTIMATORS = [
     MixMateClustering(),
     MixMateClustering(fit_intercept=False),
     MixMateClustering(likelihood="poisson"),
+    MixMateClustering(likelihood="student_t"),
     FractionMixMate(),
     SparseSubspaceClustering(),
     SpectralGraphClustering(),
@@ -73,6 +74,8 @@ VARIANTS = [
         if name != "laplace"
     ),
     MixMateClustering(likelihood="poisson", fit_intercept=False),
+    MixMateClustering(likelihood="negative_binomial"),
+    MixMateClustering(likelihood="student_t", noise_variance="auto"),
     *(FractionMixMate(prior=name) for name in PRIORS if name != "laplace"),
     FractionMixMate(fit_intercept=False),
 ]
@@ -84,7 +87,7 @@ def expected_failures(estimator):
             "check_clustering": "its data are blobs in the plane, where any sample "
             "is a combination of any two others: there are no subspaces to find"
         }
-    if getattr(estimator, "likelihood", None) == "poisson":
+    if getattr(estimator, "likelihood", None) in ("poisson", "negative_binomial"):
         return {
             "check_clustering": "some of its data are negative, although the tag "
             "positive_only is set"

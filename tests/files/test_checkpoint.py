@@ -181,9 +181,7 @@ def test_a_random_state_continues_as_after_an_unbroken_fit(kind, path, fail_in_e
 
 def fail_after_training(mixmate, X, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "skmixmate.estimators._fit.loss", None
-        )  # called after training
+        patch.setattr("skmixmate.estimators._fit.loss", None)  # called after training
         with pytest.raises(TypeError):
             mixmate.fit(X)
 

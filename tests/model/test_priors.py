@@ -480,7 +480,7 @@ class NoGradient(DuckNet):
     ],
 )
 def test_invalid_priors_raise_before_data_are_read(params, error, message, monkeypatch):
-    monkeypatch.setattr("skmixmate.estimators._fit.missing_counts", None)
+    monkeypatch.setattr("skmixmate.estimators._fit.summarize", None)
     with pytest.raises(error, match=message):
         small(**params).fit(data())
 
