@@ -78,12 +78,14 @@ def assert_same(actual, expected):
         {"prior": "nonnegative", "alpha": 0.3},
         pytest.param({"likelihood": "poisson"}, marks=pytest.mark.slow),
         pytest.param({"likelihood": "bernoulli"}, marks=pytest.mark.slow),
+        {"likelihood": "negative_binomial"},
+        {"likelihood": "student_t", "noise_variance": "auto"},
     ],
     ids=str,
 )
-def test_a_device_gives_what_the_host_does(stand_in, params, missing):
+def test_device_results_equal_those_of_the_host(stand_in, params, missing):
     X = data(missing)
-    if "likelihood" in params:
+    if params.get("likelihood", "student_t") != "student_t":
         X = np.where(np.isnan(X), np.nan, X > 0).astype(np.float32)
     params = {"n_atoms": 4, "max_iter": 2, "tol": 0, "random_state": 0, **params}
     params["batch_size"] = BATCH_SIZE
@@ -92,7 +94,7 @@ def test_a_device_gives_what_the_host_does(stand_in, params, missing):
     assert_same(answers(there, X), answers(here, X))
 
 
-def test_a_tensor_on_a_device_stays_there(stand_in):
+def test_results_for_a_tensor_stay_on_its_device(stand_in):
     X = data()
     params = {"n_atoms": 4, "max_iter": 2, "tol": 0, "random_state": 0}
     there = MixMateClustering(N_CLUSTERS, **params).fit(
@@ -142,7 +144,7 @@ def make_em(device, missing=0.0, intercepts=True, **settings):
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.2])
-def test_the_host_waits_for_no_step(stand_in, missing):
+def test_steps_do_not_synchronise(stand_in, missing):
     em = make_em(stand_in.device, missing)
     batches = list(em.rows.batches(em.indices, em.batch_size, em.generator))
     stand_in.waits.clear()
@@ -151,7 +153,7 @@ def test_the_host_waits_for_no_step(stand_in, missing):
     assert stand_in.waits == []
 
 
-def test_the_host_waits_for_a_window_and_not_for_its_mini_batches(stand_in):
+def test_only_windows_synchronise_and_not_their_mini_batches(stand_in):
     em = make_em(stand_in.device)
     n_waits = []
     for size in (50, 10):
@@ -162,7 +164,7 @@ def test_the_host_waits_for_a_window_and_not_for_its_mini_batches(stand_in):
     assert n_waits[0] == n_waits[1]
 
 
-def test_a_tensor_that_fits_a_window_is_not_copied(stand_in, monkeypatch):
+def test_tensor_that_fits_a_window_is_not_copied(stand_in, monkeypatch):
     em, checked = make_em(stand_in.device), []
     monkeypatch.setattr(
         _rows,
@@ -173,7 +175,7 @@ def test_a_tensor_that_fits_a_window_is_not_copied(stand_in, monkeypatch):
     assert checked == [em.rows.X.host_tensor.data_ptr()]
 
 
-def test_many_clusters_leave_rows_out_on_a_device_too(stand_in, monkeypatch):
+def test_many_clusters_use_active_rows_only_on_a_device_too(stand_in, monkeypatch):
     monkeypatch.setattr("skmixmate.model.active_rows._MAX_DENSE_CLUSTERS", 2)
     em, expected = make_em(stand_in.device), make_em("cpu")
     stand_in.waits.clear()
@@ -185,7 +187,7 @@ def test_many_clusters_leave_rows_out_on_a_device_too(stand_in, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 @pytest.mark.parametrize("intercepts", [False, True])
-def test_a_captured_step_learns_what_steps_do(
+def test_captured_steps_equal_uncaptured_ones(
     stand_in, monkeypatch, missing, intercepts
 ):
     captured = make_em(stand_in.device, missing, intercepts)
@@ -205,7 +207,7 @@ def test_a_captured_step_learns_what_steps_do(
 
 
 @pytest.mark.parametrize("settings", [{"learn_noise": True}, {}], ids=str)
-def test_what_needs_an_answer_is_not_captured(stand_in, monkeypatch, settings):
+def test_steps_that_need_the_host_are_not_captured(stand_in, monkeypatch, settings):
     if not settings:
         monkeypatch.setattr("skmixmate.model.active_rows._MAX_DENSE_CLUSTERS", 2)
     em = make_em(stand_in.device, **settings)

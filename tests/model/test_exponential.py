@@ -101,27 +101,25 @@ def cost(mixture, k, rows, observed, codes):
     if mixture.intercepts is not None:
         natural = natural + mixture.intercepts[k]
     log_density = log_densities(mixture.likelihood, natural, rows)
-    seen = 1 if observed is None else observed
-    return -(log_density * seen).sum(dim=1) + mixture.prior.value(codes.mT[None])[0]
+    mask = 1 if observed is None else observed
+    return -(log_density * mask).sum(dim=1) + mixture.prior.value(codes.mT[None])[0]
 
 
 @with_all_combinations
-def test_codes_and_energies_are_those_of_a_general_solver(
-    likelihood, prior, with_intercepts, masked
-):
+def test_codes_minimise_the_energy(likelihood, prior, with_intercepts, masked):
     mixture = random_mixture(likelihood, prior, 500, with_intercepts)
     rows, observed = masked_rows(likelihood, masked, n_rows=2)
     codes, energies, *_ = mixture.e_step(Batch(rows, observed))
     for k, log_weight in enumerate(mixture.weights.log()):
-        found = cost(mixture, k, rows, observed, codes[k].mT)
-        torch.testing.assert_close(energies[k], found - log_weight)
+        energy = cost(mixture, k, rows, observed, codes[k].mT)
+        torch.testing.assert_close(energies[k], energy - log_weight)
         for i, row in enumerate(rows):
-            own = None if observed is None else observed[i : i + 1]
+            row_observed = None if observed is None else observed[i : i + 1]
 
-            def objective(code, k=k, row=row, own=own):
+            def objective(code, k=k, row=row, row_observed=row_observed):
                 code = torch.from_numpy(code)[None]
-                found = cost(mixture, k, row[None], own, code)
-                return float(found.nan_to_num(torch.inf))
+                energy = cost(mixture, k, row[None], row_observed, code)
+                return float(energy.nan_to_num(torch.inf))
 
             bounds = [(0, 50)] * 5 if isinstance(prior, Exponential) else None
             start = codes[k, :, i].numpy() + 0.1
@@ -129,13 +127,13 @@ def test_codes_and_energies_are_those_of_a_general_solver(
             solved = minimize(
                 objective, start, bounds=bounds, method="Powell", options=options
             )
-            assert float(found[i]) <= solved.fun + 1e-4
+            assert float(energy[i]) <= solved.fun + 1e-4
     if isinstance(prior, Exponential):
         assert (codes >= 0).all()
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_few_layers_go_far(likelihood):
+def test_few_layers_nearly_reach_the_minimum(likelihood):
     """Most of the way for nearly all rows, even such as no code explains."""
     rows, _ = random_rows(likelihood, 200)
     nothing, few, many = (
@@ -183,39 +181,43 @@ class Shrink(torch.autograd.Function):
 
 def plain_codes(mixture, k, dictionary, rows, observed):
     """One cluster's codes (n_rows, n_atoms), layer by layer under autograd."""
-    likelihood, seen = mixture.likelihood, 1 if observed is None else observed
+    likelihood, mask = mixture.likelihood, 1 if observed is None else observed
     offset = 0 if mixture.intercepts is None else mixture.intercepts[k]
 
     def means(codes):
         return likelihood.cumulant_grad(offset + codes @ dictionary, rows)
 
-    def pull(codes):
-        return ((rows - means(codes)) * seen) @ dictionary.mT
+    def grad_codes(codes):
+        return ((rows - means(codes)) * mask) @ dictionary.mT
 
     codes = points = rows.new_zeros(len(rows), len(dictionary))
-    first = pull(points).detach()
+    first = grad_codes(points).detach()
     curvatures = (
-        likelihood.cumulant_hess((rows + means(points).detach()) / 2, rows) * seen
+        likelihood.cumulant_hess((rows + means(points).detach()) / 2, rows) * mask
     )
     curved = ((first @ dictionary.detach()).square() * curvatures).sum(dim=1)
-    step, order = (first.square().sum(dim=1) / curved)[:, None], rows.new_ones(1)
+    step, t = (first.square().sum(dim=1) / curved)[:, None], rows.new_ones(1)
     for _ in range(mixture.n_layers):
-        given = points / step + pull(points)
-        new = step * Shrink.apply(given.mT[None], step.mT[None], mixture.prior)[0].mT
-        with torch.no_grad():
-            moved = ((new - points) @ dictionary) * seen
-            bend = ((means(new) - means(points)) * moved).sum(dim=1, keepdim=True)
-            length = (new - points).square().sum(dim=1, keepdim=True)
-            fits = step * bend <= (1 + 1e-3) * length
-            cut = (step * bend / length).nan_to_num(16.0).clamp(2, 16)
-        longer = (1 + (1 + 4 * order.square()).sqrt()) / 2
-        ahead = new + (order - 1) / longer * (new - codes)
-        points, codes = (
-            torch.where(fits, ahead, codes),
-            torch.where(fits, new, codes),
+        prox_in = points / step + grad_codes(points)
+        candidate = (
+            step * Shrink.apply(prox_in.mT[None], step.mT[None], mixture.prior)[0].mT
         )
-        order = torch.where(fits, longer, 1)
-        step = torch.where(fits, step, step / cut)
+        with torch.no_grad():
+            natural_change = ((candidate - points) @ dictionary) * mask
+            curvature = ((means(candidate) - means(points)) * natural_change).sum(
+                dim=1, keepdim=True
+            )
+            length = (candidate - points).square().sum(dim=1, keepdim=True)
+            accept = step * curvature <= (1 + 1e-3) * length
+            shrinkage = (step * curvature / length).nan_to_num(16.0).clamp(2, 16)
+        t_next = (1 + (1 + 4 * t.square()).sqrt()) / 2
+        extrapolated = candidate + (t - 1) / t_next * (candidate - codes)
+        points, codes = (
+            torch.where(accept, extrapolated, codes),
+            torch.where(accept, candidate, codes),
+        )
+        t = torch.where(accept, t_next, 1)
+        step = torch.where(accept, step, step / shrinkage)
     return codes
 
 
@@ -260,7 +262,7 @@ def test_missing_entries_do_not_matter(likelihood):
         )
 
 
-def test_row_with_nothing_observed_has_the_weights_for_its_posterior():
+def test_posterior_of_an_empty_row_equals_the_weights():
     mixture = random_mixture(Poisson())
     rows, observed = random_rows(Poisson())
     batch = Batch(0 * rows, torch.zeros_like(observed))
@@ -280,11 +282,11 @@ def test_intercepts_converge_to_the_maximum_of_the_likelihood(likelihood, masked
     responsibilities = thresholded_responsibilities(e_step.energies)
     for _ in range(50):
         mixture.m_step(mixture.statistics(batch, e_step, responsibilities))
-    seen = torch.ones_like(rows) if observed is None else observed.to(rows.dtype)
+    mask = torch.ones_like(rows) if observed is None else observed.to(rows.dtype)
     for k in range(3):
         explained = e_step.codes[k].mT @ mixture.dictionaries[k]
         natural = explained + mixture.intercepts[k]
-        residual = (rows - likelihood.cumulant_grad(natural, rows)) * seen
+        residual = (rows - likelihood.cumulant_grad(natural, rows)) * mask
         gradient = responsibilities[k] @ residual
         # Of the additional row, one half everywhere.
         gradient += 0.5 - likelihood.cumulant_grad(mixture.intercepts[k], 0.5)
@@ -293,7 +295,7 @@ def test_intercepts_converge_to_the_maximum_of_the_likelihood(likelihood, masked
         )
 
 
-def test_intercepts_move_little_at_a_time():
+def test_newton_steps_of_intercepts_are_limited():
     """From a rate of a thousandth to one of ten, Newton's step is ten thousand."""
     mixture = random_mixture(Poisson())
     mixture.intercepts = torch.full_like(mixture.intercepts, -7)

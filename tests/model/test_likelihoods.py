@@ -73,7 +73,7 @@ def test_expectations_are_integrals(deviation, likelihood):
 
 
 @pytest.mark.parametrize("likelihood", ENTRYWISE)
-def test_link_undoes_the_mean(likelihood):
+def test_link_is_the_inverse_of_the_mean(likelihood):
     natural = naturals()
     linked = likelihood.link(likelihood.mean(natural).numpy())
     np.testing.assert_allclose(linked, natural.numpy(), atol=1e-12)
@@ -125,13 +125,13 @@ def test_draws_have_the_mean_and_the_variance(likelihood):
 
 
 @pytest.mark.parametrize("likelihood", ENTRYWISE)
-def test_single_entries_speak_for_finite_parameters_in_their_order(likelihood):
+def test_natural_parameters_of_single_entries_are_finite_and_ordered(likelihood):
     natural = likelihood.link(likelihood.to_interior(np.array([0.0, 0.3, 1.0])))
     assert np.isfinite(natural).all()
     assert (np.diff(natural) > 0).all()
 
 
-def test_distances_of_counts_do_not_depend_on_their_mean():
+def test_variance_stabilized_counts_have_one_variance():
     rng = np.random.RandomState(0)
     few, many = (rng.poisson(rate, size=50_000) for rate in (5, 500))
     spreads = [Poisson().variance_stabilize(counts).std() for counts in (few, many)]
@@ -146,13 +146,13 @@ def test_distances_of_counts_do_not_depend_on_their_mean():
         (Bernoulli(), 2.0, r"entry of 2, but likelihood='bernoulli' is for 0 and 1"),
     ],
 )
-def test_entries_that_cannot_be_are_refused(likelihood, entry, message):
+def test_impossible_entries_are_refused(likelihood, entry, message):
     with pytest.raises(ValueError, match=message):
         likelihood.validate(torch.tensor([[0.0, 1.0], [entry, 1.0]]))
 
 
 @pytest.mark.parametrize("likelihood", ENTRYWISE)
-def test_no_rows_are_no_wrong_rows(likelihood):
+def test_empty_rows_are_valid(likelihood):
     likelihood.validate(torch.empty(0, 3))
 
 
@@ -283,7 +283,7 @@ def test_without_samples_the_initial_dispersion_is_a_constant():
 MAGNITUDES = {"gaussian": 3, "poisson": 3, "bernoulli": 10}
 
 
-def drawn_from_the_model(name, prior="laplace", offset=0.7, n_rows=600):
+def draw_data(name, prior="laplace", offset=0.7, n_rows=600):
     """Three clusters, each of three atoms; strong enough codes to tell them."""
     rng = np.random.RandomState(0)
     atoms = rng.standard_normal((3, 3, 40))
@@ -300,11 +300,11 @@ def drawn_from_the_model(name, prior="laplace", offset=0.7, n_rows=600):
     return X.astype(np.float32), labels, atoms
 
 
-def share_of_the_subspaces(dictionaries, atoms):
-    """Mean cosine of the principal angles between what was found and what is."""
+def subspace_similarity(dictionaries, atoms):
+    """Return the mean cosine of the principal angles between subspaces."""
     cosines = []
-    for found, true in zip(dictionaries, atoms, strict=True):
-        bases = [np.linalg.qr(rows.T)[0] for rows in (found, true)]
+    for learned, true in zip(dictionaries, atoms, strict=True):
+        bases = [np.linalg.qr(rows.T)[0] for rows in (learned, true)]
         cosines.append(np.linalg.svd(bases[0].T @ bases[1])[1].mean())
     return np.mean(cosines)
 
@@ -325,9 +325,9 @@ def share_of_the_subspaces(dictionaries, atoms):
         for name in MAGNITUDES
     ],
 )
-def test_recovers_what_data_were_drawn_from(name, prior, offset, missing):
+def test_dictionaries_and_clusters_are_recovered(name, prior, offset, missing):
     """From three rows of each cluster, whose noise is larger than what is in them."""
-    X, labels, atoms = drawn_from_the_model(name, prior, offset)
+    X, labels, atoms = draw_data(name, prior, offset)
     init = np.stack([X[labels == label][:3] for label in range(3)])
     is_rate_known = name != "gaussian" and isinstance(prior, str)
     X[np.random.RandomState(1).uniform(size=X.shape) < missing] = np.nan
@@ -346,14 +346,14 @@ def test_recovers_what_data_were_drawn_from(name, prior, offset, missing):
     )
     start = clone(mixmate).set_params(max_iter=0).fit(X)
     mixmate.fit(X)
-    assert share_of_the_subspaces(start.dictionaries_, atoms) < 0.6
-    assert share_of_the_subspaces(mixmate.dictionaries_, atoms) > 0.85
+    assert subspace_similarity(start.dictionaries_, atoms) < 0.6
+    assert subspace_similarity(mixmate.dictionaries_, atoms) > 0.85
     assert adjusted_rand_score(labels, mixmate.labels_) > 0.7
     assert mixmate.loss_ < start.loss_
 
 
 def small(name, **params):
-    """Return an estimator that fits what follows in a moment."""
+    """Return an estimator that fits quickly."""
     defaults = {"n_atoms": 3, "max_iter": 2, "batch_size": 256}
     return helpers.small(likelihood=name, **{**defaults, **params})
 
@@ -365,7 +365,7 @@ NAMES = ["poisson", "bernoulli"]
 @pytest.mark.parametrize("name", NAMES)
 def test_without_atoms_it_is_the_plain_mixture(name):
     """A fixed point of EM, with one more row of one half in each cluster."""
-    X, _, _ = drawn_from_the_model(name, n_rows=300)
+    X, _, _ = draw_data(name, n_rows=300)
     mixmate = small(name, n_atoms=0, max_iter=300, batch_size=len(X)).fit(X)
     log_density = {"poisson": stats.poisson, "bernoulli": stats.bernoulli}[name].logpmf
     mean = as_likelihood(name).mean(torch.from_numpy(mixmate.intercepts_)).numpy()
@@ -380,7 +380,7 @@ def test_without_atoms_it_is_the_plain_mixture(name):
 
 @pytest.mark.parametrize(("name", "values"), [("poisson", 80), ("bernoulli", 2)])
 def test_density_adds_up_to_nearly_one(name, values):
-    X, _, _ = drawn_from_the_model(name, n_rows=300)
+    X, _, _ = draw_data(name, n_rows=300)
     X = np.minimum(X[:, :2], values - 1)
     mixmate = small(name, n_atoms=2).fit(X)
     every = np.stack(np.meshgrid(*2 * [np.arange(float(values))]), axis=-1)
@@ -392,16 +392,16 @@ def test_density_adds_up_to_nearly_one(name, values):
 @pytest.mark.filterwarnings("ignore:The codes are nearly full")
 @pytest.mark.parametrize("name", NAMES)
 def test_bic_finds_the_number_of_clusters(name):
-    X, _, _ = drawn_from_the_model(name, n_rows=1000)
+    X, _, _ = draw_data(name, n_rows=1000)
     params = {"n_atoms": 3, "alpha": 1 / MAGNITUDES[name], "learning_rate": 1e-2}
     params |= {"max_iter": 30, "tol": 0, "batch_size": 60, "random_state": 0}
-    fits = [MixMateClustering(k, likelihood=name, **params).fit(X) for k in (2, 3, 4)]
-    assert np.argmin([fit.bic(X) for fit in fits]) == 1
+    fitted = [MixMateClustering(k, likelihood=name, **params).fit(X) for k in (2, 3, 4)]
+    assert np.argmin([fit.bic(X) for fit in fitted]) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_methods_agree_with_one_another(name):
-    X, _, _ = drawn_from_the_model(name, n_rows=300)
+    X, _, _ = draw_data(name, n_rows=300)
     X[0, :5] = np.nan
     mixmate = small(name).fit(X)
     assert mixmate.scale_ == 1
@@ -419,21 +419,21 @@ def test_methods_agree_with_one_another(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_draws_samples_that_it_could_be_fitted_to(name):
-    X, _, _ = drawn_from_the_model(name)
+def test_samples_resemble_the_data(name):
+    X, _, _ = draw_data(name)
     mixmate = small(name, max_iter=20).fit(X)
-    drawn, labels = mixmate.sample(2000, random_state=0)
-    mixmate.likelihood_.validate(torch.from_numpy(drawn))
-    assert np.isin(drawn, np.round(drawn)).all()
-    means = np.stack([drawn[labels == k].mean(axis=0) for k in range(3)])
+    samples, labels = mixmate.sample(2000, random_state=0)
+    mixmate.likelihood_.validate(torch.from_numpy(samples))
+    assert np.isin(samples, np.round(samples)).all()
+    means = np.stack([samples[labels == k].mean(axis=0) for k in range(3)])
     expected = np.stack([X[mixmate.labels_ == k].mean(axis=0) for k in range(3)])
     correlation = np.corrcoef(np.sqrt(means).ravel(), np.sqrt(expected).ravel())
     assert correlation[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_parts_of_a_stream_do_not_matter(name):
-    X, _, _ = drawn_from_the_model(name)
+def test_stream_does_not_depend_on_its_chunks(name):
+    X, _, _ = draw_data(name)
     whole, parted = (small(name, init_size=200, batch_size=50) for _ in range(2))
     whole.partial_fit(X)
     for part in np.split(X, [90, 250, 470]):
@@ -445,8 +445,8 @@ def test_parts_of_a_stream_do_not_matter(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_comes_back_from_a_file(name, tmp_path):
-    X, _, _ = drawn_from_the_model(name, n_rows=200)
+def test_saved_model_equals_the_loaded_one(name, tmp_path):
+    X, _, _ = draw_data(name, n_rows=200)
     mixmate = small(name, weights="learned").fit(X)
     mixmate.save(tmp_path / "model")
     np.testing.assert_array_equal(
@@ -457,7 +457,7 @@ def test_comes_back_from_a_file(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_images(name):
     """On pixels, with offsets, and with smooth atoms if these are wanted."""
-    X, _, _ = drawn_from_the_model(name)
+    X, _, _ = draw_data(name)
     how = {"image_shape": (5, 8), "init": "kmeans", "max_iter": 10}
     rough = small(name, **how).fit(X)
     smooth = small(name, dictionary_penalty=1000.0, learning_rate=1e-2, **how).fit(X)
@@ -471,8 +471,8 @@ def test_images(name):
     assert roughness(smooth) < 0.8 * roughness(rough)
 
 
-def test_features_without_any_event_do_no_harm():
-    X, _, _ = drawn_from_the_model("poisson")
+def test_features_without_any_event_have_finite_intercepts():
+    X, _, _ = draw_data("poisson")
     X[:, 3] = 0
     mixmate = small("poisson", max_iter=30).fit(X)
     assert np.isfinite(mixmate.intercepts_).all()
@@ -490,7 +490,7 @@ def test_features_without_any_event_do_no_harm():
     ],
 )
 def test_entries_are_checked_in_fit_and_after(name, entry, message):
-    X, _, _ = drawn_from_the_model(name, n_rows=100)
+    X, _, _ = draw_data(name, n_rows=100)
     mixmate = small(name).fit(X)
     X[50, 2] = entry
     for method in (mixmate.predict, mixmate.transform, mixmate.fit):
@@ -514,18 +514,18 @@ def test_entries_are_checked_in_fit_and_after(name, entry, message):
     ],
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_for_normal_entries_is_refused(name, params, message):
-    X, _, _ = drawn_from_the_model(name, n_rows=100)
+def test_parameters_of_gaussian_noise_are_refused(name, params, message):
+    X, _, _ = draw_data(name, n_rows=100)
     with pytest.raises(ValueError, match=message):
         small(name, **params).fit(X)
 
 
-def test_names_that_are_none_are_refused():
+def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match=r"'likelihood' parameter .* must be a str"):
         MixMateClustering(likelihood="gamma").fit(np.ones((10, 2)))
 
 
-def test_tag_says_that_counts_are_positive():
+def test_tags_require_positive_counts():
     assert small("poisson").__sklearn_tags__().input_tags.positive_only
     assert not small("bernoulli").__sklearn_tags__().input_tags.positive_only
 

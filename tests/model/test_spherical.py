@@ -54,7 +54,7 @@ def test_energies_equal_the_published_formulation(masked):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_intercept_is_the_same_as_shifted_rows(masked):
+def test_intercepts_are_equivalent_to_shifted_rows(masked):
     mixture, rows, observed = random_mixture(with_intercepts=True)
     observed = observed if masked else None
     e_step = mixture.e_step(Batch(rows, observed))
@@ -135,18 +135,18 @@ def test_gradient_equals_autograd_for_any_responsibilities(
     gradient = torch.ones_like(mixture.dictionaries)
     mixture.add_gradient(gradient, batch, e_step, responsibilities, precomputed)
 
-    filled = rows.expand(3, 70, 8)
+    imputed = rows.expand(3, 70, 8)
     if masked:
         explained = [
             mixture.decode(e_step.codes[k].mT, torch.full((70,), k)) for k in range(3)
         ]
-        filled = torch.where(observed, rows, torch.stack(explained))
+        imputed = torch.where(observed, rows, torch.stack(explained))
     if with_intercepts:
-        filled = filled - mixture.intercepts[:, None]
+        imputed = imputed - mixture.intercepts[:, None]
     leaf = mixture.dictionaries.clone().requires_grad_()
     energies = mixture.energies_from_gram(
-        leaf @ filled.mT,
-        filled.square().sum(dim=2),
+        leaf @ imputed.mT,
+        imputed.square().sum(dim=2),
         Precomputed(leaf @ leaf.mT, precomputed.step),
     ).energies
     grad_energies = loss_gradient(e_step.energies, responsibilities)
@@ -184,7 +184,7 @@ def test_gradient_weights_the_squared_errors_of_incomplete_rows():
     torch.testing.assert_close(gradient, expected)
 
 
-def test_row_with_nothing_observed_has_the_weights_for_its_posterior():
+def test_posterior_of_an_empty_row_equals_the_weights():
     mixture, rows, observed = random_mixture(with_intercepts=True)
     energies = mixture.e_step(Batch(0 * rows, torch.zeros_like(observed))).energies
     torch.testing.assert_close(
