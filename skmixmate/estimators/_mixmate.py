@@ -292,8 +292,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     >>> X, y = load_digits(return_X_y=True)
     >>> mixmate = MixMateClustering(n_clusters=10, max_iter=5, tol=0, random_state=0)
     >>> labels = mixmate.fit_predict(X)
-    >>> round(normalized_mutual_info_score(y, labels), 2)
-    0.88
+    >>> round(normalized_mutual_info_score(y, labels), 1)
+    0.9
     >>> mixmate.dictionaries_.shape
     (10, 50, 64)
     """

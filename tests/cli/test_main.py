@@ -232,7 +232,7 @@ def test_invalid_names_of_files_are_rejected(option, folder, capsys):
             "--n-atoms=10000000",
             r"--n-atoms 10000000 is too large: .* at most \d+, with",
         ),
-        ("--n-init=100000000", r"--n-init 100000000 should be at most \d+ starts"),
+        ("--n-init=100000000", r"--n-init 100000000 should be at most \d+"),
     ],
 )
 def test_numbers_that_would_exhaust_the_memory_are_rejected(

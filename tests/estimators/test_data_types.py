@@ -141,7 +141,7 @@ def test_invalid_data_raise(as_tensor, fitted):
         small().fit(as_input(data()[:2]))
     nothing = data()
     nothing[2:] = np.nan
-    with pytest.raises(ValueError, match=r"n_samples=2 with anything observed"):
+    with pytest.raises(ValueError, match=r"n_samples=2 rows of X have an observed"):
         small().fit(as_input(nothing))
     with pytest.raises(ValueError, match=r"X has 15 features.*expecting 16"):
         fitted.predict(as_input(data()[:, :15]))

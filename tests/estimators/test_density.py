@@ -172,7 +172,7 @@ def test_images_can_be_drawn_from_a_model_of_pixels_only():
     images, labels = on_pixels.sample(500, random_state=0)
     assert images.shape == (500, 64)
     assert nmi(labels, on_pixels.predict(images)) > 0.5
-    with pytest.raises(ValueError, match=r"representation='auto'.*should be 'pixels'"):
+    with pytest.raises(ValueError, match=r"sample needs representation='pixels'"):
         small(**params).fit(X).sample(3)
 
 

@@ -35,7 +35,7 @@ def test_sample_raises_if_alpha_is_too_small_to_draw_codes():
     poisson = MixMateClustering(
         3, n_atoms=4, likelihood="poisson", alpha=0.1, max_iter=1, tol=0, random_state=0
     ).fit(rng.poisson(rates))
-    with pytest.raises(ValueError, match=r"alpha=0\.1 is too small to draw.*poisson"):
+    with pytest.raises(ValueError, match=r"alpha=0\.1 is too small to draw.*Poisson"):
         poisson.sample(20_000, random_state=0)
     binary = MixMateClustering(
         2, n_atoms=2, likelihood="bernoulli", alpha=1e-4, max_iter=0, random_state=0

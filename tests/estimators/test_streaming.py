@@ -77,7 +77,7 @@ def test_partial_fit_is_as_accurate_as_fit():
 def test_partial_fit_buffers_rows_until_it_has_init_size():
     X = data()
     mixmate = small(init_size=100).partial_fit(X[:40]).partial_fit(X[40:70])
-    message = r"seen 70 rows.*init_size=100.*smaller init_size"
+    message = r"received 70 rows.*init_size=100.*smaller init_size"
     for method in [*METHODS, "inverse_transform"]:
         with pytest.raises(NotFittedError, match=message):
             getattr(mixmate, method)(X)

@@ -178,7 +178,7 @@ def test_expected_squared_error_matches_integration(masked):
         batch, mixture.e_step(batch), responsibilities, learn_noise=True
     )
     actual, n_entries = statistics.noise.tolist()
-    assert n_entries == observed.sum()
+    assert n_entries == mask.sum()
 
     x = torch.linspace(-14, 14, 2001, **DOUBLE)
     expected = 0.0
