@@ -89,17 +89,17 @@ def as_number(name: str, value: float | str) -> float:
     return float(value)
 
 
-def expected_deviation(df: float) -> float:
-    """Compute the expected value of log u - u + 1 for a gamma distributed u.
+def expected_log(df: float) -> float:
+    """Compute the expected logarithm of a gamma distributed number of mean 1.
 
     Parameters
     ----------
     df : float
-        Degrees of freedom: u has the shape and the rate df / 2, and so the mean 1.
+        Degrees of freedom: the shape and the rate of the distribution are df / 2.
 
     Returns
     -------
-    deviation : float
-        Negative; it increases to 0.
+    expected_log : float
+        Negative; it increases to 0 with df.
     """
     return float(digamma(df / 2)) - math.log(df / 2)

@@ -18,7 +18,7 @@ from .likelihood_formulas import (
     as_number,
     check_number,
     check_range,
-    expected_deviation,
+    expected_log,
 )
 
 # Degrees of freedom that training starts from, and the range of learned ones.
@@ -92,7 +92,7 @@ class StudentT(SphericalLikelihood):
 
     default_alpha = 0.75
     is_robust = True
-    n_statistics = 2
+    n_statistics = 3
 
     def __post_init__(self) -> None:
         """Check the degrees of freedom."""
@@ -135,32 +135,32 @@ class StudentT(SphericalLikelihood):
         n_observed: int | torch.Tensor,
         responsibilities: torch.Tensor,
     ) -> torch.Tensor:
-        """Sum expected values of log u - u + 1, for precisions u, and count rows."""
+        """Sum expected values of log u and u, for precisions u, and count rows."""
         assert row_weights is not None
         row_weights = row_weights.clamp_min(torch.finfo(row_weights.dtype).tiny)
         shapes = (self._df + torch.as_tensor(n_observed).to(row_weights)) / 2
         # The posterior of u is a gamma distribution with this shape and mean u.
         log_weights = row_weights.log() + torch.digamma(shapes) - shapes.log()
-        deviations = log_weights - row_weights + 1
-        return torch.stack(
-            ((responsibilities * deviations).sum(), responsibilities.sum())
-        )
+        terms = torch.stack((log_weights, row_weights, torch.ones_like(row_weights)))
+        return (responsibilities * terms).flatten(1).sum(dim=1)
 
     def expected_statistics(self, n_rows: float) -> list[float]:
         """Compute statistics for which :meth:`m_step` returns the same number."""
-        return [n_rows * expected_deviation(self._df), float(n_rows)]
+        return [n_rows * expected_log(self._df), float(n_rows), float(n_rows)]
 
     def m_step(self, statistics: torch.Tensor) -> Self:
-        """Maximise the expected log-likelihood of the precisions over df."""
-        total, n_rows = statistics.tolist()
-        deviation, (low, high) = total / n_rows, _DF_RANGE
-        if not math.isfinite(deviation):  # training has diverged
+        """Maximise the expected log-likelihood of the precisions over df.
+
+        Precisions are divided by their mean, which is 1 for the optimal noise variance.
+        Otherwise df would compensate for another noise variance.
+        """
+        total_log, total, n_rows = statistics.tolist()
+        if not (total > 0 and math.isfinite(total_log)):  # training has diverged
             return self
-        if deviation <= expected_deviation(low):
-            return replace(self, df=low)
-        if deviation >= expected_deviation(high):
-            return replace(self, df=high)
-        df = brentq(lambda df: expected_deviation(df) - deviation, low, high)
+        mean_log = total_log / n_rows - math.log(total / n_rows)
+        low, high = _DF_RANGE
+        mean_log = min(max(mean_log, expected_log(low)), expected_log(high))
+        df = brentq(lambda df: expected_log(df) - mean_log, low, high)
         return replace(self, df=float(df))
 
     def sample_noise(

@@ -248,12 +248,19 @@ def test_expected_statistics_keep_the_degrees_of_freedom(df):
 
 @pytest.mark.parametrize(("value", "df"), [(-10.0, 0.5), (0.0, 200.0)])
 def test_degrees_of_freedom_stay_in_their_range(value, df):
-    assert StudentT(7.0).m_step(torch.tensor([value, 1.0])).df == df
+    assert StudentT(7.0).m_step(torch.tensor([value, 1.0, 1.0])).df == df
+
+
+def test_degrees_of_freedom_do_not_depend_on_the_unit_of_precisions():
+    statistics = torch.tensor(StudentT(3.0).expected_statistics(1.0))
+    doubled = statistics + torch.tensor([np.log(2), 1.0, 0.0])
+    assert StudentT(7.0).m_step(doubled).df == pytest.approx(3.0, rel=1e-3)
 
 
 @pytest.mark.parametrize("likelihood", [StudentT(7.0), NegativeBinomial(0.5)])
 def test_diverged_statistics_change_nothing(likelihood):
-    assert likelihood.m_step(torch.tensor([np.nan, 1.0])) == likelihood
+    statistics = torch.full((likelihood.n_statistics,), np.nan)
+    assert likelihood.m_step(statistics) == likelihood
 
 
 def test_dispersion_stays_in_its_range():

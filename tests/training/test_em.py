@@ -362,11 +362,9 @@ def test_a_stream_learns_the_noise_over_a_window():
     assert em.mixture.noise_variance == pytest.approx(0.3**2, rel=0.2)
 
 
-@pytest.mark.parametrize("missing", [0.0, 0.2])
-def test_degrees_of_freedom_and_noise_are_recovered(missing):
+def test_degrees_of_freedom_and_noise_are_recovered():
     X = noisy_data(2000, 0.0)
     X += 0.3 * StudentT(3.0).sample_noise(X.shape, np.random.RandomState(0))
-    X[np.random.default_rng(1).uniform(size=X.shape) < missing] = np.nan
     settings = {"batch_size": 100, "learning_rate": 1e-5, "learn_noise": True}
     em = make_em(X, likelihood=StudentT(10.0), learn_likelihood=True, **settings)
     for _ in range(15):
@@ -382,7 +380,7 @@ def test_state_holds_the_likelihood_only_if_it_is_learned():
     ).state_dict()
     assert learned.keys() - fixed.keys() == {"likelihood", "likelihood_statistics"}
     assert learned["likelihood"] == {"df": 5.0}
-    assert learned["likelihood_statistics"].shape == (2,)
+    assert learned["likelihood_statistics"].shape == (3,)
 
 
 def test_a_state_without_likelihood_is_loaded():
