@@ -100,7 +100,7 @@ def fit(params, sizes=SIZES, missing=0.0):
 
 def evaluate(mixmate, X, y):
     names = ("dictionaries_", "intercepts_", "weights_", "noise_variance_")
-    names = (*names, "scale_", "loss_curve_")
+    names = (*names, "likelihood_", "scale_", "loss_curve_")
     state = {name: getattr(mixmate, name) for name in names}
     own = {
         "agrees": np.array_equal(mixmate.predict(X), mixmate.labels_),

@@ -14,6 +14,7 @@ from torch import distributed as dist
 from skmixmate import MixMateClustering
 from skmixmate.distributed.communicator import Communicator, apportion
 from skmixmate.distributed.launch import find_communicator
+from skmixmate.model.likelihoods import NegativeBinomial
 from skmixmate.model.priors import Laplace
 
 from ..helpers import DuckNet
@@ -35,6 +36,8 @@ pytestmark = pytest.mark.skipif(
         ({"init": MixMateClustering(3, n_atoms=4, max_iter=1, tol=0)}, 0.0),
         ({"noise_variance": "auto"}, 0.1),
         ({"likelihood": "bernoulli", "weights": "learned"}, 0.1),
+        ({"likelihood": "student_t", "noise_variance": "auto"}, 0.1),
+        ({"likelihood": NegativeBinomial(), "weights": "learned"}, 0.1),
     ],
 )
 def test_all_fit_the_same_model_and_label_their_own_rows(params, missing, peer):
