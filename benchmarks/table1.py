@@ -26,6 +26,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -49,14 +50,6 @@ def scores(y, labels):
         "NMI": round(normalized_mutual_info_score(y, labels), 4),
         "ARI": round(adjusted_rand_score(y, labels), 4),
     }
-
-
-class MixMate(MixMateClustering):
-    """MixMateClustering that stores the labels before training."""
-
-    def _train(self, run, features):
-        (self.initial_labels_,) = self._evaluate(features, lambda batch: batch.labels)
-        return super()._train(run, features)
 
 
 class ClustPy:
@@ -106,7 +99,7 @@ def make(method, name, seed, clustpy_python=None, **params):
         return ClustPy(clustpy_python, method.upper(), seed)
     if method not in OURS:
         return MixtureOfAutoencoders(10, method, seed)
-    return MixMate(
+    return MixMateClustering(
         10,
         image_shape=IMAGE_SHAPES[name],
         representation="scattering" if method == "scattering" else "pixels",
@@ -153,8 +146,9 @@ def run(method, name, seed, bunch, clustpy_python):
     if method in CLUSTPY:
         result["description"] = estimator.description_
     if method in OURS:
+        untrained = clone(estimator).set_params(max_iter=0).fit(X)
         result |= {
-            "INIT": scores(y, estimator.initial_labels_),
+            "INIT": scores(y, untrained.labels_),
             "loss": round(estimator.loss_, 4),
             "epochs": estimator.n_iter_,
         }

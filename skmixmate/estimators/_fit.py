@@ -231,7 +231,7 @@ def _find_checkpoint(
 
 
 def _expected_fit(estimator: Any, X: Rows) -> ExpectedFit:
-    """Describe what the content of a checkpoint of this fit has to agree with."""
+    """Describe the fit that the content of a checkpoint must agree with."""
     params = read_params(estimator)
 
     def has_intercepts(on_pixels: bool) -> bool:

@@ -24,7 +24,7 @@ class GenerativeMixMate(BaseMixMate):
     fit: Callable[..., Any]
 
     def fit_predict(self, X: Data, y: Any = None) -> ArrayOut:
-        """Learn the clusters and return that of each sample.
+        """Learn the clusters and return the labels of the samples.
 
         Parameters
         ----------

@@ -201,7 +201,7 @@ def _initialize_from_data(
 def _fit_representation(
     estimator: Any, ctx: FitContext, state: ModelState, rows: Any
 ) -> np.ndarray:
-    """Fit it to rows of all processes; return the features of those of this one."""
+    """Fit the representation to rows of all processes; return features of X."""
     representation = _new_representation(estimator, ctx.random_state)
     state.representation = representation
     if ctx.communicator.size == 1:
@@ -258,7 +258,7 @@ def _check_scale(scale: float, loader: RowLoader, ctx: FitContext) -> float:
     dtype, n_features = torch_dtype(loader.X), loader.X.shape[1]
     largest = max(ctx.communicator.all_gather(largest_entry(loader)))
     if largest * scale > largest_squarable(dtype, n_features):
-        if ctx.settings.fit_intercept:  # the intercept may be what is large
+        if ctx.settings.fit_intercept:  # the offset may be large, not the deviations
             location = feature_means(loader, ctx.communicator)
             loader = RowLoader(loader.X, device=ctx.device, location=location)
             largest = max(ctx.communicator.all_gather(largest_entry(loader)))

@@ -88,7 +88,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         - "poisson": counts; dictionaries and intercepts form the logarithm of their
           rates;
         - "negative_binomial": counts that vary more than with "poisson", such as
-          those of single cells; the dispersion is learned;
+          counts of single cells; the dispersion is learned;
         - "bernoulli": 0 and 1, or fractions between them; dictionaries and intercepts
           form the log-odds;
         - an instance, for a parameter that is known:
@@ -168,7 +168,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     scale : float or "auto", default="auto"
         Factor that X is multiplied by. "auto" scales the root-mean-square norm
         of a row (with `fit_intercept`, of its deviation from the mean) to 9.2,
-        that of the data for which the default `alpha` was chosen, so that
+        the norm of MNIST, for which the default `alpha` was chosen, so that
         multiplying X by a constant does not change the clusters. 1.0 is the paper's
         setting.
     max_iter : int, default=50

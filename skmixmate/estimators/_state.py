@@ -92,7 +92,7 @@ class ModelState:
         return {f"{name}_": value for name, value in vars(self).items()}
 
     def learned_attributes(self) -> dict[str, Any]:
-        """Return those of the attributes that training changes."""
+        """Return the attributes that training changes."""
         attributes = self.attributes()
         return {name: attributes[name] for name in _LEARNED}
 
@@ -122,7 +122,7 @@ class ModelState:
         return self
 
     def data_shape(self) -> tuple[int, int, int]:
-        """(n_clusters, n_atoms, n_features), the features being those of X."""
+        """(n_clusters, n_atoms, n_features) of the model in data space."""
         n_clusters, n_atoms, n_features = self.dictionaries.shape
         if self.representation is not None:
             n_features = self.representation.decoder_.shape[1]
@@ -165,7 +165,7 @@ class ModelState:
         )
 
     def to_data_space(self, features: np.ndarray) -> np.ndarray:
-        """Bring features that are modelled back to those of X."""
+        """Map modelled features back to data space."""
         if self.representation is None:
             return features
         return self.representation.inverse_transform(features)

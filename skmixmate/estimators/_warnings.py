@@ -34,7 +34,7 @@ def warn_about_training(estimator: Any, history: History) -> None:
     elif history.interrupted:
         warnings.warn(
             f"The fit was interrupted after {estimator.n_iter_} whole epochs; the "
-            "model is that of the last.",
+            "model has the parameters of the last one.",
             UserWarning,
             stacklevel=4,
         )

@@ -184,7 +184,11 @@ def fit_again(is_fitted, path):
 @pytest.mark.parametrize(
     ("is_fitted", "has_checkpoint", "message"),
     [
-        ((True, False), False, "same dictionaries_ to continue from, .* True .* False in"),
+        (
+            (True, False),
+            False,
+            "same dictionaries_ to continue from, .* True .* False in",
+        ),
         ((True, True), True, "same use of checkpoint, but it is False .* True in"),
     ],
 )

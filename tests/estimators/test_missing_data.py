@@ -75,7 +75,9 @@ def test_missing_pixels_raise_with_scattering():
     X = load_digits().data[:200]
     X[0, 0] = np.nan
     mixmate = small(image_shape=(8, 8), representation="scattering")
-    with pytest.raises(ValueError, match=r"(?s)NaN.*'scattering'.*Impute missing pixels"):
+    with pytest.raises(
+        ValueError, match=r"(?s)NaN.*'scattering'.*Impute missing pixels"
+    ):
         mixmate.fit(X)
     mixmate.fit(X[1:])
     with pytest.raises(ValueError, match=r"NaN"):

@@ -41,9 +41,15 @@ from ..helpers import data, small
         ({"image_shape": (16,)}, r"image_shape=\(16,\) should be \(height, width\)"),
         ({"image_shape": 16}, r"'image_shape'.*Got 16"),
         ({"representation": "waves"}, r"'representation'.*Got 'waves'"),
-        ({"representation": "scattering"}, r"representation=.scattering. is for images: set image_shape"),
+        (
+            {"representation": "scattering"},
+            r"representation=.scattering. is for images: set image_shape",
+        ),
         ({"dictionary_penalty": -1.0}, r"'dictionary_penalty'.*Got -1.0"),
-        ({"dictionary_penalty": 1.0}, r"dictionary_penalty=1.0 is for images: set image_shape"),
+        (
+            {"dictionary_penalty": 1.0},
+            r"dictionary_penalty=1.0 is for images: set image_shape",
+        ),
         ({"init_size": 0}, r"'init_size'.*Got 0"),
         ({"init_size": 2}, r"init_size=2 should be >= n_clusters=3"),
         ({"noise_variance": 0}, r"'noise_variance'.*Got 0"),
