@@ -211,7 +211,7 @@ def _n_parameters(model: FittedModel) -> int:
         count += n_clusters - 1
     if state.has_atom_rates(settings):
         count += state.rates.size  # type: ignore[union-attr]
-    count += settings.likelihood.is_learned  # one parameter
+    count += settings.likelihood.n_learned
     return count + (settings.noise_variance is None)
 
 
