@@ -78,7 +78,7 @@ def assert_same(actual, expected):
         {"prior": "nonnegative", "alpha": 0.3},
         pytest.param({"likelihood": "poisson"}, marks=pytest.mark.slow),
         pytest.param({"likelihood": "bernoulli"}, marks=pytest.mark.slow),
-        {"likelihood": "negative_binomial"},
+        pytest.param({"likelihood": "negative_binomial"}, marks=pytest.mark.slow),
         {"likelihood": "student_t", "noise_variance": "auto"},
     ],
     ids=str,

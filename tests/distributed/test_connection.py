@@ -208,6 +208,7 @@ def fit_and_die(rank, folder, queue, moment):
     queue.put((time.time(), f"{type(result).__name__}: {result}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before", "training"])
 def test_if_a_process_is_killed_the_others_raise(moment, tmp_path):
     context = multiprocessing.get_context("spawn")

@@ -70,6 +70,7 @@ def launch_fits(fate, folder):
     return [np.load(folder / f"{fate}{rank}.npz") for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_torchrun_resumes_from_a_checkpoint_after_a_kill(tmp_path):
     restarted, unbroken = (launch_fits(fate, tmp_path) for fate in ("dies", "lives"))
     for fit in restarted:
@@ -104,6 +105,7 @@ ENDING = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_gloo_threads_are_batch_scheduled_and_end_before_the_program(tmp_path):
     """A thread that waits for the lock of an ending interpreter aborts the program."""

@@ -87,6 +87,7 @@ np.testing.assert_array_equal(mixmate.reconstruct(X), unbroken.reconstruct(X))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("case", ["incomplete", "images"])
 def test_a_killed_fit_resumes_bit_identically(case, tmp_path):
