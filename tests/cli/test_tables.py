@@ -452,6 +452,7 @@ def test_csv_with_an_endless_line_is_rejected(text, tmp_path):
     assert growth.mebibytes < 100
 
 
+@pytest.mark.slow
 def test_a_small_archive_of_a_huge_table_is_rejected(tmp_path):
     path = write_bytes(tmp_path, deflated_zeros(n_rows=2**23), "table.npz")
     message = r"table\.npz has \d+ bytes, but the table in it 268435584"

@@ -48,6 +48,7 @@ def test_all_fit_the_same_model_and_label_their_own_rows(params, missing, peer):
     assert peer_own["agrees"]
 
 
+@pytest.mark.slow
 def test_the_model_is_as_good_as_with_one_process(peer):
     (state, own), (_, peer_own) = peer.both(fit, {"max_iter": 20})
     X, y = map(np.concatenate, shards())

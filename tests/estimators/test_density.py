@@ -97,6 +97,7 @@ def test_density_has_the_units_of_the_data(noise_variance, missing):
     np.testing.assert_allclose(in_other_units, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_density_integrates_to_nearly_one():
     X = data()[:, :2]
     mixmate = small(n_atoms=2, noise_variance="auto").fit(X)
@@ -165,6 +166,7 @@ def test_samples_have_the_units_of_the_data():
     assert small().fit(X.astype(np.float32)).sample()[0].dtype == np.float32
 
 
+@pytest.mark.slow
 def test_images_can_be_drawn_from_a_model_of_pixels_only():
     X = load_digits().data
     params = {"n_clusters": 10, "image_shape": (8, 8), "init": "kmeans", "max_iter": 1}

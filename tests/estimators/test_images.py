@@ -21,6 +21,7 @@ def fit_digits(**params):
     return X, y, mixmate
 
 
+@pytest.mark.slow
 def test_images_on_pixels():
     X, y, mixmate = fit_digits(n_atoms=20, representation="pixels")
     assert nmi(y, mixmate.labels_) > 0.8
@@ -114,12 +115,14 @@ def test_dictionary_penalty_raises_with_scattering():
         mixmate.fit(X)
 
 
+@pytest.mark.slow
 def test_images_without_atoms_have_intercepts():
     _, y, mixmate = fit_digits(n_atoms=0, representation="pixels")
     assert nmi(y, mixmate.labels_) > 0.7
     assert mixmate.intercepts_.any()
 
 
+@pytest.mark.slow
 def test_images_on_scattering_coefficients():
     X, y, mixmate = fit_digits(n_atoms=20)  # the default for complete images
     assert nmi(y, mixmate.labels_) > 0.85

@@ -21,6 +21,7 @@ def test_scaling_the_data_does_not_change_labels(factor, fit_intercept):
     np.testing.assert_allclose(mixmate.reconstruct(factor * X), factor * reconstructed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1e-3, 1e3])
 def test_scaling_the_data_does_not_change_labels_when_distances_tie(factor):
     X = load_digits().data  # integers

@@ -96,6 +96,7 @@ def test_outliers_move_intercepts_less():
     assert distance("student_t") < distance("gaussian")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dispersion", [0.5, 2.0])
 def test_dispersion_is_learned(dispersion):
     X, y = counts(dispersion, n_samples=600)
@@ -169,6 +170,7 @@ def test_warm_start_continues_with_what_was_learned(name):
     assert mixmate.likelihood_ == learned
 
 
+@pytest.mark.slow
 def test_instances_can_be_searched_over():
     X, _ = counts()
     search = GridSearchCV(

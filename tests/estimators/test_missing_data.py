@@ -88,6 +88,7 @@ def test_missing_pixels_raise_with_scattering():
         mixmate.fit(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fraction", [0.5, 1.0]
 )  # fraction of images with missing pixels

@@ -53,9 +53,7 @@ def as_fractions(X):
 
 ESTIMATORS = [
     MixMateClustering(),
-    MixMateClustering(fit_intercept=False),
     MixMateClustering(likelihood="poisson"),
-    MixMateClustering(likelihood="student_t"),
     FractionMixMate(),
     SparseSubspaceClustering(),
     SpectralGraphClustering(),
@@ -65,6 +63,7 @@ VARIANTS = [
     MixMateClustering(init="ssc"),
     MixMateClustering(weights="learned"),
     MixMateClustering(fit_intercept=True),
+    MixMateClustering(fit_intercept=False),
     MixMateClustering(scale=2.0),
     MixMateClustering(noise_variance="auto"),
     *(MixMateClustering(prior=name) for name in PRIORS if name != "laplace"),
@@ -75,6 +74,7 @@ VARIANTS = [
     ),
     MixMateClustering(likelihood="poisson", fit_intercept=False),
     MixMateClustering(likelihood="negative_binomial"),
+    MixMateClustering(likelihood="student_t"),
     MixMateClustering(likelihood="student_t", noise_variance="auto"),
     *(FractionMixMate(prior=name) for name in PRIORS if name != "laplace"),
     FractionMixMate(fit_intercept=False),

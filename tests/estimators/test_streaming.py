@@ -23,6 +23,7 @@ from ..helpers import (
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(
     sizes=st.lists(st.integers(1, 90), min_size=1, max_size=9).filter(
