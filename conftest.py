@@ -1,29 +1,32 @@
-"""What all tests share."""
+"""Options and settings of all tests."""
 
 import os
 
-# Tries of each campaign in the daily run; the command line asks for more.
+# Default number of tries of each random test; --tries sets another.
 _FEW_TRIES = 40
 
 
 def pytest_addoption(parser):
-    """Add what says how much random testing is done, and where it starts."""
+    """Add the options for the number of random tries and for their first seed."""
     group = parser.getgroup("campaign", "random tests (tests/campaign)")
     group.addoption(
         "--tries",
         type=int,
         default=_FEW_TRIES,
-        help="random tries of each campaign; costly ones run a fraction of them",
+        help="random tries of each test; expensive tests run a fraction of them",
     )
     group.addoption(
-        "--seed", type=int, default=0, help="seed of the first try; each adds one"
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the first try; each further try adds one",
     )
 
 
 def pytest_configure(config):
-    """Give each of several processes that run tests one thread, before torch is there.
+    """Limit each of several test processes to one thread, before torch is imported.
 
-    Two that have as many as there are cores slow one another down tenfold.
+    Two processes with as many threads as there are cores are ten times slower.
     """
     if hasattr(config, "workerinput"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,1 +1,1 @@
-"""Benchmarks: every figure that the project claims, by one command each."""
+"""Benchmarks: one command for each published figure."""

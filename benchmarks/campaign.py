@@ -1,10 +1,10 @@
-"""Random tests by the thousand: how many tries held, and how long the slowest took.
+"""Random tests: the number of tries that passed, and the time of the slowest.
 
-Run ``python -m benchmarks.campaign --tries 10000`` in a clone, with what the tests need
+Run ``python -m benchmarks.campaign --tries 10000`` in a clone, with the extra ``test``
 installed. It runs the tests in ``tests/campaign``: damaged files of models, checkpoints
 and tables, kills and interrupts, processes that fit together, and random problems on
-all paths that compute the same. Costly ones run a fraction of the tries. What they
-took goes to ``benchmarks/results/campaign.json``; a test that fails ends it.
+all code paths that compute the same. Costly tests run a fraction of the tries. The
+results go to ``benchmarks/results/campaign.json``; a failed test stops the run.
 """
 
 import argparse
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(n_tries, seed):
-    """Run the campaigns; return the properties that each recorded, by its name."""
+    """Run the tests; return the recorded properties of each by its name."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "report.xml")
         options = ["-m", "campaign", "-n", "2", "--no-cov", "-q", f"--junitxml={path}"]
@@ -45,8 +45,8 @@ def main():
     parser.add_argument("--tries", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    found = run(options.tries, options.seed)
-    report.write("campaign", {"campaigns": {k: v for k, v in found.items() if v}})
+    results = run(options.tries, options.seed)
+    report.write("campaign", {"campaigns": {k: v for k, v in results.items() if v}})
 
 
 if __name__ == "__main__":

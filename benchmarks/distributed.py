@@ -1,19 +1,19 @@
-"""What several processes on one machine gain, and whether they learn the same.
+"""Speedup by two processes on one machine, and the loss with one and with two.
 
 Run ``python -m benchmarks.distributed`` with the data sets in the folder named by
-SKMIXMATE_DATA, on a quiet machine of two cores or more. MNIST in pixels, one thread for
-each process, launched by torchrun and joined by gloo. One process and two are run
-in turn, several times:
+SKMIXMATE_DATA, on an idle machine with at least two cores. It fits the pixels of MNIST
+with one thread per process, started by torchrun and connected by gloo. Runs with one
+process and with two alternate:
 
 strong
-    the same images and mini-batches, shared by the two
+    strong scaling: two processes share the images and mini-batches of one
 weak
-    for each process as many images, and as large a part of a mini-batch, as for one
+    weak scaling: two processes have twice as many images and twice the batch size
 
-Throughputs are images a second in training, medians over epochs, and their ratios have
-quartiles over the runs. `loss` is that of two processes over that of one on all images
-after a whole fit. `reducer` is what a step sends and how long summing it takes. The
-figures go to ``benchmarks/results/distributed.json``.
+Throughputs are images per second of training, medians over epochs; their ratios have
+quartiles over the runs. `loss` compares the losses of a complete fit of all images.
+`reducer` is the size of the all-reduce of a training step, and its duration. The
+results go to ``benchmarks/results/distributed.json``.
 """
 
 import json
@@ -31,7 +31,7 @@ from torch import distributed as dist
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import load_mnist
-from skmixmate.distributed.communicator import find_communicator
+from skmixmate.distributed.launch import find_communicator
 
 from . import report
 from .report import quartiles
@@ -43,7 +43,7 @@ LOSS = {"n_images": 70_000, "batch_size": 256, "max_iter": 10}
 
 
 class Clock(ScoringMonitor):
-    """Keeps the time of every epoch."""
+    """Measures the time of every epoch."""
 
     def __init__(self):
         super().__init__(scoring=None)
@@ -51,15 +51,15 @@ class Clock(ScoringMonitor):
 
     def on_fit_task_begin(self, estimator, context):  # noqa: D102
         if context.task_name == "epoch":
-            self.began = time.perf_counter()
+            self.start = time.perf_counter()
 
     def on_fit_task_end(self, estimator, context):  # noqa: D102
         if context.task_name == "epoch":
-            self.seconds.append(time.perf_counter() - self.began)
+            self.seconds.append(time.perf_counter() - self.start)
 
 
 def work(n_images, batch_size, max_iter):
-    """Fit this process's images; returns figures of the fit."""
+    """Fit the images of this process; return throughput, loss and all-reduce."""
     communicator = find_communicator("auto")
     X = load_mnist().data[communicator.rank : n_images : communicator.size]
     clock = Clock()
@@ -77,12 +77,12 @@ def work(n_images, batch_size, max_iter):
     return {
         "images_per_second": n_images / float(np.median(clock.seconds)),
         "loss": mixmate.loss_,
-        "reducer": reducer(mixmate, communicator),
+        "reducer": measure_all_reduce(mixmate, communicator),
     }
 
 
-def reducer(mixmate, communicator, n_times=200):
-    """Size of what is summed at a step, and milliseconds that this takes."""
+def measure_all_reduce(mixmate, communicator, n_times=200):
+    """Measure the size of the all-reduce of a step, and its time in milliseconds."""
     buffer = torch.zeros(mixmate.dictionaries_.size + len(mixmate.weights_) + 1)
     if communicator.size == 1:
         return None
@@ -100,9 +100,9 @@ def reducer(mixmate, communicator, n_times=200):
 
 
 def launch(n_processes, **settings):
-    """Run `work` in processes of their own; figures of the first."""
+    """Run `work` in new processes; return the results of the first."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "figures.json"
+        path = Path(folder) / "results.json"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += [f"--nproc-per-node={n_processes}", "-m", "benchmarks.distributed"]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
@@ -111,8 +111,8 @@ def launch(n_processes, **settings):
         return json.loads(path.read_text())
 
 
-def in_turn(one, two):
-    """Ratio of throughputs of two processes to that of one."""
+def compare_throughputs(one, two):
+    """Measure the throughputs of one process and of two, and their ratio."""
     ratios, throughputs = [], []
     for _ in range(N_TURNS):
         pair = [
@@ -128,21 +128,21 @@ def in_turn(one, two):
 
 
 def measure():
-    figures = {"strong": {}, "weak": {}}
+    results = {"strong": {}, "weak": {}}
     for batch_size in BATCH_SIZES:
-        one = {"n_images": N_IMAGES, "batch_size": batch_size}
-        two = {"n_images": 2 * N_IMAGES, "batch_size": 2 * batch_size}
-        figures["strong"][batch_size] = in_turn(one, one)
-        figures["weak"][batch_size] = in_turn(one, two)
-        report.write("distributed", figures)
-    whole = [launch(n, **LOSS) for n in (1, 2)]
-    figures["loss"] = {
-        "one": whole[0]["loss"],
-        "two": whole[1]["loss"],
-        "two_over_one": round(whole[1]["loss"] / whole[0]["loss"], 4),
+        single = {"n_images": N_IMAGES, "batch_size": batch_size}
+        double = {"n_images": 2 * N_IMAGES, "batch_size": 2 * batch_size}
+        results["strong"][batch_size] = compare_throughputs(single, single)
+        results["weak"][batch_size] = compare_throughputs(single, double)
+        report.write("distributed", results)
+    one, two = (launch(n, **LOSS) for n in (1, 2))
+    results["loss"] = {
+        "one": one["loss"],
+        "two": two["loss"],
+        "two_over_one": round(two["loss"] / one["loss"], 4),
     }
-    figures["reducer"] = whole[1]["reducer"]
-    report.write("distributed", figures)
+    results["reducer"] = two["reducer"]
+    report.write("distributed", results)
 
 
 def main():
@@ -150,9 +150,9 @@ def main():
         measure()
         return
     path, settings = sys.argv[2:]
-    figures = work(**json.loads(settings))
+    results = work(**json.loads(settings))
     if find_communicator("auto").rank == 0:
-        Path(path).write_text(json.dumps(figures))
+        Path(path).write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

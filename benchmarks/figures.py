@@ -1,19 +1,20 @@
-"""The figures of the paper, on MNIST: JSON and a picture each.
+"""Create the figures of the paper on MNIST: a JSON file and a plot each.
 
-Run ``python -m benchmarks.figures`` with mnist.npz in the folder named by
-SKMIXMATE_DATA, or name some of the figures:
+Run ``python -m benchmarks.figures`` with mnist.npz in the folder of the environment
+variable SKMIXMATE_DATA. Arguments select some of the figures:
 
 codes
     Fig. 2: an image, its reconstructions and codes in all clusters, with the mean
-    squared error, the number of non-zeros and the energy of each. The image is the
-    one where the sparser code counts the most against the smaller error.
+    squared error, the number of non-zeros and the energy of each. The image is the one
+    with the largest difference between the reconstruction error of its cluster and the
+    smallest error of all clusters.
 alpha
     Fig. 3: ACC, ARI and NMI over alpha, each point a fit of all images.
 incomplete
-    Clustering where 90% of the images lack 25% of their pixels, and filling them.
+    Clustering if 90% of the images lack 25% of their pixels, and imputing the pixels.
 
-All are fits on pixels with the defaults but for what is named. The figures go to
-``benchmarks/results/figure_NAME.json``, the pictures beside them.
+All fits use pixels, and the defaults except for the parameters named here. The figures
+are written to ``benchmarks/results/figure_NAME.json``, the plots to the same folder.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from .table1 import IMAGE_SHAPES, fit, scores, without_pixels
 
 SHAPE = IMAGE_SHAPES["mnist"]
 ALPHAS = [0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 4.0, 8.0]
-# Green, orange and purple that are told apart by all eyes, on light and dark.
+# Green, orange and purple, safe for colour blindness, on light and dark backgrounds.
 COLORS = {"ACC": "#1b9e77", "ARI": "#d95f02", "NMI": "#7570b3"}
 
 
@@ -47,14 +48,14 @@ def fitted(X, seed, **params):
         **params,
     )
     with warnings.catch_warnings():
-        # That alpha is too small or too large is what Fig. 3 shows.
+        # Fig. 3 includes values of alpha that are too small and too large.
         warnings.filterwarnings("ignore", message=".*(too small|too large|no sample)")
         fit(mixmate, X)
     return mixmate
 
 
 def save(figure, name, figures):
-    """Write a picture and its JSON."""
+    """Write a plot and its JSON file."""
     figure.savefig(report.RESULTS / f"figure_{name}.png", dpi=110)
     plt.close(figure)
     report.write(f"figure_{name}", figures)
@@ -65,8 +66,8 @@ def show(ax, image):
     ax.set(xticks=[], yticks=[])
 
 
-def telling_image(energies, errors):
-    """Find where the assigned cluster reconstructs the worst beside the best."""
+def select_image(energies, errors):
+    """Find the image whose assigned cluster has the largest excess error."""
     labels = energies.argmin(axis=1)
     own = np.take_along_axis(errors, labels[:, None], axis=1)[:, 0]
     return int((own - errors.min(axis=1)).argmax())
@@ -82,7 +83,7 @@ def codes(options):
     images = np.einsum("ikd,kdm->ikm", all_codes, mixmate.dictionaries_)
     errors = ((images - sample[:, None]) ** 2).mean(axis=2)
     energies = mixmate.energies(sample)
-    chosen = telling_image(energies, errors)
+    chosen = select_image(energies, errors)
     display = ReconstructionDisplay.from_estimator(
         mixmate, sample[chosen], cmap="gray_r"
     )
@@ -124,18 +125,20 @@ def draw_alpha(seeds, runs):
 
 
 def incomplete(options):
-    """Draw images with missing pixels, and what the model fills in."""
+    """Draw images with missing pixels, and their imputation by the model."""
     bunch = datasets.load_mnist()
     X, y, seed = bunch.data, bunch.target, options.seeds[0]
-    holes = without_pixels(X, seed)
-    mixmate = fitted(holes, seed)
-    missing = np.isnan(holes)
-    means = np.nanmean(holes, axis=0)
+    partial_images = without_pixels(X, seed)
+    mixmate = fitted(partial_images, seed)
+    missing = np.isnan(partial_images)
+    means = np.nanmean(partial_images, axis=0)
     shown = np.flatnonzero(missing.any(axis=1))[:12]
-    filled = np.where(missing, mixmate.reconstruct(holes), holes)
+    imputed = np.where(missing, mixmate.reconstruct(partial_images), partial_images)
     figure, axes = plt.subplots(3, 12, figsize=(12, 3.4), layout="constrained")
-    titles = ("complete", "incomplete", "filled in")
-    for row, title, images in zip(axes, titles, (X, holes, filled), strict=True):
+    titles = ("complete", "incomplete", "imputed")
+    for row, title, images in zip(
+        axes, titles, (X, partial_images, imputed), strict=True
+    ):
         row[0].set_ylabel(title)
         for ax, image in zip(row, images[shown], strict=True):
             show(ax, image)
@@ -146,7 +149,7 @@ def incomplete(options):
         "seed": seed,
         **scores(y, mixmate.labels_),
         "mean_squared_error_of_missing_pixels": {
-            "model": round(float(((filled - X) ** 2).sum() / n_missing), 5),
+            "model": round(float(((imputed - X) ** 2).sum() / n_missing), 5),
             "mean_of_pixel": round(float(((by_mean - X) ** 2).sum() / n_missing), 5),
         },
     }

@@ -1,8 +1,8 @@
-"""Times kymatio for ``benchmarks.scattering``, in an environment that has it.
+"""Time kymatio for ``benchmarks.scattering``, in an environment that contains it.
 
-Needs kymatio, numpy and torch and nothing of this repository. First prints the
-versions as JSON; then, for each line that it reads, scatters the images once and
-prints the seconds that took.
+This requires kymatio, numpy and torch, and nothing from this repository. It first
+prints the versions as JSON. Then, for each line of its input, it transforms the images
+once and prints the time in seconds.
 """
 
 import json
@@ -17,6 +17,7 @@ from kymatio.torch import Scattering2D
 
 
 def main():
+    """Answer requests until the input ends."""
     n_images, size, J, L, n_threads = map(int, sys.argv[1:])
     torch.set_num_threads(n_threads)
     images = np.random.default_rng(0).random((n_images, size, size), np.float32)

@@ -1,14 +1,14 @@
-"""Binary images and counts of photons: the likelihoods beside models of normal noise.
+"""Compare likelihoods for binary images and photon counts with Gaussian models.
 
-Run ``python -m benchmarks.likelihoods`` with mnist.npz in the folder named by
-SKMIXMATE_DATA. Of 5,000 images of MNIST, drawn for each of three seeds, two sets are
-made: binary ones, in which a pixel is 1 where it was above one half, and counts of
-photons, drawn from Poisson distributions of which the brightest pixel has a mean of 1
-and a black one of a hundredth. `MixMateClustering` sees the shape of the images; "with
-the likelihood" is ``likelihood="bernoulli"`` and ``"poisson"`` with otherwise the
-defaults, "normal" the default likelihood on pixels, and on scattering coefficients;
-"without atoms" are mixtures of independent pixels. Labels are used for the scores
-alone. Scores go to ``benchmarks/results/likelihoods.json``.
+Run ``python -m benchmarks.likelihoods`` with mnist.npz in the folder of the environment
+variable SKMIXMATE_DATA. Two data sets are made from 5,000 images of MNIST, drawn for
+each of three seeds: binary images, in which a pixel is 1 if it is above one half, and
+photon counts, drawn from Poisson distributions with a mean of 1 for the brightest pixel
+and of a hundredth for a black one. `MixMateClustering` gets ``image_shape``; "with the
+likelihood" is ``likelihood="bernoulli"`` and ``"poisson"`` with otherwise the defaults,
+"normal" the default likelihood on pixels, and on scattering coefficients; "without
+atoms" are mixtures of independent pixels. Labels are used for the scores only. Scores
+are written to ``benchmarks/results/likelihoods.json``.
 """
 
 import functools
@@ -37,22 +37,22 @@ SETS = {"binary": (binary, "bernoulli"), "photons": (photons, "poisson")}
 
 
 def models(likelihood, seed):
-    """Estimators to compare, by name."""
+    """Return the estimators to compare, by name."""
     images = {"image_shape": IMAGE_SHAPE, "random_state": seed}
-    ours = functools.partial(MixMateClustering, 10, **images)
+    mixmate = functools.partial(MixMateClustering, 10, **images)
     return {
-        "with the likelihood": ours(likelihood=likelihood),
-        "with it, untrained": ours(likelihood=likelihood, max_iter=0),
-        "with it, without atoms": ours(likelihood=likelihood, n_atoms=0),
-        "normal, pixels": ours(representation="pixels"),
-        "normal, scattering": ours(),
+        "with the likelihood": mixmate(likelihood=likelihood),
+        "with it, untrained": mixmate(likelihood=likelihood, max_iter=0),
+        "with it, without atoms": mixmate(likelihood=likelihood, n_atoms=0),
+        "normal, pixels": mixmate(representation="pixels"),
+        "normal, scattering": mixmate(),
         "KMeans": make("kmeans", "mnist", seed),
         "GaussianMixture, diagonal": make("gaussian_mixture", "mnist", seed),
     }
 
 
 def compare(draw, likelihood):
-    """Scores and seconds of each model, one for each seed."""
+    """Return the scores and seconds of each model, one for each seed."""
     bunch, runs = load_mnist(), {}
     for seed in range(N_SEEDS):
         rng = np.random.RandomState(seed)
@@ -69,8 +69,8 @@ def compare(draw, likelihood):
 
 def main():
     figures = {"images": N_IMAGES, "seeds": N_SEEDS, "sets": {}}
-    for name, of in SETS.items():
-        figures["sets"][name] = compare(*of)
+    for name, (draw, likelihood) in SETS.items():
+        figures["sets"][name] = compare(draw, likelihood)
         report.write("likelihoods", figures)
 
 

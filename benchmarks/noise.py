@@ -1,12 +1,12 @@
-"""What it brings to learn the noise: clusters, calibration, likelihood and time.
+"""Measure the effect of learned noise on clusters, calibration, likelihood and time.
 
 Run ``python -m benchmarks.noise``. Each model is fitted to one half of a data set, with
-the paper's noise and with noise that is learned, and the other half is labelled and
-scored: normalised mutual information with the classes, the expected calibration error
-(of how likely the best cluster is said to be, against how often it is the right one, in
-ten bins), and the mean log-density. Means of three seeds, on a sample of the model, on
-the data sets that scikit-learn bundles (standardised, but for the digits) and, where it
-is to be had, on the pixels of 4,000 images of MNIST, go to
+the paper's noise and with learned noise, and labels and scores the other half:
+normalised mutual information with the classes, expected calibration error (the
+difference between the probability of the most probable cluster and the frequency with
+which it is correct, in ten bins), and mean log-density. Means of three seeds, on a
+sample of the model, on data sets of scikit-learn (standardised except for the digits)
+and, if available, on the pixels of 4,000 images of MNIST, are written to
 ``benchmarks/results/noise.json``.
 """
 
@@ -28,12 +28,12 @@ NOISE = {"fixed": 0.5, "learned": "auto"}
 
 
 def from_the_model(seed):
-    """Draw samples in units that need no scale, and with the default rate."""
+    """Draw samples from the model with a scale of one and the default rate."""
     bunch = datasets.make_sparse_mixture(
         3000, 16, n_clusters=4, n_atoms=4, noise=0.4, random_state=seed
     )
     params = {"n_atoms": 4, "scale": 1.0, "fit_intercept": False, "init": "ssc"}
-    # Until it has found the atoms, as otherwise what it does not know is noise.
+    # Train until the atoms are recovered: the error of the atoms counts as noise.
     params |= {"learning_rate": 5e-3, "batch_size": 64, "max_iter": 30, "tol": 0}
     return bunch.data, bunch.target, params
 
@@ -48,9 +48,9 @@ def bundled(load, n_atoms, seed):
 
 def mnist(seed):
     bunch = datasets.load_mnist()
-    drawn = np.random.default_rng(seed).permutation(len(bunch.data))[:4000]
+    indices = np.random.default_rng(seed).permutation(len(bunch.data))[:4000]
     params = {"image_shape": (28, 28), "representation": "pixels"}
-    return bunch.data[drawn], bunch.target[drawn], params
+    return bunch.data[indices], bunch.target[indices], params
 
 
 DATA = {
@@ -63,10 +63,10 @@ DATA = {
 
 
 def calibration_error(probabilities, y):
-    """Of the most likely clusters, each of which stands for the class matched to it."""
-    found = probabilities.argmax(axis=1)
-    _, classes = linear_sum_assignment(-confusion_matrix(found, y))
-    is_right = classes[found] == y
+    """Return the calibration error of clusters that are matched to the classes."""
+    labels = probabilities.argmax(axis=1)
+    _, classes = linear_sum_assignment(-confusion_matrix(labels, y))
+    is_right = classes[labels] == y
     confidence = probabilities.max(axis=1)
     bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
     gaps = np.bincount(bins, confidence - is_right, N_BINS)
@@ -80,7 +80,7 @@ def measure(X, y, params, noise_variance, seed):
     )
     start = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of max_iter
+        warnings.simplefilter("ignore")  # max_iter is reached
         mixmate.fit(X[:half])
     seconds = time.perf_counter() - start
     probabilities = mixmate.predict_proba(X[half:])
@@ -95,7 +95,7 @@ def measure(X, y, params, noise_variance, seed):
 
 
 def compare(load):
-    """Mean figures of both ways, over three seeds."""
+    """Return the means over three seeds, with fixed and with learned noise."""
     runs = {name: [] for name in NOISE}
     for seed in range(3):
         X, y, params = load(seed)
@@ -103,10 +103,10 @@ def compare(load):
             runs[name].append(measure(X, y, params, noise_variance, seed))
     return {
         name: {
-            figure: round(float(np.mean([run[figure] for run in some])), 4)
-            for figure in some[0]
+            figure: round(float(np.mean([run[figure] for run in seeds])), 4)
+            for figure in seeds[0]
         }
-        for name, some in runs.items()
+        for name, seeds in runs.items()
     }
 
 

@@ -1,16 +1,17 @@
-"""Plain features: the defaults beside GaussianMixture and KMeans.
+"""Compare the defaults for tabular data with GaussianMixture and KMeans.
 
-Run ``python -m benchmarks.plain``. Sets that scikit-learn bundles (standardised, but
-for the digits), and synthetic ones, drawn anew for each of five seeds; labels are used
-for the scores alone. `GaussianMixture` with each type of covariance and `KMeans` are
-fitted as they come, but for ten runs of the latter. To see what each part of the
-default does, it is left out in turn: "without rates" has the paper's one rate for all
-atoms, and 50 of them, "not refined" starts from the clusters of the graph as they are,
-and "neither" is both. Scores go to ``benchmarks/results/plain.json``.
+Run ``python -m benchmarks.plain``. The data sets are those bundled with scikit-learn
+(standardised except for the digits), and synthetic ones, drawn again for each of five
+seeds; labels are used for the scores only. `GaussianMixture` with each covariance type
+and `KMeans` have their defaults, except for ten runs of the latter. To measure the
+effect of each part of the default, it is left out in turn: "without rates" has the
+paper's single rate for all atoms, and 50 atoms, "not refined" uses the clusters of the
+graph without refinement, and "neither" combines both. Scores are written to
+``benchmarks/results/plain.json``.
 """
 
-import functools
 import warnings
+from functools import partial
 
 import numpy as np
 from sklearn import datasets
@@ -44,14 +45,14 @@ def blobs(n_features, n_clusters, seed, spreads=1.0):
 
 
 def sheared(n_features, n_clusters, seed):
-    """Draw blobs, all stretched and turned in the same way."""
+    """Draw blobs that are stretched and rotated alike."""
     X, y = blobs(n_features, n_clusters, seed)
     shear = np.random.default_rng(seed).normal(size=(n_features, n_features))
     return X @ shear, y
 
 
 def gaussians(n_features, n_clusters, seed):
-    """Draw normal distributions of any shape, size and weight, that overlap little."""
+    """Draw normal distributions of any shape, size and weight with little overlap."""
     rng = np.random.default_rng(seed)
     weights = rng.dirichlet(np.full(n_clusters, 5.0))
     groups = []
@@ -83,30 +84,31 @@ def moons(seed):
     return datasets.make_moons(600, noise=0.06, random_state=seed)
 
 
-of = functools.partial
 SETS = {
-    "iris": of(bundled, "iris"),
-    "wine": of(bundled, "wine"),
-    "breast cancer": of(bundled, "breast_cancer"),
+    "iris": partial(bundled, "iris"),
+    "wine": partial(bundled, "wine"),
+    "breast cancer": partial(bundled, "breast_cancer"),
     "digits": digits,
-    "blobs, 2 features": of(blobs, 2, 4),
-    "blobs, 3 features": of(blobs, 3, 4),
-    "blobs, 10 features": of(blobs, 10, 5),
-    "blobs of unequal size, 2 features": of(blobs, 2, 3, spreads=[1, 2.5, 0.5]),
-    "blobs of unequal size, 10 features": of(blobs, 10, 4, spreads=[1, 2.5, 0.5, 4]),
-    "sheared blobs, 2 features": of(sheared, 2, 3),
-    "sheared blobs, 10 features": of(sheared, 10, 5),
-    "normal, any shape, 2 features": of(gaussians, 2, 3),
-    "normal, any shape, 5 features": of(gaussians, 5, 5),
-    "normal, any shape, 15 features": of(gaussians, 15, 6),
-    "make_classification, 4 features": of(classes, 4, 3),
-    "make_classification, 25 features": of(classes, 25, 5),
+    "blobs, 2 features": partial(blobs, 2, 4),
+    "blobs, 3 features": partial(blobs, 3, 4),
+    "blobs, 10 features": partial(blobs, 10, 5),
+    "blobs of unequal size, 2 features": partial(blobs, 2, 3, spreads=[1, 2.5, 0.5]),
+    "blobs of unequal size, 10 features": partial(
+        blobs, 10, 4, spreads=[1, 2.5, 0.5, 4]
+    ),
+    "sheared blobs, 2 features": partial(sheared, 2, 3),
+    "sheared blobs, 10 features": partial(sheared, 10, 5),
+    "normal, any shape, 2 features": partial(gaussians, 2, 3),
+    "normal, any shape, 5 features": partial(gaussians, 5, 5),
+    "normal, any shape, 15 features": partial(gaussians, 15, 6),
+    "make_classification, 4 features": partial(classes, 4, 3),
+    "make_classification, 25 features": partial(classes, 25, 5),
     "two moons": moons,
 }
 
 
 def models(n_clusters, seed):
-    mixmate = of(MixMateClustering, n_clusters, random_state=seed)
+    mixmate = partial(MixMateClustering, n_clusters, random_state=seed)
     one_rate = {"alpha": 0.75, "n_atoms": 50}
     return {
         "MixMate": mixmate(),
@@ -124,20 +126,21 @@ def models(n_clusters, seed):
 
 
 def compare(draw):
-    """Mean and worst scores of each model."""
+    """Return the mean and worst scores of each model."""
     runs = {}
     for seed in range(N_SEEDS):
         X, y = draw(seed=seed)
         for name, model in models(len(np.unique(y)), seed).items():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                found = model.fit_predict(X)
-            runs.setdefault(name, []).append(scores(y, found))
+                labels = model.fit_predict(X)
+            runs.setdefault(name, []).append(scores(y, labels))
     return {
         name: {
-            score: summary([one[score] for one in of_model]) for score in of_model[0]
+            score: summary([one[score] for one in model_scores])
+            for score in model_scores[0]
         }
-        for name, of_model in runs.items()
+        for name, model_scores in runs.items()
     }
 
 

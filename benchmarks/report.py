@@ -1,4 +1,4 @@
-"""What all benchmarks share: the machine, the versions, and whole files."""
+"""Write reports with the machine and the versions, and measure time and memory."""
 
 import json
 import os
@@ -17,7 +17,7 @@ PACKAGES = ["numpy", "scipy", "scikit-learn", "torch"]
 
 
 def machine():
-    """Describe the machine, as far as a ratio may depend on it."""
+    """Return the properties of the machine that may affect ratios."""
     cpu = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -36,9 +36,9 @@ def machine():
 
 
 def write(name, figures):
-    """Write figures to ``results/NAME.json``, whole or not at all."""
+    """Write figures to ``results/NAME.json`` atomically."""
     module = sys.modules["__main__"].__spec__.name
-    # Where an environment lies on this machine is nobody's business.
+    # Paths of this machine are private.
     arguments = ["PATH" if Path(x).is_absolute() else x for x in sys.argv[1:]]
     command = " ".join(["python -m", module, *arguments])
     report = {"command": command, "machine": machine(), **figures}
@@ -55,8 +55,8 @@ class PeakMemory:
     Parameters
     ----------
     of_files : bool
-        Whether to count pages of files, such as memory maps, which the system takes
-        back when it needs them.
+        Whether to count pages of files, such as memory maps, which the system can
+        reclaim.
     """
 
     def __init__(self, of_files=True):
@@ -85,12 +85,12 @@ class PeakMemory:
 
 
 def quartiles(values, digits=2):
-    """Round the quartiles of values, for a report."""
+    """Return the rounded quartiles of values."""
     return np.percentile(values, [25, 50, 75]).round(digits).tolist()
 
 
 def seconds(function):
-    """Time one call."""
+    """Return the duration of one call."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

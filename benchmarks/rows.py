@@ -1,23 +1,25 @@
-"""Whether a row costs the same among 20 million as among 100,000.
+"""Benchmark whether the time per row depends on the number of rows.
 
-Run ``python -m benchmarks.rows --folder FOLDER``, where FOLDER has room for 20 GB that
-are given back, or name one of the parts. Rows of 256 features are drawn from the model,
-block by block, into one file, and all that follows is on a memory map of it, in
-processes of their own that have one thread. ``--rows`` takes another number in place of
-20 million, ``--file`` a file that is there already.
+Run ``python -m benchmarks.rows --folder FOLDER``, where FOLDER has 20 GB of free space,
+which are used temporarily, or pass the name of one of the parts. Rows of 256 features
+are sampled from the model into a file. All measurements use a memory map of this file,
+in separate processes with one thread. ``--rows`` sets another number than 20 million,
+``--file`` uses an existing file.
 
 training
-    100,000 rows of an epoch on all rows beside an epoch on the first 100,000, in turn.
+    Training on 100,000 rows of an epoch on all rows, and epochs on the first 100,000
+    rows, are timed alternately.
 fits
-    Whole fits of one epoch: of the first 100,000 rows, of a million, of all, and of the
-    first 100,000 again. A fit is also a clustering of 5,000 rows, and passes to look at
-    the data and to label them. Rows a second are given by the clock, and in seconds of
-    the processor, which others on the machine disturb less. What a fit adds to the
-    memory of the process is given without pages of the file, beside the size of the
-    labels, which are its result; what was read from the disk shows how much of the file
-    the system did not keep in memory.
+    Complete fits of one epoch on the first 100,000 rows, a million, all rows, and the
+    first 100,000 again. A fit also clusters a subsample of 5,000 rows, and makes passes
+    over the data to compute statistics and labels. Rows per second are reported for
+    elapsed time and for processor time, which depends less on other processes. The
+    memory that a fit adds to the process is reported without pages of the file,
+    together with the size of the labels. The amount read from disk shows how much of
+    the file was not in the page cache.
 
-Of the times there are quartiles. The figures go to ``benchmarks/results/rows.json``.
+Times are summarized by quartiles. Results are written to
+``benchmarks/results/rows.json``.
 """
 
 import argparse
@@ -47,7 +49,7 @@ N_TURNS, N_SMALL_FITS = 60, 10
 
 
 def write_rows(path, n_rows):
-    """Draw rows from the model, into a file."""
+    """Sample rows from the model, and write them to a file."""
     sizes = {"n_clusters": N_CLUSTERS, "n_atoms": N_ATOMS}
     mixture = make_sparse_mixture(1, N_FEATURES, random_state=0, **sizes)
     dictionaries = mixture.dictionaries.astype(np.float32)
@@ -58,20 +60,21 @@ def write_rows(path, n_rows):
         rows *= 0.1
         labels = rng.integers(N_CLUSTERS, size=len(rows))
         for label, dictionary in enumerate(dictionaries):
-            own = labels == label
-            codes = rng.laplace(scale=1 / 0.75, size=(own.sum(), N_ATOMS))
-            rows[own] += codes.astype(np.float32) @ dictionary
+            indices = np.flatnonzero(labels == label)
+            codes = rng.laplace(scale=1 / 0.75, size=(len(indices), N_ATOMS))
+            rows[indices] += codes.astype(np.float32) @ dictionary
         X[start : start + SMALL] = rows
     X.flush()
 
 
 def bytes_read():
-    """Bytes that this process had the system read from a disk."""
+    """Return the number of bytes that this process has read from disk."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return next(int(x.split()[1]) for x in lines if x.startswith("read_bytes"))
 
 
-def small_estimator():
+def make_estimator():
+    """Return an estimator that trains for one epoch."""
     return MixMateClustering(
         N_CLUSTERS,
         n_atoms=N_ATOMS,
@@ -82,11 +85,11 @@ def small_estimator():
     )
 
 
-def whole_fits(path, n_rows, n_fits):
-    """Fit the first rows of a file; return what it took."""
-    X, mixmate = np.load(path, mmap_mode="r")[:n_rows], small_estimator()
-    fit(mixmate, np.array(X[:6000]))  # what is there anyway, or slow once
-    seconds, processor_seconds, read_before = [], [], bytes_read()
+def measure_fits(path, n_rows, n_fits):
+    """Fit the first rows of a file; return time, memory and disk access."""
+    X, mixmate = np.load(path, mmap_mode="r")[:n_rows], make_estimator()
+    fit(mixmate, np.array(X[:6000]))  # warm up
+    seconds, processor_seconds, bytes_before = [], [], bytes_read()
     with report.PeakMemory(of_files=False) as peak:
         for _ in range(n_fits):
             start = time.process_time()
@@ -100,16 +103,16 @@ def whole_fits(path, n_rows, n_fits):
         "rows_per_processor_second": quartiles(len(X) / np.array(processor_seconds), 0),
         "fit_adds_mib": round((peak.peak - peak.before) / 2**20),
         "labels_mib": round(mixmate.labels_.nbytes / 2**20),
-        "read_from_disk_gib": round((bytes_read() - read_before) / 2**30, 1),
+        "read_from_disk_gib": round((bytes_read() - bytes_before) / 2**30, 1),
         "loss": round(mixmate.loss_, 4),
     }
 
 
-def training_in_turn(path):
-    """Time as many rows of a large epoch as a small one has, again and again."""
-    X, mixmate = np.load(path, mmap_mode="r"), small_estimator()
+def compare_training(path):
+    """Time alternately a small epoch, and as many rows of a large one."""
+    X, mixmate = np.load(path, mmap_mode="r"), make_estimator()
     fit(mixmate, X[:SMALL])
-    few, many = (
+    small, large = (
         mixmate._expectation_maximization(
             rows,
             slice(None),
@@ -119,14 +122,14 @@ def training_in_turn(path):
         )
         for rows in (X[:SMALL], X)
     )
-    take_step = steps_of(many)
+    take_step = steps_of(large)
 
     def take_steps():
         for _ in range(SMALL // BATCH_SIZE):
             take_step()
 
     n_turns = min(N_TURNS, len(X) // SMALL - 1)
-    seconds = in_turn({"few": few.run_epoch, "many": take_steps}, n_turns, n_warm=1)
+    seconds = in_turn({"few": small.run_epoch, "many": take_steps}, n_turns, n_warm=1)
     rates = {name: SMALL / values for name, values in seconds.items()}
     return {
         "turns": n_turns,
@@ -137,14 +140,14 @@ def training_in_turn(path):
 
 
 def load_figures():
-    """Give what is there already."""
+    """Return the results in the file, if there are any."""
     path = report.RESULTS / "rows.json"
     figures = json.loads(path.read_text()) if path.exists() else {}
     return {part: figures[part] for part in PARTS if part in figures}
 
 
-def in_a_process(function, *args):
-    """Call a function where nothing is in memory that others left there."""
+def run_in_process(function, *args):
+    """Call a function in a new process, and print and return its results."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as executor:
         figures = executor.submit(function, *args).result()
@@ -152,23 +155,27 @@ def in_a_process(function, *args):
     return figures
 
 
-def fits(path):
+def measure_all_fits(path):
+    """Fit different numbers of rows, each in a new process."""
     sizes = [(SMALL, N_SMALL_FITS), (MIDDLE, 1), (None, 1), (SMALL, N_SMALL_FITS)]
-    return [in_a_process(whole_fits, path, n_rows, n_fits) for n_rows, n_fits in sizes]
+    return [
+        run_in_process(measure_fits, path, n_rows, n_fits) for n_rows, n_fits in sizes
+    ]
 
 
 PARTS = {
-    "training": lambda path: in_a_process(training_in_turn, path),
-    "fits": fits,
+    "training": lambda path: run_in_process(compare_training, path),
+    "fits": measure_all_fits,
 }
 
 
 def main():
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", choices=[*PARTS, "all"], default="all")
-    parser.add_argument("--folder", help="where a file is written, and deleted")
-    parser.add_argument("--rows", type=int, default=LARGE, help="that are written")
-    parser.add_argument("--file", help="one that is there already, and is kept")
+    parser.add_argument("--folder", help="folder for the temporary file")
+    parser.add_argument("--rows", type=int, default=LARGE, help="number of rows")
+    parser.add_argument("--file", help="existing file to use instead")
     options = parser.parse_args()
     with (
         mock.patch.dict(os.environ, OMP_NUM_THREADS="1"),

@@ -1,11 +1,12 @@
-"""Whether two versions learn the same, bit for bit, and how long each takes.
+"""Comparison of two versions: whether their fits are bit-identical, and their times.
 
 Run ``python -m benchmarks.same OLD NEW`` in a clone, with two commits, and usps.npz in
 the folder named by SKMIXMATE_DATA. Each version is checked out to a folder and built
-there. Each fits small data in all ways that fits differ in: see `SCENARIOS`. They take
-turns, each in a process; times are of the second of two fits there. What was learned,
-and the energies of the first rows, are compared, and the ratio of the times goes, with
-its quartiles, to ``benchmarks/results/same.json``. ``--turns 1`` is a quick look.
+there. Each fits small data in all kinds of fits, see `SCENARIOS`. Runs of the two
+versions alternate, each in a new process; times are of the second of two fits in it.
+Fitted attributes and the energies of the first rows are compared. The results, with
+quartiles of the ratios of the times, go to ``benchmarks/results/same.json``.
+``--turns 1`` runs each version only once.
 """
 
 import argparse
@@ -24,8 +25,16 @@ from sklearn.datasets import load_digits
 from . import report
 
 ROOT = Path(__file__).parents[1]
-LEARNED = ("dictionaries_", "intercepts_", "weights_", "loss_curve_", "labels_")
-BUILT = ("skmixmate", "setup.py", "setup.cfg", "pyproject.toml", "README.rst")
+ATTRIBUTES = ("dictionaries_", "intercepts_", "weights_", "loss_curve_", "labels_")
+# Files that a build needs; they exist in all versions.
+BUILT = (
+    "skmixmate",
+    "setup.py",
+    "setup.cfg",
+    "pyproject.toml",
+    "README.rst",
+    "LICENSE",
+)
 N_TURNS = 5
 
 DIGITS = load_digits().data
@@ -40,8 +49,8 @@ def images():
 
 @cache
 def incomplete():
-    holes = np.random.RandomState(0).uniform(size=images().shape) < 0.2
-    return np.where(holes, np.nan, images())
+    is_missing = np.random.RandomState(0).uniform(size=images().shape) < 0.2
+    return np.where(is_missing, np.nan, images())
 
 
 def estimator(**params):
@@ -59,7 +68,7 @@ def fit_stream(folder):
 
 
 def fit_and_resume(folder):
-    """Interrupt a fit after an epoch, and let another end it."""
+    """Interrupt a fit after an epoch, and resume it from its checkpoint."""
     from sklearn.callback import ScoringMonitor
 
     class Interrupt(ScoringMonitor):
@@ -68,13 +77,13 @@ def fit_and_resume(folder):
                 raise KeyboardInterrupt
 
     path = Path(folder, "checkpoint")
-    cut_short = estimator(checkpoint=path).set_callbacks(Interrupt(scoring=None))
-    cut_short.fit(DIGITS)
+    interrupted = estimator(checkpoint=path).set_callbacks(Interrupt(scoring=None))
+    interrupted.fit(DIGITS)
     return estimator(checkpoint=path).fit(DIGITS)
 
 
 def fit_in_process(rank, store):
-    """Fit together with the process of the other rank."""
+    """Fit half of the rows together with the process of the other rank."""
     import torch
 
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
@@ -88,7 +97,7 @@ def fit_in_process(rank, store):
 
 
 def fit_in_two(folder):
-    """Fit in two processes; return what the first learned."""
+    """Fit in two processes; return the estimator of the first."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
@@ -99,7 +108,7 @@ def fit_in_two(folder):
     return first
 
 
-# What is fitted: data, and parameters; or a function of a folder that fits.
+# Functions that fit an estimator; called with a folder for temporary files.
 SCENARIOS = {
     "plain": lambda _: estimator().fit(DIGITS),
     "float32": lambda _: estimator().fit(DIGITS.astype(np.float32)),
@@ -123,46 +132,46 @@ SCENARIOS = {
 }
 
 
-def fits():
-    """Fit this version; print a digest of what it learned, and seconds."""
-    found = {}
+def run_scenarios():
+    """Fit all scenarios; print a digest of each fitted estimator, and seconds."""
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, fit in SCENARIOS.items():
             fitted = fit(folder)
             seconds = report.seconds(lambda fit=fit: fit(folder))
             n_features = fitted.n_features_in_
             rows = images() if n_features == 256 else DIGITS > 7
-            learned = [getattr(fitted, attribute) for attribute in LEARNED]
-            learned.append(fitted.energies(rows[:500].astype(float)))
+            arrays = [getattr(fitted, attribute) for attribute in ATTRIBUTES]
+            arrays.append(fitted.energies(rows[:500].astype(float)))
             digest = hashlib.sha256()
-            for array in learned:
+            for array in arrays:
                 digest.update(np.ascontiguousarray(array).tobytes())
-            found[name] = {"digest": digest.hexdigest(), "seconds": seconds}
-    print(json.dumps(found))
+            results[name] = {"digest": digest.hexdigest(), "seconds": seconds}
+    print(json.dumps(results))
 
 
 def run(folder):
-    """Call `fits` on the package in a folder."""
-    # The folder of the package goes first in other processes, too.
+    """Call `run_scenarios` with the package in a folder."""
+    # Child processes must import the package from the folder, too.
     paths = os.pathsep.join([str(folder), str(ROOT)])
     program = (
         f"import sys; sys.path[:0] = {[str(folder), str(ROOT)]!r}\n"
-        "import skmixmate; from benchmarks.same import fits\n"
+        "import skmixmate; from benchmarks.same import run_scenarios\n"
         f"assert skmixmate.__file__.startswith({str(folder)!r})\n"
-        "if __name__ == '__main__': fits()"
+        "if __name__ == '__main__': run_scenarios()"
     )
-    answer = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         check=True,
     )
-    return json.loads(answer.stdout.splitlines()[-1])
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def build(commit, folder):
-    """Check a commit out to a folder, and compile what is compiled."""
+    """Check out a commit to a folder, and compile its extensions there."""
     folder.mkdir()
     archive = subprocess.run(
         ["git", "archive", commit, *BUILT],
@@ -180,31 +189,31 @@ def build(commit, folder):
 
 
 def compare(old, new, n_turns):
-    """Build both versions, and let them take turns."""
+    """Build both versions, and run them in turn."""
     runs = {old: [], new: []}
     with tempfile.TemporaryDirectory() as parent:
         for commit in runs:
             build(commit, Path(parent, commit))
         for _ in range(n_turns):
-            for commit, done in runs.items():
-                done.append(run(Path(parent, commit)))
-    figures = {"old": old, "new": new, "sets": {}}
+            for commit, results in runs.items():
+                results.append(run(Path(parent, commit)))
+    results = {"old": old, "new": new, "sets": {}}
     for name in runs[old][0]:
         before, after = ([turn[name] for turn in runs[commit]] for commit in runs)
         ratios = [
             b["seconds"] / a["seconds"] for a, b in zip(before, after, strict=True)
         ]
-        figures["sets"][name] = {
+        results["sets"][name] = {
             "same": len({turn["digest"] for turn in before + after}) == 1,
             "new_over_old": report.quartiles(ratios),
         }
-    return figures
+    return results
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("old", help="a commit")
-    parser.add_argument("new", help="another")
+    parser.add_argument("new", help="the commit to compare with it")
     parser.add_argument("--turns", type=int, default=N_TURNS)
     options = parser.parse_args()
     report.write("same", compare(options.old, options.new, options.turns))

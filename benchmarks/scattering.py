@@ -1,14 +1,13 @@
-"""Time of wavelet scattering, beside that of kymatio on torch.
+"""Compare the time of wavelet scattering with kymatio on torch.
 
-kymatio does not run with current numpy and scipy, so that it has an environment
-of its own, with kymatio 0.3.0, its ``python`` given by ``--python``. Both scatter
-the same images with ``--threads`` threads, in turn; kymatio in batches of the
-size that is fastest for it. A ratio is of two passes in a row, so that whatever
-else the machine does weighs on both. Where it does much else, threads that wait
-should sleep: set OMP_WAIT_POLICY=PASSIVE.
+kymatio does not run with current numpy and scipy. It needs a separate environment,
+with kymatio 0.3.0, whose ``python`` is passed as ``--python``. Both transform the same
+images alternately with ``--threads`` threads; kymatio uses its fastest batch size.
+Ratios are between two successive passes, so that other processes affect both equally.
+On a busy machine, waiting threads should sleep: set OMP_WAIT_POLICY=PASSIVE.
 
-Run ``python -m benchmarks.scattering --python PYTHON_WITH_KYMATIO``; the figures
-go to ``benchmarks/results/scattering.json``.
+Run ``python -m benchmarks.scattering --python PYTHON_WITH_KYMATIO``. Results are
+written to ``benchmarks/results/scattering.json``.
 """
 
 import argparse
@@ -29,7 +28,7 @@ N_ROUNDS = 15
 
 
 class Kymatio:
-    """A process that runs kymatio, once at each call."""
+    """A process that runs kymatio on request."""
 
     def __init__(self, python, n_threads):
         worker = Path(__file__).with_name("kymatio_worker.py")
@@ -43,7 +42,7 @@ class Kymatio:
         self.description = json.loads(self.process.stdout.readline())
 
     def seconds(self):
-        """Scatter all images; the process takes the time itself."""
+        """Transform all images; return the time measured by the process."""
         print(file=self.process.stdin, flush=True)
         return float(self.process.stdout.readline())
 
@@ -54,6 +53,7 @@ class Kymatio:
 
 
 def main():
+    """Run the benchmark."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--python", required=True, help="python that has kymatio")
     parser.add_argument("--threads", type=int, default=2)
@@ -63,7 +63,7 @@ def main():
     images = np.random.default_rng(0).random((N_IMAGES, SIZE, SIZE), np.float32)
     X = images.reshape(N_IMAGES, -1)
     scattering = ScatteringTransform((SIZE, SIZE), J=J, L=L, device="cpu").fit(X)
-    scattering.transform(X)  # warms up
+    scattering.transform(X)  # warm up
     times = np.array(
         [
             (kymatio.seconds(), report.seconds(lambda: scattering.transform(X)))

@@ -1,45 +1,45 @@
-"""Speed: training steps, prediction, growth and memory, as ratios in one process.
+"""Speed and memory: training steps, prediction, scaling, and whole fits.
 
 Run ``python -m benchmarks.speed PART ...`` with mnist.npz in the folder named by
 SKMIXMATE_DATA. The parts are:
 
 step
-    A training step beside the published formulation, step-by-step autograd in
-    pixel space (``benchmarks/published.py``), on complete images of MNIST and on
-    images that all lack a quarter of their pixels.
+    A training step compared with the published formulation, step-by-step autograd in
+    pixel space (``tests/reference.py``), on complete images of MNIST and on images
+    that all lack a quarter of their pixels.
 rate
-    The arithmetic of matrix products in a step, over its time, beside that of one
-    large product; as it is, and if no pair of image and cluster was skipped; with 50
-    atoms, the default, and with 150.
+    The arithmetic of the matrix products in a step over its time, relative to that of
+    one large product; with the default, and with a gradient from every pair of image
+    and cluster; with 50 atoms, the default, and with 150.
 predict
-    Images a second beside KMeans, GaussianMixture, and the matrix products that
-    prediction is made of, alone.
+    Images per second compared with KMeans, GaussianMixture, and the matrix products of
+    the prediction alone.
 growth
-    A step over the number of clusters, atoms, features and layers, an epoch over the
-    number of rows, sizes in turn, with the quartiles of the fitted exponents; data are
-    drawn from the model.
+    The time of a step over the number of clusters, atoms, features and layers, and of
+    an epoch over the number of rows, with the quartiles of the fitted exponents. The
+    data are sampled from the model.
 memory
-    What a fit adds to a process, over the size of a memory map.
+    Memory that a fit adds to a process, over the size of a memory map.
 fits
-    Whole fits of MNIST, starts included, one after the other, by the clock and in
-    processor time: ours with 50 epochs on pixels, first and once more at the end, and
-    with the defaults, MiniBatchDictionaryLearning with as many atoms, GaussianMixture,
-    and, if ``--clustpy-python`` names an environment that has it (see
-    ``benchmarks/table1.py``), ClustPy's DEC, which takes about an hour. Fits that are
-    there already, from the same machine and versions, are not run again. ``--quick``
-    takes 2,000 images, and a file of its own.
+    Whole fits of MNIST, including the initialisation, in seconds and processor time:
+    MixMateClustering with 50 epochs on pixels, first and once more at the end, and
+    with the defaults; MiniBatchDictionaryLearning with as many atoms; GaussianMixture;
+    and ClustPy's DEC if ``--clustpy-python`` names an environment with ClustPy (see
+    ``benchmarks/table1.py``), which takes about an hour. Fits in the results of the
+    same machine and versions are not repeated. ``--quick`` fits 2,000 images and
+    writes a separate file.
 dec
-    Fits of few epochs, ours on pixels and DEC's, in turn, and from these what 50 of
-    ours and DEC's 100 and 150 take. The machine that a whole fit of DEC has is not the
-    one that a fit of ours had an hour before. Needs ``--clustpy-python``; a quarter of
-    an hour.
+    Fits with few epochs of MixMateClustering on pixels and of DEC, in turn, from which
+    the times of 50 epochs and of DEC's 100 and 150 epochs are extrapolated. Compared
+    with ``fits``, changes in the speed of the machine affect both alike. Needs
+    ``--clustpy-python``; takes a quarter of an hour.
 gpu
-    On a CUDA device: a training step that is captured beside one that is taken call by
-    call, epochs of both in turn, and whole fits of MNIST, starts included, twice each:
-    what the first has to set up, the second finds.
+    On a CUDA device: a training step replayed from a CUDA graph compared with one that
+    is launched kernel by kernel, and whole fits of MNIST, including the
+    initialisation, twice each: the first one includes the setup of CUDA.
 
-Times of things compared are taken in turn; ratios come with their quartiles. The
-figures go to ``benchmarks/results/speed_PART.json``.
+Times that are compared are measured in turn; ratios are reported with quartiles. The
+figures are written to ``benchmarks/results/speed_PART.json``.
 """
 
 import argparse
@@ -60,14 +60,14 @@ from sklearn.mixture import GaussianMixture
 from skmixmate import MixMateClustering
 from skmixmate.data.loader import RowLoader
 from skmixmate.datasets import load_mnist, make_sparse_mixture
-from skmixmate.model import compiled
-from skmixmate.model.gaussian import NormalMixture
-from skmixmate.model.posterior import ActiveRows
+from skmixmate.model.active_rows import ActiveRows
+from skmixmate.model.native import binding
 from skmixmate.model.priors import Laplace
+from skmixmate.model.spherical import SphericalMixture
 from skmixmate.training.em import ExpectationMaximization
+from tests import reference
 
 from . import report
-from .published import published_step
 from .report import quartiles
 from .table1 import ClustPy, fit, load_runs, make
 
@@ -82,28 +82,28 @@ GROWTH = {
 }
 USUAL = {"n_clusters": 10, "n_atoms": 50, "n_features": 784, "n_layers": 15}
 MAP_MIB = [64, 128, 256, 512, 8192]
+PUBLISHED_STEP_SIZE = 0.04
 
 
 def in_turn(functions, n_times, n_warm=5, n_calls=1, pause=0.0):
-    """Time functions one after the other, again and again.
+    """Time functions in turn.
 
     Parameters
     ----------
     functions : dict of callable
     n_times, n_warm : int
-        Turns of each, and turns before that are not counted.
+        Number of turns, and of warm-up turns before them.
     n_calls : int, default=1
-        Calls in a turn. Training steps follow one another, and each finds the cache
-        as the last one left it, not as another program did.
+        Number of calls in a turn. With several, a training step finds the cache in
+        the state in which the previous step left it, as in training.
     pause : float, default=0.0
-        Seconds before each turn. Where the functions are of several libraries it lets
-        the threads of the one before, which go on spinning for a while, get out of
-        the way.
+        Seconds before each turn. If the functions use different libraries, the threads
+        of the previous library have stopped spinning after it.
 
     Returns
     -------
     seconds : dict of ndarray of shape (n_times,)
-        Of a call, the mean of a turn.
+        Mean time of a call in each turn.
     """
 
     def turn(function):
@@ -120,8 +120,8 @@ def in_turn(functions, n_times, n_warm=5, n_calls=1, pause=0.0):
     }
 
 
-def no_skipping():
-    """Let every cluster have a gradient from every row."""
+def all_rows_active():
+    """Compute the gradient of every cluster from all rows."""
 
     def all_rows(responsibilities):
         n_clusters, n_rows = responsibilities.shape
@@ -133,7 +133,7 @@ def no_skipping():
 
 @functools.cache
 def mnist_start(n_atoms="auto"):
-    """Images in the scale of the model, and dictionaries after one epoch."""
+    """Load scaled images, and dictionaries after one epoch."""
     X = load_mnist().data
     mixmate = MixMateClustering(
         10,
@@ -150,7 +150,7 @@ def mnist_start(n_atoms="auto"):
 def training(X, dictionaries, n_layers=15, device=CPU):
     n_clusters = len(dictionaries)
     return ExpectationMaximization(
-        NormalMixture(
+        SphericalMixture(
             dictionaries=dictionaries.to(device, copy=True),
             intercepts=None,
             weights=torch.full((n_clusters,), 1 / n_clusters, device=device),
@@ -167,45 +167,55 @@ def training(X, dictionaries, n_layers=15, device=CPU):
 
 
 def steps_of(em):
-    """Give a function that takes one step after the other."""
-    batches = em.rows.batches(em.members, em.batch_size, em.generator)
-    return lambda: em.step(*next(batches))
+    """Return a function that takes the next training step."""
+    batches = em.rows.batches(em.indices, em.batch_size, em.generator)
+    return lambda: em.step(next(batches))
 
 
-def uncompiled(function):
-    """Call a function without the compiled encoder."""
+def without_library(function):
+    """Wrap a function so that it does not use the compiled encoder."""
 
     def call():
-        with mock.patch.object(compiled, "_library", None):
+        with mock.patch.object(binding, "_library", None):
             function()
 
     return call
 
 
 def published_steps_of(em):
-    """Give the same for the published formulation, on the same mini-batches."""
+    """Return such a function for the published formulation and the same batches."""
     mixture = em.mixture
     dictionaries = mixture.dictionaries.clone().requires_grad_()
     optimizer = torch.optim.Adam([dictionaries], lr=1e-3)
-    settings = {"alpha": mixture.prior.alpha, "n_layers": mixture.n_layers}
-    batches = em.rows.batches(em.members, em.batch_size, em.generator)
+    batches = em.rows.batches(em.indices, em.batch_size, em.generator)
 
     def take_step():
         rows, observed = next(batches)
-        if observed is not None:
-            observed = observed.to(rows.dtype)
-        published_step(dictionaries, rows, optimizer, observed=observed, **settings)
+        energies = reference.energies(
+            rows,
+            dictionaries,
+            PUBLISHED_STEP_SIZE,
+            mixture.prior.alpha,
+            mixture.n_layers,
+            mixture.weights,
+            observed,
+        )
+        optimizer.zero_grad()
+        reference.loss(energies).backward()
+        optimizer.step()
+        with torch.no_grad():
+            dictionaries.div_(dictionaries.norm(dim=2, keepdim=True))
 
     return take_step
 
 
 def step(X, dictionaries):
-    holes = X.copy()
-    holes[np.random.default_rng(0).random(X.shape) < 0.25] = np.nan
+    incomplete = X.copy()
+    incomplete[np.random.default_rng(0).random(X.shape) < 0.25] = np.nan
     functions = {}
-    for name, data in {"complete": X, "incomplete": holes}.items():
+    for name, data in {"complete": X, "incomplete": incomplete}.items():
         functions[name] = steps_of(training(data, dictionaries))
-        functions[f"{name}, in torch"] = uncompiled(
+        functions[f"{name}, in torch"] = without_library(
             steps_of(training(data, dictionaries))
         )
         functions[f"{name}, as published"] = published_steps_of(
@@ -229,22 +239,22 @@ def step(X, dictionaries):
     }
 
 
-def flop_of_a_step(dictionaries, n_rows, n_own, n_layers=15):
+def flop_of_a_step(dictionaries, n_rows, n_active, n_layers=15):
     """Count the floating-point operations of the matrix products in a step.
 
     Parameters
     ----------
     dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
     n_rows : int
-        Images in the mini-batch.
-    n_own : float
-        Images that a cluster has a gradient from, in the mean.
+        Number of images in the mini-batch.
+    n_active : float
+        Mean number of images that a cluster has a gradient from.
     n_layers : int
     """
     n_clusters, n_atoms, n_features = dictionaries.shape
-    # Correlations, Gram matrix, and the gradients of both.
-    with_features = n_rows + n_own + 2 * n_atoms
-    with_atoms = n_layers * n_rows + (3 * n_layers - 1) * n_own  # layers and energy
+    # Correlations, Gram matrices, and the gradients of both.
+    with_features = n_rows + n_active + 2 * n_atoms
+    with_atoms = n_layers * n_rows + (3 * n_layers - 1) * n_active  # layers and energy
     step_size = 5 * n_atoms
     return (
         2
@@ -255,32 +265,32 @@ def flop_of_a_step(dictionaries, n_rows, n_own, n_layers=15):
 
 
 def rate(X, dictionaries):
-    one = torch.randn(2048, 2048)
+    matrix = torch.randn(2048, 2048)
     figures = {}
     for name, context in {
         "with_skipping": contextlib.nullcontext(),
-        "without_skipping": no_skipping(),
+        "without_skipping": all_rows_active(),
     }.items():
-        n_own = []
+        n_active = []
         with context:
-            find = ActiveRows.from_responsibilities
+            original = ActiveRows.from_responsibilities
 
-            def counted(responsibilities, find=find, n_own=n_own):
-                blocks = find(responsibilities)
-                n_own.append(blocks.index.numel() / len(responsibilities))
+            def counting(responsibilities, original=original, n_active=n_active):
+                blocks = original(responsibilities)
+                n_active.append(blocks.index.numel() / len(responsibilities))
                 return blocks
 
-            with mock.patch.object(ActiveRows, "from_responsibilities", counted):
+            with mock.patch.object(ActiveRows, "from_responsibilities", counting):
                 take_step = steps_of(training(X, dictionaries))
                 seconds = in_turn(
-                    {"product": lambda: one @ one, "step": take_step},
+                    {"product": lambda: matrix @ matrix, "step": take_step},
                     n_times=9,
                     n_warm=1,
                     n_calls=10,
                 )
-        n_own = np.reshape(n_own[-90:], (9, 10)).mean(axis=1)
-        flop = flop_of_a_step(dictionaries, BATCH_SIZE, n_own)
-        product_rate = 2 * len(one) ** 3 / seconds["product"]
+        n_active = np.reshape(n_active[-90:], (9, 10)).mean(axis=1)
+        flop = flop_of_a_step(dictionaries, BATCH_SIZE, n_active)
+        product_rate = 2 * len(matrix) ** 3 / seconds["product"]
         figures[name] = {
             "gigaflop_of_a_step": quartiles(flop / 1e9, 3),
             "milliseconds": quartiles(1e3 * seconds["step"]),
@@ -292,7 +302,7 @@ def rate(X, dictionaries):
 
 
 def products_alone(X, dictionaries, n_layers=15, size=668):
-    """Make the matrix products of prediction, and nothing else."""
+    """Compute only the matrix products of the prediction."""
     codes = torch.randn(*dictionaries.shape[:2], size)
     gram = dictionaries @ dictionaries.mT
     for block in torch.from_numpy(X).split(size):
@@ -334,7 +344,7 @@ def predict(X, dictionaries):
     }
 
 
-def drawn_training(n_samples, **sizes):
+def synthetic_training(n_samples, **sizes):
     sizes = USUAL | sizes
     n_layers = sizes.pop("n_layers")
     bunch = make_sparse_mixture(n_samples, random_state=0, **sizes)
@@ -356,7 +366,7 @@ def growth_over(sizes, functions, **settings):
 
 
 def growth_of_a_step(name, sizes):
-    steps = [steps_of(drawn_training(12_800, **{name: size})) for size in sizes]
+    steps = [steps_of(synthetic_training(12_800, **{name: size})) for size in sizes]
     return growth_over(sizes, steps, n_times=9, n_warm=1, n_calls=5)
 
 
@@ -364,12 +374,12 @@ def growth():
     figures = {}
     for name, sizes in GROWTH.items():
         if name == "n_samples":
-            epochs = [drawn_training(size).run_epoch for size in sizes]
+            epochs = [synthetic_training(size).run_epoch for size in sizes]
             figures[name] = growth_over(sizes, epochs, n_times=5, n_warm=1)
             continue
         figures[name] = growth_of_a_step(name, sizes)
         if name == "n_clusters":
-            with no_skipping():
+            with all_rows_active():
                 figures[f"{name}_without_skipping"] = growth_of_a_step(name, sizes)
     return figures
 
@@ -378,7 +388,7 @@ def memory():
     figures = {"data_mib": MAP_MIB, "fit_adds_mib": []}
     rng = np.random.default_rng(0)
     mixmate = MixMateClustering(10, max_iter=1, tol=0, random_state=0)
-    fit(mixmate, rng.random((6000, 784), dtype=np.float32))  # what is there anyway
+    fit(mixmate, rng.random((6000, 784), dtype=np.float32))  # memory of the libraries
     with tempfile.TemporaryDirectory() as folder:
         for size in MAP_MIB:
             shape = (size * 2**20 // (4 * 784), 784)
@@ -405,17 +415,17 @@ def fits(clustpy_python=None, quick=False):
         "DEC": ClustPy(clustpy_python, "DEC", 0),
         "MiniBatchDictionaryLearning": MiniBatchDictionaryLearning(500, random_state=0),
     }
-    # Once more: in the hour between, a machine may have become slower or faster.
+    # Repeated, as the speed of the machine may change within the hour.
     estimators[f"{OURS}, again"] = clone(estimators[OURS])
     if clustpy_python is None:
         del estimators["DEC"]
     for key, estimator in estimators.items():
         runs = load_runs(name)
         if key not in runs:
-            taken = fit_seconds(estimator, X)
-            # That of ClustPy without the start of another process.
-            description = getattr(estimator, "description_", taken)
-            times = {clock: round(description[clock], 1) for clock in taken}
+            seconds = fit_seconds(estimator, X)
+            # For ClustPy, without the start of its process.
+            description = getattr(estimator, "description_", seconds)
+            times = {clock: round(description[clock], 1) for clock in seconds}
             runs[key] = {"images": len(X), **times}
             report.write(name, fit_figures(runs))
     return fit_figures(load_runs(name))
@@ -446,13 +456,15 @@ def dec(clustpy_python):
         totals["DEC"].append(few + 99 * pretraining + 149 * clustering)
     ours_seconds, dec_seconds = (np.array(totals[key]) for key in ("ours", "DEC"))
     return {
-        "seconds_of_all_epochs": {key: quartiles(of, 0) for key, of in totals.items()},
+        "seconds_of_all_epochs": {
+            key: quartiles(seconds, 0) for key, seconds in totals.items()
+        },
         "dec_over_ours": quartiles(dec_seconds / ours_seconds),
     }
 
 
 def pixels(**params):
-    """Return our estimator of the whole fits."""
+    """Create the estimator of the fits on pixels."""
     return MixMateClustering(
         10,
         representation="pixels",
@@ -491,12 +503,12 @@ def gpu():
         ),
     }.items():
         times = [fit_seconds(clone(estimator), images)["seconds"] for _ in range(2)]
-        figures["seconds_of_fits"][key] = [round(taken, 2) for taken in times]
+        figures["seconds_of_fits"][key] = [round(seconds, 2) for seconds in times]
     return figures
 
 
 def fit_seconds(estimator, X):
-    """Time a fit, by the clock and in processor time of all its threads."""
+    """Time a fit, in seconds and in processor time of all threads."""
     processor_start = time.process_time()
     seconds = report.seconds(functools.partial(fit, estimator, X))
     return {
@@ -506,7 +518,7 @@ def fit_seconds(estimator, X):
 
 
 def fit_figures(runs):
-    """Give the times of fits over that of our own, as far as they are there."""
+    """Divide the times of the available fits by those of MixMateClustering."""
     figures = {"runs": runs}
     for clock in ("seconds", "processor_seconds"):
         ours = np.mean([run[clock] for key, run in runs.items() if OURS in key])

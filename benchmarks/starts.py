@@ -1,9 +1,9 @@
-"""Which graph starts best: neighbours, self-representation, or both.
+"""Compare graphs for the initial clustering: neighbours, self-representation, or both.
 
-Run ``python -m benchmarks.starts``. On the data sets that scikit-learn bundles
-(standardised, but for the digits) the graphs are made of the features as they are;
-on 5,000 images of each of the paper's sets, where these are to be had, of scattering
-features. Mean scores of three seeds go to ``benchmarks/results/starts.json``.
+Run ``python -m benchmarks.starts``. On the datasets bundled with scikit-learn (all
+standardised except the digits) the graphs are built from the features themselves; on
+5,000 images of each dataset of the paper, from scattering features. Mean scores over
+three seeds are written to ``benchmarks/results/starts.json``.
 """
 
 import numpy as np
@@ -29,55 +29,59 @@ GRAPHS = {
 
 
 def compare(X, y, n_clusters, seed):
-    """Scores of each start, by its name."""
-    starts = {
+    """Return the scores of each clustering method by its name."""
+    methods = {
         name: SpectralGraphClustering(n_clusters, random_state=seed, **params)
         for name, params in GRAPHS.items()
     }
-    starts["kmeans"] = KMeans(n_clusters, n_init=10, random_state=seed)
-    labels = {name: start.fit_predict(X) for name, start in starts.items()}
+    methods["kmeans"] = KMeans(n_clusters, n_init=10, random_state=seed)
+    labels = {name: method.fit_predict(X) for name, method in methods.items()}
     return {
         name: {
-            "NMI": normalized_mutual_info_score(y, found),
-            "ACC": clustering_accuracy_score(y, found),
+            "NMI": normalized_mutual_info_score(y, predicted),
+            "ACC": clustering_accuracy_score(y, predicted),
         }
-        for name, found in labels.items()
+        for name, predicted in labels.items()
     }
 
 
-def mean(comparisons):
+def mean_scores(comparisons):
     return {
-        start: {
-            score: round(float(np.mean([one[start][score] for one in comparisons])), 3)
+        method: {
+            score: round(float(np.mean([one[method][score] for one in comparisons])), 3)
             for score in ("NMI", "ACC")
         }
-        for start in comparisons[0]
+        for method in comparisons[0]
     }
 
 
-def bundled(load, seed):
+def load_bundled(load, seed):
     X, y = load(return_X_y=True)
     if load is not load_digits:
         X = StandardScaler().fit_transform(X)
     return X, y
 
 
-def images(name, seed):
+def load_images(name, seed):
     bunch = getattr(datasets, f"load_{name}")()
-    drawn = np.random.default_rng(seed).permutation(len(bunch.data))[:5000]
-    return graph_features(bunch.data[drawn], IMAGE_SHAPES[name]), bunch.target[drawn]
+    indices = np.random.default_rng(seed).permutation(len(bunch.data))[:5000]
+    return graph_features(bunch.data[indices], IMAGE_SHAPES[name]), bunch.target[
+        indices
+    ]
 
 
 def main():
-    sources = {load.__name__.removeprefix("load_"): (bundled, load) for load in BUNDLED}
-    sources |= {name: (images, name) for name in IMAGE_SHAPES}
+    sources = {
+        load.__name__.removeprefix("load_"): (load_bundled, load) for load in BUNDLED
+    }
+    sources |= {name: (load_images, name) for name in IMAGE_SHAPES}
     figures = {}
-    for name, (source, argument) in sources.items():
+    for name, (load, argument) in sources.items():
         comparisons = []
         for seed in range(3):
-            X, y = source(argument, seed)
+            X, y = load(argument, seed)
             comparisons.append(compare(X, y, len(np.unique(y)), seed))
-        figures[name] = mean(comparisons)
+        figures[name] = mean_scores(comparisons)
         report.write("starts", figures)
 
 

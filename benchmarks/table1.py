@@ -1,21 +1,21 @@
-"""Table 1 of the paper: three sets of images, before and after training.
+"""Reproduce Table 1 of the paper: three sets of images, before and after training.
 
-Run ``python -m benchmarks.table1`` with the data sets in the folder named by
-SKMIXMATE_DATA. All images, seeds 0 to 4, defaults but for `n_clusters`,
-`image_shape` and `representation`; labels are used for the scores alone. INIT is
-the start of the same fit, before training. "incomplete" is the model of pixels where
+Run ``python -m benchmarks.table1`` with the data sets in the folder of the environment
+variable SKMIXMATE_DATA. All images, seeds 0 to 4, defaults except for `n_clusters`,
+`image_shape` and `representation`; labels are used for the scores only. INIT is the
+initialisation of the same fit, before training. "incomplete" is the model of pixels if
 90% of the images lack 25% of their pixels, on MNIST as in the paper.
 
-The peers are KMeans, GaussianMixture, K-DAE and DAMIC (``benchmarks/peers``), and
-ClustPy's DEC and DCN with their defaults. ClustPy has an environment of its own,
-with clustpy 0.0.3 and torch, whose ``python`` is given by ``--clustpy-python``;
-without it DEC and DCN are left out.
+The methods for comparison are KMeans, GaussianMixture, K-DAE and DAMIC
+(``benchmarks/peers``), and ClustPy's DEC and DCN with their defaults. ClustPy needs a
+separate environment, with clustpy 0.0.3 and torch; pass its ``python`` by
+``--clustpy-python``. Without it DEC and DCN are left out.
 
-``--quick`` takes USPS, one seed, the default representation, and of the peers the two
-of scikit-learn: about a minute. The figures go to ``benchmarks/results/table1.json``
-(``table1_quick.json``) after every fit; fits that are there already, from the same
-machine and versions, are not run again, and several of these commands may run side by
-side.
+``--quick`` uses USPS, one seed, the default representation, and for comparison only
+KMeans and GaussianMixture; it takes about a minute. The figures are written to
+``benchmarks/results/table1.json`` (``table1_quick.json``) after every fit; fits that
+the file already contains, from the same machine and versions, are not repeated, and
+several of these commands may run at the same time.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -51,25 +52,17 @@ def scores(y, labels):
     }
 
 
-class MixMate(MixMateClustering):
-    """Keeps the labels that training starts from."""
-
-    def _train(self, run, features):
-        (self.initial_labels_,) = self._evaluate(features, lambda batch: batch.labels)
-        return super()._train(run, features)
-
-
 class ClustPy:
-    """A deep clustering of ClustPy, run in the environment that has it.
+    """A deep clustering method of ClustPy, run in a separate environment.
 
     Parameters
     ----------
     python : str
-        That environment's.
+        Path of the Python interpreter of that environment.
     method : {"DEC", "DCN"}
     seed : int
     **parameters : dict
-        What is not as by default.
+        Parameters of the method that differ from its defaults.
     """
 
     def __init__(self, python, method, seed, **parameters):
@@ -81,24 +74,24 @@ class ClustPy:
         with tempfile.TemporaryDirectory() as folder:
             images, labels = Path(folder, "images.npy"), Path(folder, "labels.npy")
             np.save(images, X)
-            answer = subprocess.run(
+            output = subprocess.run(
                 [*map(str, self.arguments), images, labels, self.parameters],
                 cwd=Path(__file__).with_name("peers"),
                 stdout=subprocess.PIPE,
                 check=True,
             ).stdout
             self.labels_ = np.load(labels)
-        self.description_ = json.loads(answer.splitlines()[-1])
+        self.description_ = json.loads(output.splitlines()[-1])
         self.n_parameters_ = self.description_["parameters"]
         return self
 
 
 def make(method, name, seed, clustpy_python=None, **params):
-    """Return the estimator of one fit."""
+    """Create the estimator of one fit."""
     if method == "kmeans":
         return KMeans(10, n_init=10, random_state=seed)
     if method == "gaussian_mixture":
-        # The pixels at the margins hardly vary: some variance has to be added.
+        # Pixels at the margins hardly vary: the covariance needs regularisation.
         return GaussianMixture(
             10, covariance_type="diag", reg_covar=1e-2, random_state=seed
         )
@@ -106,7 +99,7 @@ def make(method, name, seed, clustpy_python=None, **params):
         return ClustPy(clustpy_python, method.upper(), seed)
     if method not in OURS:
         return MixtureOfAutoencoders(10, method, seed)
-    return MixMate(
+    return MixMateClustering(
         10,
         image_shape=IMAGE_SHAPES[name],
         representation="scattering" if method == "scattering" else "pixels",
@@ -116,7 +109,7 @@ def make(method, name, seed, clustpy_python=None, **params):
 
 
 def n_parameters(estimator):
-    """Count all that was learned, of the representation too."""
+    """Count the learned parameters, including the representation."""
     if hasattr(estimator, "n_parameters_"):
         return estimator.n_parameters_
     names = ["dictionaries_", "intercepts_", "cluster_centers_"]
@@ -128,7 +121,7 @@ def n_parameters(estimator):
 
 
 def without_pixels(images, seed):
-    """Take 25% of the pixels, drawn at random, from 90% of the images."""
+    """Remove 25% of the pixels, drawn at random, from 90% of the images."""
     rng = np.random.default_rng(seed)
     images = images.copy()
     missing = rng.random(images.shape, dtype=np.float32) < 0.25
@@ -138,7 +131,7 @@ def without_pixels(images, seed):
 
 
 def run(method, name, seed, bunch, clustpy_python):
-    """Fit once, and score before and after."""
+    """Fit once, and score the labels before and after training."""
     X, y = bunch.data, bunch.target
     if method == "incomplete":
         X = without_pixels(X, seed)
@@ -153,8 +146,9 @@ def run(method, name, seed, bunch, clustpy_python):
     if method in CLUSTPY:
         result["description"] = estimator.description_
     if method in OURS:
+        untrained = clone(estimator).set_params(max_iter=0).fit(X)
         result |= {
-            "INIT": scores(y, estimator.initial_labels_),
+            "INIT": scores(y, untrained.labels_),
             "loss": round(estimator.loss_, 4),
             "epochs": estimator.n_iter_,
         }
@@ -168,7 +162,7 @@ def fit(estimator, X):
 
 
 def summarize(runs):
-    """Mean and standard deviation over the seeds, and the worst seed."""
+    """Return the mean, the standard deviation and the worst score over the seeds."""
     summary = {}
     for key, fits in runs.items():
         for stage in ("INIT", "TRAIN"):
@@ -200,7 +194,9 @@ def main():
     parser.add_argument("--data", nargs="+", default=list(IMAGE_SHAPES))
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--clustpy-python", help="python that has ClustPy")
+    parser.add_argument(
+        "--clustpy-python", help="Python interpreter of the environment with ClustPy"
+    )
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     report_name = "table1_quick" if options.quick else "table1"
@@ -218,7 +214,7 @@ def main():
                 if str(seed) in load_runs(report_name).get(key, {}):
                     continue
                 result = run(method, name, seed, bunch, options.clustpy_python)
-                runs = load_runs(report_name)  # others may have written since
+                runs = load_runs(report_name)  # other processes may have written since
                 runs.setdefault(key, {})[str(seed)] = result
                 write(report_name, runs)
     write(report_name, load_runs(report_name))

@@ -1,11 +1,12 @@
-"""Whether the loss of a trial picks good starts.
+"""Measure whether the loss of a trial selects good initialisations.
 
-Run ``python -m benchmarks.trials`` with the data sets in the folder named by
-SKMIXMATE_DATA. A trial is what `n_init` does for each start: five epochs on 10,000
-images at three times the learning rate. Eight starts on the same images of each set,
-in the representation that does better on it; labels are used for the scores alone.
-The figures, with the mean score of all starts and of the one that the loss picks from
-every four, go to ``benchmarks/results/trials.json``.
+Run ``python -m benchmarks.trials`` with the data sets in the folder of the environment
+variable SKMIXMATE_DATA. A trial is the short training of each initialisation that
+`n_init` requests: five epochs on 10,000 images at three times the learning rate. Eight
+initialisations on the same images of each data set, in the representation that performs
+better on it; labels are used for the scores only. The figures, with the mean score of
+all initialisations and of the one that the loss selects from every four, are written to
+``benchmarks/results/trials.json``.
 """
 
 from itertools import combinations, product
@@ -14,9 +15,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from skmixmate import MixMateClustering, datasets
-from skmixmate.estimators._mixmate import (
+from skmixmate.estimators._initialize import (
     _TRIAL_EPOCHS,
-    _TRIAL_HASTE,
+    _TRIAL_LR_FACTOR,
     _TRIAL_ROWS,
 )
 
@@ -33,15 +34,15 @@ INITS = ["auto", "kmeans"]
 TRIAL = {
     "max_iter": _TRIAL_EPOCHS,
     "tol": 0,
-    "learning_rate": _TRIAL_HASTE * MixMateClustering().learning_rate,
+    "learning_rate": _TRIAL_LR_FACTOR * MixMateClustering().learning_rate,
 }
 
 
 def trials(name, init):
-    """Loss and scores of each start."""
+    """Yield the loss and the scores of each initialisation."""
     bunch = getattr(datasets, f"load_{name}")()
-    drawn = np.random.default_rng(0).permutation(len(bunch.data))[:_TRIAL_ROWS]
-    X, y = bunch.data[drawn], bunch.target[drawn]
+    indices = np.random.default_rng(0).permutation(len(bunch.data))[:_TRIAL_ROWS]
+    X, y = bunch.data[indices], bunch.target[indices]
     for seed in range(N_STARTS):
         mixmate = make(REPRESENTATIONS[name], name, seed, init=init, **TRIAL)
         fit(mixmate, X)
@@ -54,8 +55,8 @@ def summarize(starts):
     for score in ("ACC", "NMI"):
         values = np.array([start[score] for start in starts])
         picked = [
-            values[min(some, key=losses.__getitem__)]
-            for some in combinations(range(len(starts)), N_PICKED_FROM)
+            values[min(candidates, key=losses.__getitem__)]
+            for candidates in combinations(range(len(starts)), N_PICKED_FROM)
         ]
         summary[score] = {
             "mean_of_all": round(float(values.mean()), 4),

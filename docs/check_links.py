@@ -1,7 +1,7 @@
-"""Check that links between the built pages lead somewhere, without a network.
+"""Check the links between the built pages, without a network.
 
-``python docs/check_links.py docs/_build/html`` names every link to a file, or to a
-place in one, that is not there, and exits with 1 if there are any.
+``python docs/check_links.py docs/_build/html`` prints every link to a file or an anchor
+that does not exist, and exits with 1 if there are any.
 """
 
 import sys
@@ -11,17 +11,17 @@ from urllib.parse import unquote, urlsplit
 
 
 class Page(HTMLParser):
-    """The links and the places of one page."""
+    """The links and the anchors of one page."""
 
     def __init__(self, path):
         super().__init__()
-        self.links, self.places = set(), {""}
+        self.links, self.anchors = set(), {""}
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
-        """Keep where the tag leads, and its place."""
+        """Store the link and the anchor of the tag."""
         attributes = dict(attributes)
-        self.places.add(attributes.get("id"))
+        self.anchors.add(attributes.get("id"))
         self.links |= {attributes.get(name) for name in ("href", "src")} - {None}
 
 
@@ -41,10 +41,10 @@ def dead_links(folder):
             target = path
             if parts.path:
                 target = (path.parent / unquote(parts.path)).resolve()
-            is_there = target.exists()
+            exists = target.exists()
             if target in pages:
-                is_there = unquote(parts.fragment) in pages[target].places
-            if not is_there:
+                exists = unquote(parts.fragment) in pages[target].anchors
+            if not exists:
                 dead.append((path.name, link))
     return dead
 
@@ -52,5 +52,5 @@ def dead_links(folder):
 if __name__ == "__main__":
     dead = dead_links(Path(sys.argv[1]))
     for page, link in dead:
-        print(f"{page}: {link} leads nowhere")
+        print(f"{page}: dead link {link}")
     sys.exit(bool(dead))

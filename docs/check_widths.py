@@ -1,9 +1,9 @@
 """Check in a browser that no built page is wider than its window.
 
 ``python docs/check_widths.py docs/_build/html`` opens every page in headless Chromium,
-as wide as a desk's window and as a telephone's, names those that have to be moved
-sideways, and exits with 1 if there are any. Not a part of ``.ci/run``, as it needs
-``chromium``.
+in the widths of a desktop window and of a phone, prints the pages that need horizontal
+scrolling, and exits with 1 if there are any. It is not part of ``.ci/run``, because it
+needs ``chromium``.
 """
 
 import functools
@@ -18,10 +18,10 @@ from pathlib import Path
 
 WIDTHS = [1300, 412]
 PROBE = "widths.html"
-# Opens the pages one after the other in a frame, and writes how wide they came out.
+# Opens the pages one after the other in a frame, and writes their widths.
 SCRIPT = """<body><script>
 async function measure(pages, widths) {
-  const found = [];
+  const results = [];
   for (const width of widths) for (const page of pages) {
     const frame = document.createElement("iframe");
     frame.style.width = width + "px";
@@ -30,20 +30,20 @@ async function measure(pages, widths) {
     await new Promise(loaded => frame.onload = loaded);
     await new Promise(drawn => setTimeout(drawn, 50));
     const wide = frame.contentDocument.documentElement.scrollWidth;
-    found.push([page, width, wide]);
+    results.push([page, width, wide]);
     frame.remove();
   }
-  document.body.innerText = "measured " + JSON.stringify(found);
+  document.body.innerText = "measured " + JSON.stringify(results);
 }
 measure(%s, %s);
 </script></body>"""
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves the pages and the probe, and tells nobody."""
+    """Serves the pages and the probe, without logging."""
 
     def do_GET(self):
-        """Answer with a file, or with the probe."""
+        """Send a file, or the probe."""
         if self.path.strip("/") != PROBE:
             super().do_GET()
             return
@@ -54,7 +54,7 @@ class Handler(SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args):
-        """Keep quiet."""
+        """Do not log requests."""
 
 
 def measure(folder):
@@ -62,7 +62,7 @@ def measure(folder):
     server = ThreadingHTTPServer(
         ("localhost", 0), functools.partial(Handler, directory=folder)
     )
-    # Neither the theme's own templates nor the listings of the sources.
+    # Exclude the templates of the theme and the source listings.
     server.pages = [
         str(path.relative_to(folder))
         for path in sorted(folder.rglob("*.html"))
@@ -93,8 +93,8 @@ def measure(folder):
 
 if __name__ == "__main__":
     measured = measure(Path(sys.argv[1]))
-    wide = [found for found in measured if found[2] > found[1]]
-    for page, width, found in wide:
-        print(f"{page}: {found} wide in a window of {width}")
+    wide = [result for result in measured if result[2] > result[1]]
+    for page, width, page_width in wide:
+        print(f"{page}: {page_width} pixels wide in a window of {width}")
     print(f"{len(measured)} pages measured, {len(wide)} too wide")
     sys.exit(bool(wide) or not measured)

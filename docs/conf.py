@@ -1,4 +1,4 @@
-"""Settings of Sphinx; build with ``python -m sphinx -W docs docs/_build/html``."""
+"""Configure Sphinx; build with ``python -m sphinx -W docs docs/_build/html``."""
 
 import sys
 import warnings
@@ -24,16 +24,16 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_tables", "gallery/GALLERY_HEADER.rst"]
-# Pictures are drawn by the examples, which must not warn, and must run.
+# The examples create the plots; a warning of the package fails the build.
 warnings.filterwarnings("error", module=r"skmixmate")
 
 autosummary_generate = True
-autodoc_typehints = "none"  # the docstrings say more
+autodoc_typehints = "none"  # the docstrings are more precise
 numpydoc_show_class_members = False
-# All of numpydoc's checks but four: one line is a summary and may be all, See Also and
-# Examples stand where they help, and what is returned has a name, as in scikit-learn.
+# All checks of numpydoc except four: a docstring may be a single line, See Also
+# and Examples are optional, and returned values have names, as in scikit-learn.
 numpydoc_validation_checks = {"all", "ES01", "EX01", "RT02", "SA01"}
-# Written by scikit-learn, and inherited.
+# Inherited from scikit-learn.
 numpydoc_validation_exclude = {
     r"\._",
     r"\.(get|set)_(params|metadata_routing|callbacks|output)$",
@@ -66,6 +66,6 @@ html_theme_options = {
     "footer_end": [],
     "show_prev_next": True,
 }
-html_sidebars = {"*": []}  # pages without neighbours in a section
+html_sidebars = {"*": []}  # top-level pages have no section navigation
 
 tables.write(Path(__file__).parent / "_tables")

@@ -1,4 +1,4 @@
-"""Examples on the pages are tests; what they write goes into a folder of its own."""
+"""Run the examples of the pages as tests, in a temporary folder."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tables of the documentation, from the figures in ``benchmarks/results``."""
+"""Create the tables of the documentation from the files in ``benchmarks/results``."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 DATA = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "usps": "USPS"}
-# Titles of the rows, and where their figures are: (stage, key in our results, key
-# in the paper's table).
+# For each row: (stage, key in the results, key in the paper's table).
 ROWS = {
     "MixMate, scattering, untrained": ("INIT", "scattering", None),
     "**MixMate, scattering**": ("TRAIN", "scattering", None),
@@ -23,7 +22,7 @@ ROWS = {
     "KMeans": ("TRAIN", "kmeans", None),
 }
 WITHOUT_SKIPPING = "_without_skipping"
-# Columns of the table of plain features, beside MixMate and GaussianMixture.
+# Columns of the table of tabular data, in addition to MixMate and GaussianMixture.
 PLAIN_COLUMNS = {
     "KMeans": "KMeans",
     "MixMate, not refined": "MixMate, not refined",
@@ -34,18 +33,18 @@ HEADER = ["", "ACC", "NMI", "ARI", "worst ACC", "seeds", "seconds", "parameters"
 
 
 def figures(name):
-    """Figures of a benchmark, and the machine that they were made on."""
+    """Read the results of a benchmark, with the machine on which it ran."""
     return json.loads((BENCHMARKS / "results" / f"{name}.json").read_text())
 
 
 def measured_on(results):
-    """Lines that name the machine."""
+    """Format the machine of the results as lines."""
     machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
     return [f"Measured on: {machine}.", ""]
 
 
 def list_table(header, rows):
-    """Lines of a reStructuredText table."""
+    """Format a reStructuredText table as lines."""
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: auto", ""]
     for row in [header, *rows]:
         bullets = ["   * -", *["     -"] * (len(row) - 1)]
@@ -62,7 +61,7 @@ def millions(n_parameters):
 
 
 def ours(summary, fits, stage):
-    """Cells of a row, or None if there are no such fits."""
+    """Return the cells of a row, or None if there are no such fits."""
     if f"{stage} ACC" not in summary:
         return None
     scores = [summary[f"{stage} {score}"] for score in ("ACC", "NMI", "ARI")]
@@ -76,14 +75,14 @@ def ours(summary, fits, stage):
 
 
 def published(row):
-    """Cells of a row of the paper."""
+    """Return the cells of a row of the paper."""
     cells = [f"{row[s]:.2f}" if s in row else "" for s in ("ACC", "NMI", "ARI")]
     parameters = row.get("parameters")
     return [*cells, "", "", "", millions(parameters) if parameters else ""]
 
 
 def table1():
-    """Table 1 of the paper beside what was measured, data set by data set."""
+    """Format Table 1 of the paper and the measured results for each data set."""
     results = figures("table1")
     paper = json.loads((BENCHMARKS / "paper_table1.json").read_text())
     lines = []
@@ -95,14 +94,16 @@ def table1():
             )
             if (cells := ours(summary, fits, stage)) is not None:
                 rows.append([row, *cells])
-            if (theirs := paper[name].get(published_key)) is not None:
-                rows.append([f"{row.strip('*')}, *in the paper*", *published(theirs)])
+            if (figures_there := paper[name].get(published_key)) is not None:
+                rows.append(
+                    [f"{row.strip('*')}, *in the paper*", *published(figures_there)]
+                )
         lines += [title, "~" * len(title), "", *list_table(HEADER, rows)]
     return [*lines, *measured_on(results)]
 
 
 def plain():
-    """Accuracy on plain features, and what each part of the default adds to it."""
+    """Format the accuracies on tabular data, with and without parts of the default."""
     results = figures("plain")
     rows = []
     for name, models in results["sets"].items():
@@ -120,7 +121,7 @@ def plain():
 
 
 def likelihoods():
-    """Binary images and counts, with their likelihood and without."""
+    """Format the scores of binary images and counts for each likelihood."""
     results = figures("likelihoods")
     rows = []
     for data, models in results["sets"].items():
@@ -135,7 +136,7 @@ def likelihoods():
 
 
 def fits():
-    """Whole fits of MNIST, over the time of 50 epochs of ours."""
+    """Format times of whole fits of MNIST, relative to 50 epochs of MixMate."""
     results = figures("speed_fits")
     clocks = ("seconds", "processor_seconds")
     ratios = [results[f"{clock}_over_those_of_50_epochs_on_pixels"] for clock in clocks]
@@ -143,22 +144,22 @@ def fits():
         [name, run["seconds"], run["processor_seconds"], *(of[name] for of in ratios)]
         for name, run in results["runs"].items()
     ]
-    header = ["", "seconds", "of a processor", "over ours", "of a processor, over ours"]
+    header = ["", "seconds", "CPU seconds", "ratio to MixMate", "ratio of CPU seconds"]
     in_turn = figures("speed_dec")
     low, middle, high = in_turn["dec_over_ours"]
     seconds = {name: of[1] for name, of in in_turn["seconds_of_all_epochs"].items()}
     return [
         *list_table(header, rows),
         *measured_on(results),
-        f"DEC, all its epochs: {seconds['DEC']:.0f} seconds, {middle} times ours "
-        f"(quartiles {low} and {high}), {seconds['ours']:.0f}.",
+        f"All epochs of DEC: {seconds['DEC']:.0f} seconds, {middle} times as long as "
+        f"MixMate (quartiles {low} and {high}), {seconds['ours']:.0f} seconds.",
         "",
         *measured_on(in_turn),
     ]
 
 
 def speed():
-    """Ratios of the speed benchmark, and how times grow."""
+    """Format the ratios of the speed benchmark, and the growth of times."""
     step, rate, predict, growths, memory = (
         figures(f"speed_{part}")
         for part in ("step", "rate", "predict", "growth", "memory")
@@ -171,20 +172,26 @@ def speed():
         for atoms in ("50_atoms", "150_atoms")
     }
     rows = [
-        ["published training step, over ours", published["complete"][1]],
+        ["published training step over step of MixMate", published["complete"][1]],
         ["the same, a quarter of the pixels missing", published["incomplete"][1]],
-        ["step without the compiled encoder, over ours", in_torch["complete"][1]],
+        [
+            "step without the compiled encoder over step with it",
+            in_torch["complete"][1],
+        ],
         ["the same, a quarter of the pixels missing", in_torch["incomplete"][1]],
         [
-            "step with a quarter missing, over one without",
+            "step with a quarter missing over complete step",
             step["incomplete_over_complete"][1],
         ],
-        ["share of the matrix-product rate, nothing skipped", shares["50_atoms"]],
+        ["fraction of the matrix-product rate, nothing skipped", shares["50_atoms"]],
         ["the same, 150 atoms", shares["150_atoms"]],
-        ["matrix products of predict alone, over it", alone["its matrix products"][1]],
-        ["KMeans.predict, over predict", alone["KMeans.predict"][1]],
+        [
+            "matrix products of predict alone over predict",
+            alone["its matrix products"][1],
+        ],
+        ["KMeans.predict over predict", alone["KMeans.predict"][1]],
     ]
-    kymatio = ["kymatio, over ScatteringTransform", scattering["ratio_quartiles"][1]]
+    kymatio = ["kymatio over ScatteringTransform", scattering["ratio_quartiles"][1]]
     growth = [
         [
             name.replace(WITHOUT_SKIPPING, ", nothing skipped"),
@@ -197,30 +204,30 @@ def speed():
     added = zip(*(memory[key] for key in ("data_mib", "fit_adds_mib")), strict=True)
     return [
         *list_table(["", "ratio"], rows),
-        *list_table(["MiB of a memory map", "MiB that a fit of it adds"], added),
+        *list_table(["MiB of a memory map", "additional MiB of a fit"], added),
         *measured_on(step),
         *list_table(["", "ratio"], [kymatio]),
         *measured_on(scattering),
-        *list_table(["time grows with", "over", "to the power of"], growth),
+        *list_table(["time grows with", "range", "exponent"], growth),
         *measured_on(growths),
     ]
 
 
 def distributed():
-    """Two processes beside one, and what many would take."""
+    """Format the results of two processes, and an estimate for many."""
     results = figures("distributed")
     rows = [
         [f"{text}, mini-batches of {batch_size}", of["two_over_one"][1]]
         for key, text in (
-            ("strong", "images a second, the same images shared"),
-            ("weak", "images a second, as many more images"),
+            ("strong", "images per second, the same images divided"),
+            ("weak", "images per second, twice as many images"),
         )
         for batch_size, of in results[key].items()
     ]
     rows.append(["loss of a whole fit", results["loss"]["two_over_one"]])
     reducer = results["reducer"]
     return [
-        *list_table(["", "two processes over one"], rows),
+        *list_table(["", "ratio of two processes to one"], rows),
         f"A step sums {reducer['bytes'] / 1e6:.2g} MB, which takes "
         f"{reducer['milliseconds'][1]:.2g} ms here.",
         "",
@@ -230,7 +237,7 @@ def distributed():
 
 
 def noise():
-    """Models with the paper's noise beside those that learn it."""
+    """Format the results of models with fixed and with learned noise."""
     results = figures("noise")
     formats = {
         "NMI": ".3f",
@@ -255,11 +262,11 @@ def on_paper(n_bytes):
     share = rate["without_skipping"]["share_of_matrix_product_rate"][1]
     n_rows, n_processes, n_own = 10**9, 64, 4096
     n_clusters, n_atoms, n_features, n_layers = 10, 50, 784, 15
-    # Correlations and gradient in all features; each layer forward, and for the
-    # backward pass forward again and twice back.
+    # Correlations and gradient use all features; each layer takes one product forward,
+    # and for the backward pass one more forward and two backward.
     products = n_clusters * n_atoms * (2 * n_features + 4 * n_layers * n_atoms)
     n_steps = n_rows / (n_processes * n_own)
-    flop, network, disk = 67e12, 25e9, 2e9  # a second
+    flop, network, disk = 67e12, 25e9, 2e9  # per second
     rows = [
         [
             f"matrix products, at {share:.0%} of {flop / 1e12:.0f} TFLOP/s",
@@ -275,28 +282,28 @@ def on_paper(n_bytes):
         ],
     ]
     return [
-        "On paper, for an epoch of a billion rows of MNIST's size on "
+        "Estimate for an epoch of a billion rows of MNIST's size on "
         f"{n_processes} GPUs, each with {n_own:,} rows of a mini-batch "
-        f"({n_steps:,.0f} steps). The rates are assumptions: float32 of an H100 by "
-        "its maker, of which the share is reached that is reached here, a fast "
-        "network, and a fast disk. Nothing of it was run.",
+        f"({n_steps:,.0f} steps). The rates are assumptions: the float32 rate that the "
+        "manufacturer states for an H100, times the fraction of the rate that is "
+        "reached on this machine, a fast network, and a fast disk. None of it was run.",
         "",
         *list_table(["", "seconds"], [[text, f"{time:.2g}"] for text, time in rows]),
     ]
 
 
 def rows():
-    """Rows a second among few rows and among many, and what fits of them take."""
+    """Format rows per second with few and with many rows, and the cost of fits."""
     results = figures("rows")
     training = results["training"]
     rates = [training[f"rows_per_second_among_{name}"] for name in ("few", "many")]
     ratio = training["among_many_over_among_few"]
     lines = list_table(
-        ["rows a second of an epoch", "lower quartile", "median", "upper quartile"],
+        ["rows per second of an epoch", "lower quartile", "median", "upper quartile"],
         [
-            ["among 100,000", *(f"{rate:,.0f}" for rate in rates[0])],
-            ["among all", *(f"{rate:,.0f}" for rate in rates[1])],
-            ["the latter over the former, in turn", *ratio],
+            ["with 100,000 rows", *(f"{rate:,.0f}" for rate in rates[0])],
+            ["with all rows", *(f"{rate:,.0f}" for rate in rates[1])],
+            ["ratio of the latter to the former", *ratio],
         ],
     )
     fits = [
@@ -307,13 +314,13 @@ def rows():
         ]
         for of in results.get("fits", [])
     ]
-    header = ["rows of a fit", "MiB of data", "MiB that it adds", "of these, labels"]
-    lines += list_table([*header, "rows a second of a processor"], fits) if fits else []
+    header = ["rows of a fit", "MiB of data", "additional MiB", "of these, labels"]
+    lines += list_table([*header, "rows per CPU second"], fits) if fits else []
     return [*lines, *measured_on(results)]
 
 
 def campaigns():
-    """Lines of the table of random tests: tries that all held, and the slowest."""
+    """Format the table of random tests: numbers of tries, and the slowest try."""
     results, rows = figures("campaign"), {}
     for name, held in results["campaigns"].items():
         module, test = name.split("[")[0].replace("_", " ").split(".")
@@ -330,7 +337,7 @@ def campaigns():
 
 
 def draw_growth(path):
-    """Draw how times grow with each size, as multiples of the time at the smallest."""
+    """Plot the growth of times with each size, relative to the smallest size."""
     results = figures("speed_growth")
     grown = {
         name: of
@@ -352,14 +359,14 @@ def draw_growth(path):
         ax.set_yticks([1, 2, 5, 10], ["1", "2", "5", "10"])
         ax.minorticks_off()
         ax.set_xlabel(name)
-    figure.supylabel("time, in multiples")
-    lines = ["in proportion", "measured", "nothing skipped"]
+    figure.supylabel("relative time")
+    lines = ["proportional", "measured", "nothing skipped"]
     figure.legend(axes[0].lines, lines, loc="outside upper center", ncols=3)
     figure.savefig(path)
 
 
 def write(folder):
-    """Write all tables and pictures into a folder, for ``include``."""
+    """Write all tables and plots to a folder, for ``include``."""
     folder.mkdir(exist_ok=True)
     (folder / "table1.rst").write_text("\n".join(table1()))
     (folder / "distributed.rst").write_text("\n".join(distributed()))

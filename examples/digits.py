@@ -1,6 +1,6 @@
-"""Cluster scikit-learn's 8x8 digits, beside KMeans, and draw the dictionaries.
+"""Cluster scikit-learn's 8x8 digits, compare with KMeans, and plot the dictionaries.
 
-Run ``python examples/digits.py``; the picture is ``digits_dictionaries.png``.
+Run ``python examples/digits.py``; the plot is saved as ``digits_dictionaries.png``.
 """
 
 import matplotlib
@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from skmixmate import MixMateClustering, clustering_accuracy_score
 from skmixmate.plotting import DictionaryDisplay
 
-PICTURE = "digits_dictionaries.png"
+PLOT_FILE = "digits_dictionaries.png"
 
 
 def print_scores(name, y, labels):
@@ -36,8 +36,8 @@ def main():
     print_scores("MixMateClustering", y, mixmate.labels_)
     print_scores("KMeans", y, kmeans.labels_)
     display = DictionaryDisplay.from_estimator(mixmate, X, image_shape=(8, 8))
-    display.figure_.savefig(PICTURE)
-    print(f"dictionaries drawn in {PICTURE}")
+    display.figure_.savefig(PLOT_FILE)
+    print(f"The dictionaries are plotted in {PLOT_FILE}.")
 
 
 if __name__ == "__main__":

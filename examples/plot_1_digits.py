@@ -2,9 +2,10 @@
 Digits and their dictionaries
 =============================
 
-The 1,797 digits that come with scikit-learn, clustered without labels, and what each
-cluster has learned to draw. A cluster is an offset and a set of atoms. The offset is
-the digit as it is mostly written, the atoms are the strokes that writers vary.
+Cluster the 1,797 digits that are bundled with scikit-learn without labels, and plot the
+dictionary of each cluster. A cluster consists of an intercept and a set of atoms. The
+intercept is the average shape of the digit, the atoms are the strokes that vary between
+writers.
 """
 
 from sklearn.datasets import load_digits
@@ -16,11 +17,11 @@ X, y = load_digits(return_X_y=True)
 mixmate = MixMateClustering(n_clusters=10, random_state=0).fit(X)
 
 # %%
-# The first column is the offset, then come the atoms that the cluster uses most; red
-# adds ink, blue takes it away.
+# The first column shows the intercept, the next columns the atoms that the cluster uses
+# most; red adds ink, blue removes it.
 DictionaryDisplay.from_estimator(mixmate, X, image_shape=(8, 8), n_atoms=8)
 
 # %%
-# Labels are used only now, to see which digits went where. Clusters stand in the order
-# that fits the classes best.
+# Labels are used only here, to compare the clusters with the digits. The clusters are
+# in the order that matches the classes best.
 ConfusionDisplay.from_estimator(mixmate, X, y)

@@ -1,10 +1,11 @@
 """
-Why a digit was put where it was
-================================
+Explain an assignment
+=====================
 
-The model can be asked why. Each cluster writes the sample with its own dictionary;
-the one that gets closest with the least code has the lowest energy, and takes it.
-This is Fig. 2 of the paper, on digits that come with scikit-learn.
+The reconstructions of all clusters explain an assignment. Each cluster reconstructs the
+sample with its dictionary; the sample is assigned to the cluster of lowest energy,
+whose reconstruction is the best for the shortest code. This is Fig. 2 of the paper, on
+the digits that are bundled with scikit-learn.
 """
 
 import numpy as np
@@ -19,23 +20,23 @@ mixmate = MixMateClustering(
 ).fit(X)
 
 # %%
-# A clear case
-# ------------
-# The cluster that takes this digit draws it well with a short code. The others miss
+# A large margin
+# --------------
+# The assigned cluster reconstructs this digit well with a short code. The others miss
 # strokes although they use more atoms.
 energies = np.sort(mixmate.energies(X), axis=1)
 margins = energies[:, 1] - energies[:, 0]
 ReconstructionDisplay.from_estimator(mixmate, X[np.argsort(margins)[1500]])
 
 # %%
-# A close call
-# ------------
-# Here the two lowest energies hardly differ, and neither does the writing.
+# A small margin
+# --------------
+# Here the two lowest energies hardly differ, and neither do the reconstructions.
 ReconstructionDisplay.from_estimator(mixmate, X[np.argmin(margins)])
 
 # %%
-# Which clusters are sure?
-# ------------------------
-# The margin between the two lowest energies, over all samples. Where it is large the
-# posterior is one for one cluster and nothing for the others.
+# Margins of all samples
+# ----------------------
+# The plot shows the difference between the two lowest energies of each sample. If it is
+# large, the posterior is one for one cluster and zero for the others.
 EnergyDisplay.from_estimator(mixmate, X)

@@ -1,9 +1,10 @@
 """
-The role of alpha
-=================
+The effect of alpha
+===================
 
-``alpha`` is the price of a code. Codes get shorter as it grows; the clusters stay the
-same over a wide range of it. This is Fig. 3 of the paper, on scikit-learn's digits.
+``alpha`` is the weight of the penalty on the codes. Codes get shorter as it increases;
+the clusters hardly change over a wide range of values. This is Fig. 3 of the paper, on
+scikit-learn's digits.
 """
 
 import matplotlib.pyplot as plt
@@ -15,7 +16,7 @@ from skmixmate import MixMateClustering, clustering_accuracy_score
 
 X, y = load_digits(return_X_y=True)
 alphas = np.geomspace(0.06, 8, 7)
-scores, sizes = [], []
+scores, code_lengths = [], []
 for alpha in alphas:
     mixmate = MixMateClustering(n_clusters=10, alpha=alpha, random_state=0).fit(X)
     scores.append(
@@ -28,13 +29,13 @@ for alpha in alphas:
             )
         ]
     )
-    sizes.append((mixmate.transform(X) != 0).sum(axis=1).mean())
+    code_lengths.append((mixmate.transform(X) != 0).sum(axis=1).mean())
 
 # %%
-figure, (above, below) = plt.subplots(2, sharex=True, layout="constrained")
-above.plot(alphas, scores, marker="o", label=["accuracy", "NMI", "ARI"])
-above.set(ylabel="score", xscale="log")
-above.legend()
-below.plot(alphas, sizes, marker="o")
-below.set(xlabel="alpha", ylabel="atoms used\nby a sample")
-figure.suptitle("Codes get shorter, clusters stay")
+figure, (score_ax, length_ax) = plt.subplots(2, sharex=True, layout="constrained")
+score_ax.plot(alphas, scores, marker="o", label=["accuracy", "NMI", "ARI"])
+score_ax.set(ylabel="score", xscale="log")
+score_ax.legend()
+length_ax.plot(alphas, code_lengths, marker="o")
+length_ax.set(xlabel="alpha", ylabel="atoms per\nsample")
+figure.suptitle("Accuracy and length of the codes over alpha")

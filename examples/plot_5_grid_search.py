@@ -1,9 +1,9 @@
 """
-A search over parameters
-========================
+Grid search with some labels
+============================
 
-Where labels are known for some samples, they choose the parameters for all: 600
-digits with labels in a grid search, then a fit to all 1,797.
+If the labels of some samples are known, a grid search can choose the parameters for all
+samples: 600 labelled digits are used in the grid search, then all 1,797 are fitted.
 """
 
 import matplotlib.pyplot as plt
@@ -16,7 +16,7 @@ from skmixmate import MixMateClustering, clustering_accuracy_score
 
 X, y = load_digits(return_X_y=True)
 pipeline = make_pipeline(
-    FunctionTransformer(),  # where steps of one's own would stand
+    FunctionTransformer(),  # your own preprocessing steps go here
     MixMateClustering(n_clusters=10, random_state=0),
 )
 grid = {
@@ -29,10 +29,10 @@ print(search.best_params_)
 
 # %%
 best = search.best_estimator_.fit(X)
-print(f"accuracy on all: {clustering_accuracy_score(y, best[-1].labels_):.3f}")
+print(f"accuracy on all digits: {clustering_accuracy_score(y, best[-1].labels_):.3f}")
 
 # %%
-# The scores of the grid; two halves of 600 digits are few, and the scores rough.
+# The scores of the grid are noisy, because each half has only 300 digits.
 figure, ax = plt.subplots(layout="constrained")
 scores = search.cv_results_["mean_test_score"].reshape(3, 3)
 image = ax.imshow(scores, cmap="viridis")
@@ -41,6 +41,8 @@ ax.set_xticks(range(3), grid["mixmateclustering__n_atoms"])
 ax.set_yticks(range(3), grid["mixmateclustering__alpha"])
 for i, line in enumerate(scores):
     for j, score in enumerate(line):
-        light = image.norm(score) < 0.5
-        ax.text(j, i, f"{score:.2f}", ha="center", color="white" if light else "black")
+        is_dark = image.norm(score) < 0.5
+        ax.text(
+            j, i, f"{score:.2f}", ha="center", color="white" if is_dark else "black"
+        )
 figure.colorbar(image)

@@ -1,12 +1,12 @@
 """
-Where KMeans and GaussianMixture fail
-=====================================
+Comparison with KMeans and GaussianMixture on subspaces
+=======================================================
 
-Three clusters with the same mean that lie in different subspaces. Centres cannot tell
-them apart, nor can diagonal covariance matrices. Full ones can as long as features
-are few; with more features their parameters outnumber the samples. Dictionaries need
-room: in few features every subspace is near to every other, in many they are at their
-best.
+Three clusters have the same mean and lie in different subspaces. Cluster centres cannot
+separate them, and neither can diagonal covariance matrices. Full covariance matrices
+can if there are few features; with more features they have more parameters than there
+are samples. Dictionaries need many features: with few, all subspaces are close to each
+other.
 """
 
 import matplotlib.pyplot as plt
@@ -29,16 +29,17 @@ methods = {
 }
 
 
-def subspaces(n_features, random_state=0):
-    """Three subspaces of two dimensions through the same point."""
+def draw_subspaces(n_features, random_state=0):
+    """Draw samples of three two-dimensional subspaces through the same point."""
     return make_sparse_mixture(
         300, n_features, n_atoms=2, noise=0.1, random_state=random_state
     )
 
 
 # %%
-# In the plane that shows most of them, the three lie across one another.
-bunch = subspaces(16)
+# In the first two principal components the clusters overlap. The right plot shows the
+# accuracy of the methods for different numbers of features.
+bunch = draw_subspaces(16)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 5), layout="constrained")
 left.scatter(*PCA(2).fit_transform(bunch.data).T, c=bunch.target, s=8, cmap="tab10")
 left.set(xlabel="first component", ylabel="second component", title="16 features")
@@ -48,7 +49,7 @@ for name, make in methods.items():
         np.mean(
             [
                 clustering_accuracy_score(bunch.target, make().fit_predict(bunch.data))
-                for bunch in (subspaces(n, seed) for seed in range(3))
+                for bunch in (draw_subspaces(n, seed) for seed in range(3))
             ]
         )
         for n in n_features

@@ -2,11 +2,12 @@
 Choosing the number of clusters
 ===============================
 
-More clusters always write the data better, so that the loss does not tell how many
-there are. Two things do, without labels. New samples are most likely under the model
-they were drawn from: fit to one half, and score the other, with noise that is learned.
-And the right clusters are stable: two models, each of one half, agree in how they label
-all samples.
+More clusters always reconstruct the data better, so the loss cannot select their
+number. Two criteria can, without labels. The first is the likelihood of new samples,
+which is highest under the model that they were drawn from: fit the model to one half,
+with learned noise, and score the other half. The second is stability: with the right
+number of clusters, two models, each fitted to one half, assign the samples in the same
+way.
 """
 
 import matplotlib.pyplot as plt
@@ -31,7 +32,8 @@ for n_clusters in numbers:
     agreement.append(adjusted_rand_score(*(model.predict(X) for model in models)))
 
 # %%
-# The data were drawn from five dictionaries.
+# The data were drawn from five dictionaries. At five clusters the likelihood of new
+# samples and the agreement of the two models are high.
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
 axes[0].plot(numbers, likelihood, marker="o", label=["second half", "first half"])
 axes[0].set(ylabel="log-likelihood of new samples")
@@ -41,6 +43,4 @@ axes[1].set(ylabel="adjusted Rand index of two models")
 for ax in axes:
     ax.axvline(5, linestyle=":", color="tab:gray")
     ax.set(xlabel="n_clusters", xticks=numbers)
-figure.suptitle(
-    "New samples are likely, and two halves agree, where the number is right"
-)
+figure.suptitle("Likelihood of new samples, and stability of the clusters")

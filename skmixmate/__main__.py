@@ -1,4 +1,4 @@
-"""``python -m skmixmate``: the command line."""
+"""Command line, run by ``python -m skmixmate``."""
 
 import sys
 

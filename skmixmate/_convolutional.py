@@ -1,7 +1,7 @@
 """Where ``ConvolutionalMixMate`` was; pickles that hold one look for it here."""
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name == "ConvolutionalMixMate":
         raise ImportError(
             "ConvolutionalMixMate, of skmixmate 0.1.0 before its release, was removed: "

@@ -1,4 +1,4 @@
-"""Image data sets of the paper, and a sampler from the model."""
+"""Image datasets of the paper, and samples from the generative model."""
 
 import os
 from numbers import Integral, Real
@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from .utils.random_state import private_random_state
 
-# Folder to look for NAME.npz in, where `data_home` is not given.
+# Environment variable with the folder of the files, if `data_home` is None.
 _FOLDER_VARIABLE = "SKMIXMATE_DATA"
 
 
@@ -24,9 +24,9 @@ def load_mnist(*, data_home: str | os.PathLike | None = None) -> Bunch:
     ----------
     data_home : str or path-like, default=None
         Folder with `mnist.npz` (keys `X`, uint8 of shape (n, height, width), and
-        `y`). Without it the folder in the environment variable SKMIXMATE_DATA is
-        looked in. Where neither has the file the data are fetched from OpenML,
-        once, into `data_home` or else scikit-learn's own data folder.
+        `y`). By default the folder in the environment variable SKMIXMATE_DATA. If
+        there is no such file, the data are downloaded from OpenML once, into
+        `data_home` or, by default, scikit-learn's data folder.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def load_mnist(*, data_home: str | os.PathLike | None = None) -> Bunch:
     Raises
     ------
     FileNotFoundError
-        If there is no file and OpenML cannot be reached.
+        If there is no file and OpenML is not reachable.
 
     References
     ----------
@@ -71,7 +71,7 @@ def load_fashion_mnist(*, data_home: str | os.PathLike | None = None) -> Bunch:
     Raises
     ------
     FileNotFoundError
-        If there is no file and OpenML cannot be reached.
+        If there is no file and OpenML is not reachable.
 
     References
     ----------
@@ -103,7 +103,7 @@ def load_usps(*, data_home: str | os.PathLike | None = None) -> Bunch:
     Raises
     ------
     FileNotFoundError
-        If there is no file and OpenML cannot be reached.
+        If there is no file and OpenML is not reachable.
 
     References
     ----------
@@ -118,14 +118,19 @@ def load_usps(*, data_home: str | os.PathLike | None = None) -> Bunch:
     return _load("usps", "USPS", (16, 16), data_home)
 
 
-def _load(name, openml_name, shape, data_home):
+def _load(
+    name: str,
+    openml_name: str,
+    shape: tuple[int, int],
+    data_home: str | os.PathLike | None,
+) -> Bunch:
     folder = data_home or os.environ.get(_FOLDER_VARIABLE)
     path = Path(folder) / f"{name}.npz" if folder else None
     if path is not None and path.exists():
         with np.load(path) as file:
             return _bunch(file["X"].reshape(len(file["X"]), -1), file["y"], shape)
     try:
-        fetched = fetch_openml(
+        downloaded = fetch_openml(
             openml_name,
             version=1,
             data_home=data_home,
@@ -133,17 +138,17 @@ def _load(name, openml_name, shape, data_home):
             parser="liac-arff",
         )
     except (URLError, OSError) as error:
-        where = path or f"{name}.npz in a folder named by {_FOLDER_VARIABLE}"
+        location = path or f"{name}.npz in the folder named by {_FOLDER_VARIABLE}"
         raise FileNotFoundError(
-            f"{name}: no file, and OpenML cannot be reached ({error}). Put {where} "
-            f"(keys X, uint8 of shape (n, {shape[0]}, {shape[1]}), and y), or pass "
-            "its folder as data_home."
+            f"{name}: there is no file, and OpenML is not reachable ({error}). Create "
+            f"{location} (keys X, uint8 of shape (n, {shape[0]}, {shape[1]}), and y), "
+            "or pass its folder as data_home."
         ) from error
-    return _bunch(fetched.data, fetched.target, shape)
+    return _bunch(downloaded.data, downloaded.target, shape)
 
 
-def _bunch(pixels, target, shape):
-    # uint8 in files; OpenML has 0 to 255 as floats, or -1 to 1 (USPS).
+def _bunch(pixels: np.ndarray, target: np.ndarray, shape: tuple[int, int]) -> Bunch:
+    # Files contain uint8; OpenML has floats from 0 to 255, or from -1 to 1 (USPS).
     pixels = np.asarray(pixels, dtype=np.float32)
     low, high = float(pixels.min()), float(pixels.max())
     pixels -= min(low, 0.0)
@@ -182,9 +187,9 @@ def make_sparse_mixture(
 ) -> Bunch:
     """Draw samples from a mixture of sparse dictionary models (Eq. 1).
 
-    A sample's cluster is drawn by `weights`, its code from a Laplace
-    distribution of rate `alpha`, and the sample is the code's combination of
-    the cluster's atoms with normal noise added.
+    The cluster of a sample is drawn with probabilities `weights`, its code from a
+    Laplace distribution of rate `alpha`. The sample is the linear combination of the
+    cluster's atoms with the code as coefficients, plus Gaussian noise.
 
     Parameters
     ----------
@@ -195,37 +200,38 @@ def make_sparse_mixture(
     n_clusters : int, default=3
         Number of dictionaries.
     n_atoms : int, default=8
-        Atoms of each cluster: random directions.
+        Number of atoms in each cluster. Atoms are random directions.
     n_nonzero : int or None, default=None
-        Entries of each code that are not zero, drawn anew for each sample. None
-        leaves all of them, which is the paper's model as it stands; few make
-        the atoms, and not only their span, easy to recover.
+        Number of nonzero entries of each code, at random positions for each sample.
+        With None all entries are nonzero, as in the paper's model. With few of them
+        the atoms, and not only their span, are easy to recover.
     alpha : float, default=0.75
-        Rate of the Laplace distribution; a code entry has mean magnitude
+        Rate of the Laplace distribution. The mean magnitude of the entries of codes is
         ``1 / alpha``.
     noise : float, default=0.1
-        Standard deviation of the noise on every entry. The model itself has
+        Standard deviation of the noise. The default of the estimator is
         ``sqrt(0.5)``, in the units of the scaled data.
     missing : float, default=0.0
-        Probability that an entry is missing: NaN, in [0, 1).
+        Probability, in [0, 1), that an entry is missing, NaN.
     weights : array-like of shape (n_clusters,), default=None
-        Probability of each cluster; None for equal ones.
+        Probability of each cluster. By default all are equal.
     random_state : int, RandomState instance or None, default=None
-        An int makes the draw reproducible.
+        Pass an int for reproducible samples.
 
     Returns
     -------
     bunch : Bunch
         - data : ndarray of shape (n_samples, n_features);
         - target : ndarray of shape (n_samples,), the clusters;
-        - codes : ndarray of shape (n_samples, n_atoms), in the own cluster;
+        - codes : ndarray of shape (n_samples, n_atoms), coefficients of the atoms of
+          the sample's cluster;
         - dictionaries : ndarray of shape (n_clusters, n_atoms, n_features), atoms
           of norm 1.
 
     Raises
     ------
     ValueError
-        If a parameter is out of its range, `n_nonzero` exceeds `n_atoms`, or
+        If a parameter is out of its range, `n_nonzero` is larger than `n_atoms`, or
         `weights` are not `n_clusters` probabilities.
 
     References

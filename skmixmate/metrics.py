@@ -1,13 +1,16 @@
 """Scores of a clustering against known classes."""
 
+import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 
-def matching(labels_true, labels_pred):
-    """Pair classes with clusters, one to one, so that pairs share the most samples.
+def matching(
+    labels_true: npt.ArrayLike, labels_pred: npt.ArrayLike
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Match classes with clusters one to one, maximizing the samples in common.
 
     Parameters
     ----------
@@ -17,15 +20,15 @@ def matching(labels_true, labels_pred):
     Returns
     -------
     counts : ndarray of shape (n_classes, n_clusters)
-        Samples of each class in each cluster, both in sorted order.
+        Number of samples of each class in each cluster, both in sorted order.
     pairs : tuple of two ndarrays of shape (min(n_classes, n_clusters),)
-        Rows of `counts` and the columns they are paired with, so that
-        ``counts[pairs]`` is what the pairs share.
+        Rows of `counts` and the columns that they are matched with, so that
+        ``counts[pairs]`` are the numbers of samples in common.
 
     Raises
     ------
     ValueError
-        If the two differ in length, or are empty.
+        If `labels_true` and `labels_pred` have different lengths, or are empty.
 
     Examples
     --------
@@ -37,7 +40,7 @@ def matching(labels_true, labels_pred):
     classes, clusters = column_or_1d(labels_true), column_or_1d(labels_pred)
     check_consistent_length(classes, clusters)
     if not len(classes):
-        raise ValueError("labels_true is empty; at least one sample is needed.")
+        raise ValueError("labels_true is empty; pass at least one sample.")
     counts = contingency_matrix(classes, clusters)
     return counts, linear_sum_assignment(counts, maximize=True)
 
@@ -45,30 +48,30 @@ def matching(labels_true, labels_pred):
 def clustering_accuracy_score(
     labels_true: npt.ArrayLike, labels_pred: npt.ArrayLike
 ) -> float:
-    """Accuracy under the best one-to-one matching of clusters with classes.
+    """Compute the accuracy under the best one-to-one matching of clusters and classes.
 
     Parameters
     ----------
     labels_true : array-like of shape (n_samples,)
         Known classes, of any type.
     labels_pred : array-like of shape (n_samples,)
-        Clusters, of any type. There may be more or fewer than classes; samples
-        of those left without a partner count as wrong.
+        Clusters, of any type. There may be more or fewer clusters than classes;
+        samples of unmatched clusters or classes count as wrong.
 
     Returns
     -------
     accuracy : float
-        Share of samples whose cluster is matched with their class, in (0, 1].
+        Fraction of the samples whose cluster is matched with their class, in (0, 1].
 
     Raises
     ------
     ValueError
-        If the two differ in length, or are empty.
+        If `labels_true` and `labels_pred` have different lengths, or are empty.
 
     References
     ----------
-    H. W. Kuhn, The Hungarian method for the assignment problem, 1955. The
-    paper's "ACC".
+    H. W. Kuhn, The Hungarian method for the assignment problem, 1955. This is
+    "ACC" in the paper.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Data that are not in memory, as a user may have them."""
+"""Examples of data that are not in memory: a file, datasets and a stream."""
 
 import weakref
 
@@ -6,10 +6,24 @@ from torch.utils.data import Dataset, IterableDataset
 
 
 class File:
-    """Gives slices, of no more than so many rows; counts the rows that are alive."""
+    """An array in a file, which counts the rows that were read and are in memory.
 
-    def __init__(self, X, longest):
-        self.X, self.longest = X, longest
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    max_rows : int
+        Slices of more rows raise an error.
+
+    Attributes
+    ----------
+    n_read : int
+        Number of rows read so far.
+    n_alive, most_alive : int
+        Number of rows that were read and are still in memory: now, and at most.
+    """
+
+    def __init__(self, X, max_rows):
+        self.X, self.max_rows = X, max_rows
         self.shape, self.dtype = X.shape, X.dtype
         self.n_alive = self.most_alive = self.n_read = 0
 
@@ -18,7 +32,7 @@ class File:
         assert index.step is None
         assert 0 <= index.start < index.stop <= len(self.X)
         rows = self.X[index].copy()
-        assert len(rows) <= self.longest
+        assert len(rows) <= self.max_rows
         self.n_read += len(rows)
         self._count(len(rows))
         weakref.finalize(rows, self._count, -len(rows))
@@ -29,11 +43,11 @@ class File:
         self.most_alive = max(self.most_alive, self.n_alive)
 
     def __array__(self, *args, **kwargs):
-        raise AssertionError("was read whole")
+        raise AssertionError("the file was read as a whole")
 
 
 class Pairs(Dataset):
-    """Items are pairs of a row and a label that nothing can stack."""
+    """A dataset whose items are pairs of a row and None, which cannot be collated."""
 
     def __init__(self, X):
         self.X = X
@@ -46,6 +60,8 @@ class Pairs(Dataset):
 
 
 class Listed(Dataset):
+    """A dataset of the items of a list."""
+
     def __init__(self, items):
         self.items = items
 
@@ -57,6 +73,8 @@ class Listed(Dataset):
 
 
 class Stream(IterableDataset):
+    """An iterable dataset of the items of a list."""
+
     def __init__(self, items):
         self.items = items
 

@@ -1,9 +1,10 @@
-"""A device that stands in for a GPU where there is none.
+"""A simulated device that replaces a GPU in tests.
 
-Its tensors lie in the memory of the host, and their arithmetic is the host's, to the
-last bit. But as on a GPU they are not to be mixed with tensors of the host, the host
-has to wait for what it asks of them, and what a function does can be recorded and
-played back, as by a CUDA graph: with the memory, and the numbers, that it found.
+Its tensors are stored in the memory of the host, which also does the arithmetic, with
+bit-identical results. As on a GPU, tensors on the device cannot be mixed with tensors
+on the host, the host waits for the device when it reads a value, and a function can be
+recorded and replayed, as by a CUDA graph: with the memory addresses, and the Python
+numbers, of the recording.
 """
 
 import torch
@@ -13,46 +14,52 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 _NAME = "standin"
 
-# Operations of which the host has to know what came out.
-_ANSWERS = {"_local_scalar_dense", "_unique2", "equal", "masked_select", "nonzero"}
+# Operations whose result the host needs, so that it waits for the device.
+_SYNCHRONIZING = {
+    "_local_scalar_dense",
+    "_unique2",
+    "equal",
+    "masked_select",
+    "nonzero",
+}
 
-# These may have tensors of both, for which the host waits.
+# Operations that accept tensors on host and device; the host waits for them.
 _COPIES = {"copy_", "_to_copy", "index", "index_put_", "_index_put_impl_"}
 
 
-class Elsewhere(torch.Tensor):
-    """A tensor on the device.
+class DeviceTensor(torch.Tensor):
+    """A tensor on the simulated device.
 
     Parameters
     ----------
-    near : tensor
-        What it is on the host.
+    host_tensor : tensor
+        The tensor on the host that stores its values.
     """
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
-    def __new__(cls, near):
+    def __new__(cls, host_tensor):
         tensor = torch.Tensor._make_wrapper_subclass(
             cls,
-            near.shape,
-            strides=near.stride(),
-            storage_offset=near.storage_offset(),
-            dtype=near.dtype,
+            host_tensor.shape,
+            strides=host_tensor.stride(),
+            storage_offset=host_tensor.storage_offset(),
+            dtype=host_tensor.dtype,
             device=torch.device(_NAME, 0),
         )
-        tensor.near = near
+        tensor.host_tensor = host_tensor
         return tensor
 
     def __repr__(self):
-        return f"Elsewhere({self.near})"
+        return f"DeviceTensor({self.host_tensor})"
 
     def tolist(self):
         return self.cpu().tolist()
 
     def numpy(self, *, force=False):
         if not force:
-            raise TypeError("numpy asked for a tensor on the device")
+            raise TypeError("a tensor on the device cannot be converted to numpy")
         return self.detach().cpu().numpy()
 
     @classmethod
@@ -61,15 +68,15 @@ class Elsewhere(torch.Tensor):
 
 
 class StandIn(TorchDispatchMode):
-    """Within it there is the device.
+    """Simulate the device while the context is active.
 
     Attributes
     ----------
     device : torch.device
     waits : list of str
-        Operations for which the host had to wait.
+        Operations for which the host waited.
     n_recorded : int
-        Calls of :meth:`record`.
+        Number of calls of :meth:`record`.
     """
 
     def __init__(self):
@@ -84,59 +91,64 @@ class StandIn(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         if function.has_kernel_for_dispatch_key("CompositeImplicitAutograd"):
-            with self:  # of which operations it is made
+            with self:  # dispatch the operations that it consists of
                 return function.decompose(*args, **kwargs)
         tensors = [t for t in tree_leaves((args, kwargs)) if torch.is_tensor(t)]
-        is_here = [not isinstance(t, Elsewhere) for t in tensors]
-        asked = kwargs.get("device")
-        if all(is_here) and (asked is None or asked.type != _NAME):
+        is_on_host = [not isinstance(t, DeviceTensor) for t in tensors]
+        requested = kwargs.get("device")
+        if all(is_on_host) and (requested is None or requested.type != _NAME):
             return function(*args, **kwargs)
         name = function._schema.name.removeprefix("aten::")
-        # A number of the host's is taken anywhere.
+        # Scalar tensors on the host are accepted by any operation.
         mixed = any(
-            here and tensor.dim() for tensor, here in zip(tensors, is_here, strict=True)
+            on_host and tensor.dim()
+            for tensor, on_host in zip(tensors, is_on_host, strict=True)
         )
         if mixed and (name not in _COPIES or self._record is not None):
             raise RuntimeError(f"{name} of tensors on the host and on the device")
         if name == "copy_":
-            goes_back = is_here[0]
+            to_host = is_on_host[0]
         else:
-            goes_back = not all(is_here) and asked is not None and asked.type == "cpu"
-        comes = mixed and not kwargs.get("non_blocking")
-        asks_for_mask = "index" in name and any(
+            to_host = (
+                not all(is_on_host)
+                and requested is not None
+                and requested.type == "cpu"
+            )
+        to_device = mixed and not kwargs.get("non_blocking")
+        indexes_by_mask = "index" in name and any(
             t.dtype == torch.bool for t in tensors[1:]
         )
-        if goes_back or comes or asks_for_mask or name in _ANSWERS:
+        if to_host or to_device or indexes_by_mask or name in _SYNCHRONIZING:
             self.waits.append(name)
-        if asked is not None:
+        if requested is not None:
             kwargs["device"] = torch.device("cpu")
-        return self._call(function, args, kwargs, tensors, goes_back)
+        return self._call(function, args, kwargs, tensors, to_host)
 
-    def _call(self, function, args, kwargs, tensors, goes_back):
-        near_args, near_kwargs = tree_map(_near, (args, kwargs))
+    def _call(self, function, args, kwargs, tensors, to_host):
+        host_args, host_kwargs = tree_map(_host_tensor_of, (args, kwargs))
         if self._record is not None and function._schema.is_mutable:
             for tensor in tensors:
-                memory = _near(tensor).untyped_storage()
+                memory = _host_tensor_of(tensor).untyped_storage()
                 self._before.setdefault(memory.data_ptr(), (memory, memory.clone()))
-        result = function(*near_args, **near_kwargs)
+        result = function(*host_args, **host_kwargs)
         if self._record is not None:
-            self._record.append((function, near_args, near_kwargs, result))
-        if goes_back:
+            self._record.append((function, host_args, host_kwargs, result))
+        if to_host:
             return args[0] if function._schema.is_mutable else result
-        # What was changed in place is the tensor that it was.
-        given = {id(_near(tensor)): tensor for tensor in tensors}
+        # An operation in place returns its argument.
+        inputs = {id(_host_tensor_of(tensor)): tensor for tensor in tensors}
 
-        def there(value):
+        def on_device(value):
             if not torch.is_tensor(value):
                 return value
-            if value.is_conj():  # a bit of it, which torch looks for in ours
-                return Elsewhere(value.resolve_conj())
-            return given[id(value)] if id(value) in given else Elsewhere(value)
+            if value.is_conj():  # a flag that the wrapper would not have
+                return DeviceTensor(value.resolve_conj())
+            return inputs[id(value)] if id(value) in inputs else DeviceTensor(value)
 
-        return tree_map(there, result)
+        return tree_map(on_device, result)
 
     def record(self, function):
-        """Record what a function does; all is then as it was.
+        """Record the operations of a function, and undo its changes.
 
         Parameters
         ----------
@@ -144,10 +156,10 @@ class StandIn(TorchDispatchMode):
 
         Returns
         -------
-        play : callable
-            Does it, in the same memory.
+        replay : callable
+            Executes the operations again, in the same memory.
         outputs : object
-            Where `play` leaves what the function gave.
+            Return value of the function, which `replay` overwrites.
         """
         self.n_recorded += 1
         n_waits = len(self.waits)
@@ -159,14 +171,14 @@ class StandIn(TorchDispatchMode):
             memory.copy_(before)
         if len(self.waits) > n_waits:
             raise RuntimeError(f"{self.waits[n_waits:]} while recording")
-        return lambda: [_play(*call) for call in record], outputs
+        return lambda: [_replay(*call) for call in record], outputs
 
 
-def _near(tensor):
-    return tensor.near if isinstance(tensor, Elsewhere) else tensor
+def _host_tensor_of(tensor):
+    return tensor.host_tensor if isinstance(tensor, DeviceTensor) else tensor
 
 
-def _play(function, args, kwargs, result):
+def _replay(function, args, kwargs, result):
     again = function(*args, **kwargs)
     if function._schema.is_mutable:
         return
@@ -176,21 +188,21 @@ def _play(function, args, kwargs, result):
 
 
 def _copy_from(source, target, non_blocking=False):
-    _near(target).copy_(_near(source))
+    _host_tensor_of(target).copy_(_host_tensor_of(source))
     return target
 
 
 def _empty_strided(size, stride, *, dtype=None, **_):
-    return Elsewhere(torch.empty_strided(size, stride, dtype=dtype))
+    return DeviceTensor(torch.empty_strided(size, stride, dtype=dtype))
 
 
 def _register():
-    """Let torch know the device; once, as it lasts as long as the process."""
+    """Register the device in torch, once for each process."""
     if _LIBRARIES:
         return
     _setup_privateuseone_for_python_backend(_NAME)
     library = torch.library.Library("aten", "IMPL")
-    # By these `new_tensor` and the like, which no mode sees, come to the device.
+    # `new_tensor` and similar methods, which no mode intercepts, call these.
     library.impl("empty_strided", _empty_strided, "PrivateUse1")
     library.impl("_copy_from", _copy_from, "PrivateUse1")
     _LIBRARIES.append(library)

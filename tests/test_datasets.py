@@ -42,27 +42,27 @@ def test_files_are_read(load, name, shape, by_variable, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 255.0), (-1.0, 1.0)])
-def test_openml_is_asked_where_no_file_is(low, high, tmp_path, monkeypatch):
-    asked = []
+def test_data_are_downloaded_if_there_is_no_file(low, high, tmp_path, monkeypatch):
+    requests = []
 
     def fetch(name, **kwargs):
-        asked.append((name, kwargs["data_home"]))
+        requests.append((name, kwargs["data_home"]))
         pixels = np.full((4, 256), low)
         pixels[0, 0] = high
         return Bunch(data=pixels, target=np.array(["1", "10", "2", "3"]))
 
     monkeypatch.setattr(datasets, "fetch_openml", fetch)
     bunch = load_usps(data_home=tmp_path)
-    assert asked == [("USPS", tmp_path)]
+    assert requests == [("USPS", tmp_path)]
     assert (bunch.data.min(), bunch.data.max()) == (0, 1)
     assert bunch.target.dtype == np.int64
 
 
-def test_offline_without_a_file(tmp_path, monkeypatch):
-    def refuse(name, **kwargs):
+def test_without_file_or_network_the_message_names_the_file(tmp_path, monkeypatch):
+    def fail(name, **kwargs):
         raise ConnectionError("no network")
 
-    monkeypatch.setattr(datasets, "fetch_openml", refuse)
+    monkeypatch.setattr(datasets, "fetch_openml", fail)
     with pytest.raises(FileNotFoundError, match=r"(?s)no network.*mnist\.npz.*keys X"):
         load_mnist(data_home=tmp_path)
     monkeypatch.delenv("SKMIXMATE_DATA", raising=False)
@@ -122,7 +122,7 @@ def test_sampler_draws_what_it_says(
     assert missing or observed.all()
 
 
-def test_sampler_follows_its_parameters():
+def test_samples_have_the_distribution_of_the_parameters():
     bunch = make_sparse_mixture(
         20000,
         10,
@@ -133,16 +133,16 @@ def test_sampler_follows_its_parameters():
         weights=[0.6, 0.3, 0.1],
         random_state=0,
     )
-    shares = np.bincount(bunch.target) / 20000
-    np.testing.assert_allclose(shares, [0.6, 0.3, 0.1], atol=0.01)
+    frequencies = np.bincount(bunch.target) / 20000
+    np.testing.assert_allclose(frequencies, [0.6, 0.3, 0.1], atol=0.01)
     assert np.isnan(bunch.data).mean() == pytest.approx(0.25, abs=0.005)
     magnitudes = abs(bunch.codes[bunch.codes != 0])
     assert magnitudes.mean() == pytest.approx(2, rel=0.02)
-    explained = np.einsum("nd,ndm->nm", bunch.codes, bunch.dictionaries[bunch.target])
-    assert np.nanstd(bunch.data - explained) == pytest.approx(0.3, rel=0.02)
+    means = np.einsum("nd,ndm->nm", bunch.codes, bunch.dictionaries[bunch.target])
+    assert np.nanstd(bunch.data - means) == pytest.approx(0.3, rel=0.02)
 
 
-def test_sampler_is_reproducible_and_leaves_the_global_state():
+def test_samples_are_reproducible_and_independent_of_the_global_state():
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     first, second = (make_sparse_mixture(random_state=0).data for _ in range(2))
     make_sparse_mixture()
@@ -161,6 +161,6 @@ def test_sampler_is_reproducible_and_leaves_the_global_state():
         ({"weights": [0.5, 0.6, -0.1]}, r"non-negative"),
     ],
 )
-def test_bad_parameters_are_named(params, message):
+def test_invalid_parameters_are_rejected(params, message):
     with pytest.raises(ValueError, match=message):
         make_sparse_mixture(**params)

@@ -11,8 +11,8 @@ from skmixmate import (
 from skmixmate.data import loader as _rows
 from skmixmate.data.loader import RowLoader
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.priors import Laplace
+from skmixmate.model.spherical import SphericalMixture
 from skmixmate.training import em as training
 from skmixmate.training.em import ExpectationMaximization
 
@@ -71,17 +71,21 @@ def assert_same(actual, expected):
     [
         {},
         {"fit_intercept": False, "alpha": 0.3},
-        {"weights": "learned", "noise_variance": "auto"},
-        {"prior": "group", "alpha": 0.3},
+        pytest.param(
+            {"weights": "learned", "noise_variance": "auto"}, marks=pytest.mark.slow
+        ),
+        pytest.param({"prior": "group", "alpha": 0.3}, marks=pytest.mark.slow),
         {"prior": "nonnegative", "alpha": 0.3},
-        {"likelihood": "poisson"},
-        {"likelihood": "bernoulli"},
+        pytest.param({"likelihood": "poisson"}, marks=pytest.mark.slow),
+        pytest.param({"likelihood": "bernoulli"}, marks=pytest.mark.slow),
+        pytest.param({"likelihood": "negative_binomial"}, marks=pytest.mark.slow),
+        {"likelihood": "student_t", "noise_variance": "auto"},
     ],
     ids=str,
 )
-def test_a_device_gives_what_the_host_does(stand_in, params, missing):
+def test_device_results_equal_those_of_the_host(stand_in, params, missing):
     X = data(missing)
-    if "likelihood" in params:
+    if params.get("likelihood", "student_t") != "student_t":
         X = np.where(np.isnan(X), np.nan, X > 0).astype(np.float32)
     params = {"n_atoms": 4, "max_iter": 2, "tol": 0, "random_state": 0, **params}
     params["batch_size"] = BATCH_SIZE
@@ -90,7 +94,7 @@ def test_a_device_gives_what_the_host_does(stand_in, params, missing):
     assert_same(answers(there, X), answers(here, X))
 
 
-def test_a_tensor_on_a_device_stays_there(stand_in):
+def test_results_for_a_tensor_stay_on_its_device(stand_in):
     X = data()
     params = {"n_atoms": 4, "max_iter": 2, "tol": 0, "random_state": 0}
     there = MixMateClustering(N_CLUSTERS, **params).fit(
@@ -118,7 +122,7 @@ def make_em(device, missing=0.0, intercepts=True, **settings):
     generator = torch.Generator().manual_seed(0)
     dictionaries = torch.randn(N_CLUSTERS, 4, N_FEATURES, generator=generator)
     dictionaries /= dictionaries.norm(dim=2, keepdim=True)
-    mixture = NormalMixture(
+    mixture = SphericalMixture(
         dictionaries=dictionaries.to(device),
         intercepts=torch.zeros(N_CLUSTERS, N_FEATURES).to(device)
         if intercepts
@@ -140,37 +144,39 @@ def make_em(device, missing=0.0, intercepts=True, **settings):
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.2])
-def test_the_host_waits_for_no_step(stand_in, missing):
+def test_steps_do_not_synchronise(stand_in, missing):
     em = make_em(stand_in.device, missing)
-    batches = list(em.rows.batches(em.members, em.batch_size, em.generator))
+    batches = list(em.rows.batches(em.indices, em.batch_size, em.generator))
     stand_in.waits.clear()
     for batch in batches:
-        em.step(*batch)
+        em.step(batch)
     assert stand_in.waits == []
 
 
-def test_the_host_waits_for_a_window_and_not_for_its_mini_batches(stand_in):
+def test_only_windows_synchronise_and_not_their_mini_batches(stand_in):
     em = make_em(stand_in.device)
     n_waits = []
     for size in (50, 10):
         stand_in.waits.clear()
-        batches = list(em.rows.batches(em.members, size, em.generator))
+        batches = list(em.rows.batches(em.indices, size, em.generator))
         assert len(batches) == 200 // size
         n_waits.append(len(stand_in.waits))
     assert n_waits[0] == n_waits[1]
 
 
-def test_a_tensor_that_fits_a_window_is_not_copied(stand_in, monkeypatch):
+def test_tensor_that_fits_a_window_is_not_copied(stand_in, monkeypatch):
     em, checked = make_em(stand_in.device), []
     monkeypatch.setattr(
-        _rows, "has_missing", lambda rows: bool(checked.append(rows.near.data_ptr()))
+        _rows,
+        "has_missing",
+        lambda rows: bool(checked.append(rows.host_tensor.data_ptr())),
     )
-    next(em.rows.batches(em.members, em.batch_size, em.generator))
-    assert checked == [em.rows.X.near.data_ptr()]
+    next(em.rows.batches(em.indices, em.batch_size, em.generator))
+    assert checked == [em.rows.X.host_tensor.data_ptr()]
 
 
-def test_many_clusters_leave_rows_out_on_a_device_too(stand_in, monkeypatch):
-    monkeypatch.setattr("skmixmate.model.posterior._FEW_CLUSTERS", 2)
+def test_many_clusters_use_active_rows_only_on_a_device_too(stand_in, monkeypatch):
+    monkeypatch.setattr("skmixmate.model.active_rows._MAX_DENSE_CLUSTERS", 2)
     em, expected = make_em(stand_in.device), make_em("cpu")
     stand_in.waits.clear()
     losses = em.run_epoch(), expected.run_epoch()
@@ -178,9 +184,10 @@ def test_many_clusters_leave_rows_out_on_a_device_too(stand_in, monkeypatch):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 @pytest.mark.parametrize("intercepts", [False, True])
-def test_a_captured_step_learns_what_steps_do(
+def test_captured_steps_equal_uncaptured_ones(
     stand_in, monkeypatch, missing, intercepts
 ):
     captured = make_em(stand_in.device, missing, intercepts)
@@ -200,9 +207,9 @@ def test_a_captured_step_learns_what_steps_do(
 
 
 @pytest.mark.parametrize("settings", [{"learn_noise": True}, {}], ids=str)
-def test_what_needs_an_answer_is_not_captured(stand_in, monkeypatch, settings):
+def test_steps_that_need_the_host_are_not_captured(stand_in, monkeypatch, settings):
     if not settings:
-        monkeypatch.setattr("skmixmate.model.posterior._FEW_CLUSTERS", 2)
+        monkeypatch.setattr("skmixmate.model.active_rows._MAX_DENSE_CLUSTERS", 2)
     em = make_em(stand_in.device, **settings)
     assert np.isfinite([em.run_epoch() for _ in range(2)]).all()
     assert stand_in.n_recorded == 0

@@ -1,4 +1,4 @@
-"""The command line: fit, predict and demo."""
+"""Commands of the program: fit, predict and demo."""
 
 import argparse
 import contextlib
@@ -8,7 +8,8 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 from sklearn.callback import ProgressBar
@@ -17,7 +18,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from .._version import __version__
-from ..data.loader import resolve_device
+from ..data.validation import resolve_device
 from ..estimators._mixmate import MixMateClustering
 from ..files.atomic import check_writable
 from ..io import load
@@ -25,16 +26,17 @@ from ..metrics import clustering_accuracy_score
 from ..model.likelihoods import LIKELIHOODS
 from ..model.priors import PRIORS
 from ._tables import (
-    check_separate,
+    check_distinct,
     check_source,
     check_table_destination,
-    has_numbers_for_names,
+    has_numeric_header,
     read_table,
     write_table,
 )
 
-# Exit codes, besides argparse's 2: of what a user got wrong, and of shells for Ctrl-C.
-_MISTAKE, _INTERRUPTED = 1, 130
+# Exit codes: for errors of the user, and for an interrupt, as in shells. The code of
+# argparse for an invalid command line is 2.
+_EXIT_USER_ERROR, _EXIT_INTERRUPTED = 1, 130
 
 _EXAMPLES = """\
 examples:
@@ -45,26 +47,26 @@ examples:
   skmixmate demo
 """
 
-# Characters of a line on standard error, and digits that an integer may have.
-_LONGEST_LINE, _MAX_DIGITS = 1000, 18
+# Largest number of characters of a line on standard error, and of digits of an integer.
+_MAX_LINE_LENGTH, _MAX_DIGITS = 1000, 18
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         super().error(_printable(message))
 
 
-def _printable(message):
-    """Make one line of a message, in which nothing moves the cursor of a terminal."""
+def _printable(message: str) -> str:
+    """Escape control characters, and join and truncate the lines of a message."""
     line = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode()
-        for c in " ".join(message[: 2 * _LONGEST_LINE].split())
+        for c in " ".join(message[: 2 * _MAX_LINE_LENGTH].split())
     )
-    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..."
+    return line if len(line) <= _MAX_LINE_LENGTH else f"{line[:_MAX_LINE_LENGTH]} ..."
 
 
-def _int(text):
-    # int takes underscores and the digits of all alphabets as well.
+def _int(text: str) -> int:
+    # int also accepts underscores and the digits of all scripts.
     if not re.fullmatch(rf"[+-]?[0-9]{{1,{_MAX_DIGITS}}}", text):
         raise argparse.ArgumentTypeError(
             f"{text!r} should be an integer, of {_MAX_DIGITS} digits at most"
@@ -72,28 +74,28 @@ def _int(text):
     return int(text)
 
 
-def _float(text):
+def _float(text: str) -> float:
     number = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
     if not re.fullmatch(number, text) or math.isinf(float(text)):
         raise argparse.ArgumentTypeError(f"{text!r} should be a finite number")
     return float(text)
 
 
-def _or_word(read):
-    """Keep words, which the estimator checks, and read anything else."""
+def _or_str(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a parser that leaves words to the estimator, and parses all else."""
 
-    def read_or_keep(text):
+    def parse_or_keep(text: str) -> Any:
         if text.isalpha():
             return text
         try:
-            return read(text)
+            return parse(text)
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentTypeError(f"{error}, or auto") from None
 
-    return read_or_keep
+    return parse_or_keep
 
 
-def _image_shape(text):
+def _image_shape(text: str) -> tuple[int, ...]:
     try:
         return tuple(_int(size) for size in text.split("x"))
     except argparse.ArgumentTypeError:
@@ -102,30 +104,30 @@ def _image_shape(text):
         ) from None
 
 
-def _path(text):
+def _path(text: str) -> str:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"{text!r} should be the name of a file")
     return text
 
 
-# Parameters of the estimator that are options: how to read them, and what they are.
-_PARAMETERS = {
+# Parameters of the estimator that are options: their parsers and descriptions.
+_PARAMETERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "n_clusters": (_int, "number of clusters"),
-    "n_atoms": (_or_word(_int), "atoms in the dictionary of each cluster"),
-    "alpha": (_or_word(_float), "rate of the prior: the larger, the sparser"),
-    "prior": (str, f"what codes are drawn from: {', '.join(PRIORS)}"),
-    "likelihood": (str, f"what entries are drawn from: {', '.join(LIKELIHOODS)}"),
-    "init": (str, "first clusters: auto, spectral, ssc, kmeans or random"),
-    "init_size": (_int, "size of the subsample that they are found in"),
-    "n_init": (_int, "starts that are tried"),
-    "image_shape": (_image_shape, "rows are images: 28x28, or 28x28x3 with channels"),
-    "representation": (str, "what images are modelled in: pixels or scattering"),
-    "noise_variance": (_or_word(_float), "of an entry of the scaled data, or auto"),
+    "n_atoms": (_or_str(_int), "atoms in the dictionary of each cluster"),
+    "alpha": (_or_str(_float), "rate of the prior: the larger, the sparser"),
+    "prior": (str, f"prior of the codes: {', '.join(PRIORS)}"),
+    "likelihood": (str, f"distribution of the entries: {', '.join(LIKELIHOODS)}"),
+    "init": (str, "initial clustering: auto, spectral, ssc, kmeans or random"),
+    "init_size": (_int, "size of the subsample for the initial clustering"),
+    "n_init": (_int, "number of initialisations to try"),
+    "image_shape": (_image_shape, "shape of images: 28x28, or 28x28x3 with channels"),
+    "representation": (str, "representation of images: pixels or scattering"),
+    "noise_variance": (_or_str(_float), "noise variance of the scaled data, or auto"),
     "weights": (str, "prior probabilities of the clusters: uniform or learned"),
     "max_iter": (_int, "largest number of epochs"),
-    "tol": (_float, "part of the loss that an epoch has to gain to go on"),
-    "random_state": (_int, "seed, to get the same again"),
-    "device": (str, "where to compute: cpu, cuda and so on"),
+    "tol": (_float, "stop when an epoch improves the loss by less than this fraction"),
+    "random_state": (_int, "random seed, for reproducible results"),
+    "device": (str, "device to compute on: cpu, cuda and so on"),
 }
 
 
@@ -135,61 +137,73 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str or None, default=None
-        What follows the name of the program; None is what it was called with.
+        The arguments after the name of the program; None reads ``sys.argv``.
 
     Returns
     -------
     code : int
-        0 if all went well, 1 if what was given cannot be used, 130 if interrupted.
+        0 on success, 1 after an error in the input, 130 after an interrupt.
 
     Raises
     ------
     SystemExit
-        With 2 if the command line cannot be understood, with 0 after ``--help``
-        and ``--version``.
+        With code 2 if the command line is invalid, with 0 after ``--help`` and
+        ``--version``.
     """
     try:
         code = _run(_parser().parse_args(argv))
     except KeyboardInterrupt:
-        _say("interrupted")
-        code = _INTERRUPTED
+        _log("interrupted")
+        code = _EXIT_INTERRUPTED
     finally:
-        is_answered = _flush()
-    return code if is_answered else _MISTAKE
+        is_written = _flush()
+    return code if is_written else _EXIT_USER_ERROR
 
 
-def _run(arguments):
+def _run(arguments: argparse.Namespace) -> int:
     try:
-        with _warnings_in_lines():
-            return arguments.run(arguments)
+        with _log_warnings():
+            code: int = arguments.run(arguments)
+            return code
     except OSError as error:
-        told = error.filename and f"{error.filename}: {error.strerror}"
-        _say(f"error: {told or error}")
+        reason = error.filename and f"{error.filename}: {error.strerror}"
+        _log(f"error: {reason or error}")
     except MemoryError as error:
-        _say(f"error: there is not enough memory. {error}")
-    # RuntimeError is how torch says that it lacks memory or that a device fails.
+        _log(f"error: there is not enough memory. {error}")
+    # torch raises RuntimeError if memory is exhausted or a device fails.
     except (ImportError, RuntimeError, ValueError) as error:
-        _say(f"error: {error}")
-    return _MISTAKE
+        _log(f"error: {_with_options(str(error))}")
+    return _EXIT_USER_ERROR
 
 
-def _say(message):
-    if sys.stderr is not None:  # print would take standard output
+def _log(message: str) -> None:
+    if sys.stderr is not None:  # else print would use standard output
         with contextlib.suppress(OSError):
             print("skmixmate:", _printable(message), file=sys.stderr)
 
 
-def _answer(line):
-    with contextlib.suppress(BrokenPipeError):  # as head does, once it has seen enough
+def _with_options(message: str) -> str:
+    """Replace parameters of the estimator in a message by options of the program."""
+    for name in _PARAMETERS:
+        option = f"--{name.replace('_', '-')}"
+        message = message.replace(
+            f"The '{name}' parameter of MixMateClustering", option
+        )
+        message = re.sub(rf"\b{name}=", f"{option} ", message)
+    return message
+
+
+def _print(line: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # such as by head
         print(line)
 
 
-def _flush():
-    """Write out what was printed; return whether standard output took it.
+def _flush() -> bool:
+    """Flush both streams; return whether standard output has been written.
 
-    Returns True if nobody reads it any more, as in a pipe to head.
+    Returns True if the reader has closed the pipe, as head does.
     """
-    is_answered = True
+    is_written = True
     for stream in (sys.stdout, sys.stderr):
         if stream is None or stream.closed:
             continue
@@ -197,28 +211,29 @@ def _flush():
             stream.flush()
         except OSError as error:
             if stream is sys.stdout and not isinstance(error, BrokenPipeError):
-                _say(f"error: standard output: {error.strerror}")
-                is_answered = False
-            # Python would try again as it ends, and tell of it.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
-    return is_answered
+                _log(f"error: standard output: {error.strerror}")
+                is_written = False
+            # Python would flush again when it ends, and print an error.
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, stream.fileno())
+            os.close(devnull)
+    return is_written
 
 
 @contextlib.contextmanager
-def _warnings_in_lines():
+def _log_warnings() -> Iterator[None]:
+    """Write each warning as one line to standard error."""
     with warnings.catch_warnings(record=True) as caught:
         try:
             yield
         finally:
             for warning in caught:
-                _say(f"warning: {warning.message}")
+                _log(f"warning: {_with_options(str(warning.message))}")
 
 
 @contextlib.contextmanager
-def _errors_about(path):
-    """Put the name of a file before an error in the X that it holds."""
+def _name_file_in_errors(path: str) -> Iterator[None]:
+    """Put the name of the file before errors about the X that was read from it."""
     try:
         yield
     except ValueError as error:
@@ -227,7 +242,7 @@ def _errors_about(path):
         raise
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="skmixmate",
         description="Cluster data by mixture model auto-encoders.",
@@ -242,117 +257,125 @@ def _parser():
     _add_fit(commands)
     _add_predict(commands)
     _add_command(
-        commands, "demo", _demo, "cluster scikit-learn's digits, beside KMeans"
+        commands, "demo", _demo, "compare with KMeans on scikit-learn's digits"
     )
     return parser
 
 
-def _add_command(commands, name, run, description):
-    command = commands.add_parser(
+def _add_command(
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    description: str,
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
         name, help=description, description=description, allow_abbrev=False
     )
     command.set_defaults(run=run)
     return command
 
 
-def _add_data(command):
+def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "data",
         type=_path,
-        help="rows to cluster: a file, and no pipe, that ends in .npy, .npz, .csv or "
-        ".parquet; NaN is missing",
+        help="table with the rows to cluster: a regular .npy, .npz, .csv or .parquet "
+        "file; NaN marks missing values",
     )
-    command.add_argument("--key", metavar="NAME", help="which array of an .npz file")
+    command.add_argument(
+        "--key", metavar="NAME", help="name of the array in an .npz file"
+    )
     command.add_argument(
         "--header",
         choices=["auto", "yes", "no"],
         default="auto",
-        help="whether the first line of a .csv file has names; auto (the default) is "
-        "yes if nothing in it is a number",
+        help="whether the first line of a .csv file is a header; auto (the default) is "
+        "yes if no field in it is a number",
     )
 
 
-def _add_fit(commands):
+def _add_fit(commands: Any) -> None:
     fit = _add_command(commands, "fit", _fit, "fit a model to data, and save it")
     _add_data(fit)
     fit.add_argument(
         "-o", "--output", type=_path, required=True, help="file for the model"
     )
     fit.add_argument(
-        "--labels", type=_path, help="file for the clusters of the data: .npy or .csv"
+        "--labels", type=_path, help="file for the labels of the rows: .npy or .csv"
     )
     defaults = MixMateClustering().get_params()
     group = fit.add_argument_group("parameters of MixMateClustering")
-    for name, (read, meaning) in _PARAMETERS.items():
+    for name, (parse, description) in _PARAMETERS.items():
         group.add_argument(
             f"--{name.replace('_', '-')}",
-            type=read,
+            type=parse,
             default=argparse.SUPPRESS,
             metavar="VALUE",
-            help=f"{meaning} (default: {defaults[name]})",
+            help=f"{description} (default: {defaults[name]})",
         )
 
 
-def _add_predict(commands):
+def _add_predict(commands: Any) -> None:
     predict = _add_command(
-        commands, "predict", _predict, "find the clusters of data with a saved model"
+        commands, "predict", _predict, "predict the clusters of rows with a saved model"
     )
-    predict.add_argument("model", type=_path, help="file that fit wrote")
+    predict.add_argument("model", type=_path, help="model file written by fit")
     _add_data(predict)
     predict.add_argument(
         "-o",
         "--output",
         type=_path,
         required=True,
-        help="file for the clusters: .npy, or .csv, with nine digits",
+        help="file for the labels: .npy or .csv (.csv is written with nine significant "
+        "digits)",
     )
     predict.add_argument(
-        "--proba", action="store_true", help="probabilities of the clusters instead"
+        "--proba", action="store_true", help="write the probabilities of all clusters"
     )
-    predict.add_argument("--device", help="where to compute, if not as in fit")
+    predict.add_argument("--device", help="device to compute on (default: as in fit)")
 
 
-def _fit(arguments):
+def _fit(arguments: argparse.Namespace) -> int:
     check_writable(arguments.output)
     destinations = {"-o": arguments.output}
     if arguments.labels is not None:
         check_table_destination(arguments.labels)
         destinations["--labels"] = arguments.labels
-    check_separate(destinations, {"the data": arguments.data})
-    given = {k: v for k, v in vars(arguments).items() if k in _PARAMETERS}
-    mixmate = MixMateClustering(**given).set_callbacks(*_progress_bars())
+    check_distinct(destinations, {"the data": arguments.data})
+    params = {k: v for k, v in vars(arguments).items() if k in _PARAMETERS}
+    mixmate = MixMateClustering(**params).set_callbacks(*_progress_bars())
     mixmate._validate_params()
     resolve_device(mixmate.device, None)
     X = _read(arguments)
-    # What draws the bars takes standard output, which is for results.
-    with contextlib.redirect_stdout(sys.stderr), _errors_about(arguments.data):
+    # Progress bars are drawn on standard output, which is for results.
+    with contextlib.redirect_stdout(sys.stderr), _name_file_in_errors(arguments.data):
         mixmate.fit(X)
     mixmate.save(arguments.output)
     if arguments.labels is not None:
         write_table(arguments.labels, mixmate.labels_, ["cluster"])
     sizes = np.bincount(mixmate.labels_, minlength=mixmate.n_clusters)
-    _answer(f"samples        {len(X)}")
-    _answer(f"epochs         {mixmate.n_iter_}")
-    _answer(f"loss           {mixmate.loss_:.6g}")
-    _answer(f"cluster sizes  {' '.join(map(str, sizes))}")
-    # Nothing else ends a fit before its time: there is no callback that would.
-    was_cut_short = not mixmate.converged_ and mixmate.n_iter_ < mixmate.max_iter
-    return _INTERRUPTED if was_cut_short else 0
+    _print(f"samples        {len(X)}")
+    _print(f"epochs         {mixmate.n_iter_}")
+    _print(f"loss           {mixmate.loss_:.6g}")
+    _print(f"cluster sizes  {' '.join(map(str, sizes))}")
+    # There are no callbacks that stop a fit early.
+    was_interrupted = not mixmate.converged_ and mixmate.n_iter_ < mixmate.max_iter
+    return _EXIT_INTERRUPTED if was_interrupted else 0
 
 
-def _read(arguments):
+def _read(arguments: argparse.Namespace) -> np.ndarray:
     X = read_table(arguments.data, arguments.key, arguments.header)
     is_csv = arguments.data.endswith(".csv")
-    if is_csv and arguments.header == "auto" and has_numbers_for_names(arguments.data):
-        _say(
-            f"note: the first line of {arguments.data} was taken for data; if it has "
-            "the names of the columns, say --header yes."
+    if is_csv and arguments.header == "auto" and has_numeric_header(arguments.data):
+        _log(
+            f"note: the first line of {arguments.data} was read as data; if it holds "
+            "the names of the columns, pass --header yes."
         )
     return X
 
 
-def _progress_bars():
-    """scikit-learn's progress bar, where somebody sees it and rich can draw it."""
+def _progress_bars() -> list[ProgressBar]:
+    """Return a progress bar if standard error is a terminal and rich is installed."""
     if sys.stderr is None or not sys.stderr.isatty():
         return []
     try:
@@ -361,41 +384,41 @@ def _progress_bars():
         return []
 
 
-def _predict(arguments):
+def _predict(arguments: argparse.Namespace) -> int:
     check_table_destination(arguments.output)
     sources = {"the model": arguments.model, "the data": arguments.data}
-    check_separate({"-o": arguments.output}, sources)
+    check_distinct({"-o": arguments.output}, sources)
     check_source(arguments.model)
     if arguments.device is not None:
         resolve_device(arguments.device, None)
     mixmate = load(arguments.model, device=arguments.device)
     X = _read(arguments)
-    with _errors_about(arguments.data):
+    with _name_file_in_errors(arguments.data):
         if arguments.proba:
-            answer = mixmate.predict_proba(X)
-            header = [f"cluster{k}" for k in range(answer.shape[1])]
+            table: Any = mixmate.predict_proba(X)
+            header = [f"cluster{k}" for k in range(table.shape[1])]
         else:
-            answer, header = mixmate.predict(X), ["cluster"]
-    write_table(arguments.output, answer, header)
+            table, header = mixmate.predict(X), ["cluster"]
+    write_table(arguments.output, table, header)
     return 0
 
 
-def _demo(_):
+def _demo(_: argparse.Namespace) -> int:
     X, y = load_digits(return_X_y=True)
-    _answer(f"scikit-learn's digits: {len(X)} images of 8 x 8 pixels, 10 classes\n")
-    _answer(f"{'':20}{'NMI':>10}{'ARI':>10}{'accuracy':>10}{'seconds':>10}")
+    _print(f"scikit-learn's digits: {len(X)} images of 8 x 8 pixels, 10 classes\n")
+    _print(f"{'':20}{'NMI':>10}{'ARI':>10}{'accuracy':>10}{'seconds':>10}")
     for clusterer in (
         MixMateClustering(n_clusters=10, image_shape=(8, 8), random_state=0),
         KMeans(n_clusters=10, n_init=10, random_state=0),
     ):
-        begin = time.perf_counter()
+        start = time.perf_counter()
         labels = clusterer.fit_predict(X)
-        seconds = time.perf_counter() - begin
+        seconds = time.perf_counter() - start
         scores = (
             normalized_mutual_info_score(y, labels),
             adjusted_rand_score(y, labels),
             clustering_accuracy_score(y, labels),
         )
-        figures = "".join(f"{score:10.3f}" for score in scores)
-        _answer(f"{type(clusterer).__name__:20}{figures}{seconds:10.1f}")
+        columns = "".join(f"{score:10.3f}" for score in scores)
+        _print(f"{type(clusterer).__name__:20}{columns}{seconds:10.1f}")
     return 0

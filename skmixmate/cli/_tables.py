@@ -1,4 +1,4 @@
-"""Tables of numbers in files: what the command line reads and writes."""
+"""Reading and writing of tables of numbers, for the command line."""
 
 import contextlib
 import csv
@@ -10,29 +10,35 @@ import stat
 import warnings
 import zipfile
 from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, Any
 
 import numpy as np
 
 from ..files.atomic import atomic_write, check_writable
 
-# A table of more bytes than this is not read from a file that it is so many times as
-# large as: a small file could take all memory.
-_UNPACKED, _MAX_EXPANSION = 2**27, 200
+# A table of more bytes than the first number is read only if it is at most the second
+# times as large as its file: a small file could exhaust the memory.
+_MAX_UNCHECKED_SIZE, _MAX_EXPANSION = 2**27, 200
 
-# Bytes in which an array's header has to end; numpy takes headers of up to 10,000.
-_HEADER = 2**14
+# Largest size of the header of an array in bytes; numpy accepts up to 10,000.
+_MAX_HEADER_SIZE = 2**14
 
-# Bytes of the list of members of an archive, and characters of a record of a .csv file.
-_LONGEST_LIST, _LONGEST_RECORD = 2**21, 2**22
+# Largest size of the central directory of an archive in bytes, and of a record of a
+# .csv file in characters.
+_MAX_DIRECTORY_SIZE, _MAX_RECORD_SIZE = 2**21, 2**22
 
 # Characters of a .csv file that are read at a time.
-_BATCH = 2**18
+_CHUNK_SIZE = 2**18
 
-# Compressions of members that numpy writes. Those of the others can't be read in parts.
+# Compression methods that numpy writes. Other methods cannot be read in chunks.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
+# Record of a .csv file, see _records.
+_Record = tuple[int, bool, list[str]]
 
-def read_table(path, key=None, header="auto"):
+
+def read_table(path: str, key: str | None = None, header: str = "auto") -> np.ndarray:
     """Read the rows of a data set.
 
     Parameters
@@ -41,21 +47,21 @@ def read_table(path, key=None, header="auto"):
         A regular file whose name ends in .npy, which is mapped into memory, .npz, .csv
         or .parquet.
     key : str or None
-        Which array of an .npz file to take; needed where there are several.
+        Name of the array in an .npz file, needed if there are several.
     header : {"auto", "yes", "no"}, default="auto"
         Whether the first line of a .csv file has the names of the columns; "auto" is
-        "yes" if nothing in it is a number.
+        "yes" if no field in it is a number.
 
     Returns
     -------
     X : ndarray of shape (n_samples, n_features)
-        Of numbers; what is empty in a .csv or .parquet file is NaN.
+        Empty fields of a .csv or .parquet file are NaN.
 
     Raises
     ------
     ValueError
-        If the file is of another kind, damaged, or holds no table of numbers; if it is
-        small and the table in it large.
+        If the file has another format, is damaged, does not hold a table of numbers, or
+        is much smaller than its table.
     OSError
         If it cannot be read.
     ImportError
@@ -65,20 +71,23 @@ def read_table(path, key=None, header="auto"):
     if suffix not in _READERS:
         raise ValueError(f"{path} should end in one of {', '.join(_READERS)}.")
     if key is not None and suffix != ".npz":
-        raise ValueError(f"key={key!r} is for .npz files, and not for {path}.")
+        raise ValueError(f"--key {key} is for .npz files only, not for {path}.")
     if header != "auto" and suffix != ".csv":
-        raise ValueError(f"header={header!r} is for .csv files, and not for {path}.")
+        raise ValueError(f"--header {header} is for .csv files only, not for {path}.")
     check_source(path)
-    options = {".npz": {"key": key}, ".csv": {"header": header}}
+    options: dict[str, dict[str, Any]] = {
+        ".npz": {"key": key},
+        ".csv": {"header": header},
+    }
     X = _READERS[suffix](path, **options.get(suffix, {}))
     _check_array(path, X.shape, X.dtype)
     return X
 
 
-def check_source(path):
-    """Check that a path leads to a regular file.
+def check_source(path: str) -> None:
+    """Check that a path is a regular file.
 
-    Opening a named pipe can wait for ever, and a device may have no end.
+    Opening a named pipe can block for ever, and a device may have no end.
 
     Parameters
     ----------
@@ -92,69 +101,70 @@ def check_source(path):
         If it is a folder, a pipe, a socket or a device.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError(f"{path} is not a regular file; should be one.")
+        raise ValueError(f"{path} is not a regular file.")
 
 
-def _check_array(path, shape, dtype):
-    """Check that an array is a table of numbers; it need not have been read."""
+def _check_array(path: str, shape: Sequence[int], dtype: np.dtype) -> None:
+    """Check that an array, from its shape and dtype, is a table of numbers."""
     if dtype.kind not in "biuf":
-        raise ValueError(f"{path} is not numeric, but of dtype {dtype}.")
+        raise ValueError(f"{path} is not a numeric array: it has dtype {dtype}.")
     if len(shape) != 2:
         raise ValueError(
-            f"{path} holds an array of shape {shape}; should be (n_samples, "
-            "n_features), images too, with their pixels in a row."
+            f"{path} holds an array of shape {shape}, which should be (n_samples, "
+            "n_features); flatten images first: X.reshape(len(X), -1)."
         )
     if min(shape) < 1:
         raise ValueError(
-            f"{path} holds an array of shape {shape}; should have a row and a column "
-            "at least."
+            f"{path} holds an array of shape {shape}, which should have at least one "
+            "row and one column."
         )
 
 
-def _check_expansion(path, n_bytes):
-    """Check that a table is not much larger than the file that it is in."""
-    n_packed = os.path.getsize(path)
-    if n_bytes > max(_UNPACKED, _MAX_EXPANSION * n_packed):
+def _check_expansion(path: str, n_bytes: int) -> None:
+    """Check that a table is not much larger than its file."""
+    file_size = os.path.getsize(path)
+    if n_bytes > max(_MAX_UNCHECKED_SIZE, _MAX_EXPANSION * file_size):
         raise ValueError(
-            f"{path} has {n_packed} bytes, but the table in it {n_bytes}: more than "
-            f"{_MAX_EXPANSION} times as many are not unpacked. Save the table as .npy."
+            f"{path} has {file_size} bytes, but the table in it {n_bytes}, more than "
+            f"{_MAX_EXPANSION} times as many. Save the table as .npy."
         )
 
 
 @contextlib.contextmanager
-def _errors_named(path, kind):
-    """Make every error in reading a file a ValueError that names it.
+def _name_file_in_errors(path: str, kind: str) -> Iterator[None]:
+    """Convert every error in reading a file to a ValueError that names the file.
 
-    Damaged files make libraries raise almost anything: zlib and zipfile have their own
-    exceptions, numpy hands headers to Python's parser, pyarrow and pandas add KeyError
-    and others, and none documents all. Warnings are of headers that numpy repairs.
+    Libraries raise almost any error for damaged files: zlib and zipfile have their own
+    exceptions, numpy passes headers to Python's parser, pyarrow and pandas raise
+    KeyError and others, and none documents all. numpy warns of headers that it repairs.
     """
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     except Exception as error:
         reason = str(error) or type(error).__name__
-        raise ValueError(f"{path} is no {kind}: {reason}") from error
+        raise ValueError(f"{path} is not {kind}: {reason}") from error
 
 
-def _read_npy(path):
-    kind = "array of numbers"
-    with open(path, "rb") as file, _errors_named(path, kind):
+def _read_npy(path: str) -> np.ndarray:
+    kind = "a numeric array"
+    with open(path, "rb") as file, _name_file_in_errors(path, kind):
         shape, dtype, n_bytes = _read_header(file)
     _check_array(path, shape, dtype)
     _check_length(path, os.path.getsize(path), n_bytes, shape)
-    with _errors_named(path, kind):
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+    with _name_file_in_errors(path, kind):
+        X: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return X
 
 
-def _read_header(file):
-    """Read shape and dtype of an array, and how many bytes it has with its header."""
-    # Not from the file itself: a header that is said to be long would be read whole.
-    start = io.BytesIO(file.read(_HEADER))
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Read shape and dtype of an array, and its size in bytes with the header."""
+    # numpy would read a header of any length from the file itself.
+    start = io.BytesIO(file.read(_MAX_HEADER_SIZE))
     version = np.lib.format.read_magic(start)
     if version not in [(1, 0), (2, 0), (3, 0)]:
-        raise ValueError(f"version {version} of the .npy format is not known")
-    # Version 3 differs from 2 only in how it writes letters that no number needs.
+        raise ValueError(f"version {version} of the .npy format is not supported")
+    # Version 3 differs from 2 only in the encoding of names of fields.
     is_first = version == (1, 0)
     read = "read_array_header_1_0" if is_first else "read_array_header_2_0"
     shape, _, dtype = getattr(np.lib.format, read)(start)
@@ -163,121 +173,129 @@ def _read_header(file):
     return shape, dtype, start.tell() + math.prod(shape) * dtype.itemsize
 
 
-def _check_length(name, n_bytes, n_expected, shape):
+def _check_length(
+    name: str, n_bytes: int, n_expected: int, shape: tuple[int, ...]
+) -> None:
     if n_bytes < n_expected:
         raise ValueError(
             f"{name} has {n_bytes} bytes, but should have {n_expected} for an array of "
-            f"shape {shape}; it may have been cut short."
+            f"shape {shape}; it may be truncated."
         )
 
 
-class _ShortReads(io.BufferedReader):
-    """An archive, of which zipfile reads the list of members at once."""
+class _BoundedReader(io.BufferedReader):
+    """Reader that bounds the central directory, which zipfile reads at once."""
 
-    def read(self, size=-1):
-        if size is not None and size > _LONGEST_LIST:
-            raise ValueError(f"its list of members has {size} bytes")
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > _MAX_DIRECTORY_SIZE:
+            raise ValueError(f"its directory has {size} bytes")
         return super().read(size)
 
 
-def _read_npz(path, key):
-    kind = "archive of arrays"
-    with _ShortReads(open(path, "rb", buffering=0)) as file:
-        with _errors_named(path, kind):
+def _read_npz(path: str, key: str | None) -> np.ndarray:
+    kind = "an archive of arrays"
+    with _BoundedReader(open(path, "rb", buffering=0)) as file:
+        with _name_file_in_errors(path, kind):
             archive = zipfile.ZipFile(file)
         member = _find_member(path, archive, key)
-        with _errors_named(path, kind), archive.open(member) as data:
+        with _name_file_in_errors(path, kind), archive.open(member) as data:
             shape, dtype, n_bytes = _read_header(data)
         _check_array(path, shape, dtype)
         name = f"{path}, its member {member.filename!r},"
         _check_length(name, member.file_size, n_bytes, shape)
         _check_expansion(path, n_bytes)
-        with _errors_named(path, kind), archive.open(member) as data:
-            return np.lib.format.read_array(data, allow_pickle=False)
+        with _name_file_in_errors(path, kind), archive.open(member) as data:
+            X: np.ndarray = np.lib.format.read_array(data, allow_pickle=False)
+            return X
 
 
-def _find_member(path, archive, key):
+def _find_member(
+    path: str, archive: zipfile.ZipFile, key: str | None
+) -> zipfile.ZipInfo:
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     if key is None and len(members) == 1:
         (key,) = members
-    if key not in members:
-        raise ValueError(
-            f"{path} holds the arrays {[*members]}; key={key!r} should be one."
-        )
+    if not members:
+        raise ValueError(f"{path} holds no arrays.")
+    if key is None or key not in members:
+        problem = "several arrays" if key is None else f"no array {key!r}"
+        names = ", ".join(members)
+        raise ValueError(f"{path} holds {problem}; choose one with --key: {names}.")
     member = members[key]
     if member.compress_type not in _COMPRESSIONS:
         raise ValueError(
-            f"{path} has a member {member.filename!r} of compression method "
-            f"{member.compress_type}; should be 0 (stored) or 8 (deflated), as numpy "
-            "writes it."
+            f"{path} has a member {member.filename!r} with compression method "
+            f"{member.compress_type}, which should be 0 (stored) or 8 (deflated), as "
+            "written by numpy."
         )
     return member
 
 
-def _read_csv(path, header):
+def _read_csv(path: str, header: str) -> np.ndarray:
     with open(path, newline="", encoding="utf-8-sig") as file:
-        return _table_of(_records(path, file), path, header)
+        return _parse_records(_records(path, file), path, header)
 
 
-def _records(path, file):
-    """Go through the records of a .csv file, blank lines left out.
+def _records(path: str, file: IO[str]) -> Iterator[_Record]:
+    """Yield the records of a .csv file, without blank lines.
 
     Yields
     ------
-    n_lines : int
-        Lines that were read, up to the last of the record.
+    line_number : int
+        Number of the last line of the record.
     is_plain : bool
-        Whether `_torch_readable` holds for all of the record; False also says unknown.
+        Whether `_is_plain` is known to hold for the whole record.
     fields : list of str
     """
-    n_left = _LONGEST_RECORD
-    is_plain = is_batch_plain = True
+    n_remaining = _MAX_RECORD_SIZE
+    is_plain = is_chunk_plain = True
 
-    def batches():
-        nonlocal n_left, is_plain, is_batch_plain
+    def chunks() -> Iterator[list[str]]:
+        nonlocal n_remaining, is_plain, is_chunk_plain
         rest = ""
-        while text := file.read(_BATCH):
-            n_left -= len(text)
-            if n_left < 0:
+        while text := file.read(_CHUNK_SIZE):
+            n_remaining -= len(text)
+            if n_remaining < 0:
                 raise csv.Error(
-                    f"line {reader.line_num + 1} goes on for more than "
-                    f"{_LONGEST_RECORD} characters; .npy has longer rows"
+                    f"line {reader.line_num + 1} has more than {_MAX_RECORD_SIZE} "
+                    "characters; save tables with longer rows as .npy"
                 )
-            is_batch_plain = _torch_readable(rest + text)
-            is_plain = is_plain and is_batch_plain
+            is_chunk_plain = _is_plain(rest + text)
+            is_plain = is_plain and is_chunk_plain
             *lines, rest = io.StringIO(rest + text, newline="")
             yield lines
         yield [rest]
 
-    lines = itertools.chain.from_iterable(batches())
+    lines = itertools.chain.from_iterable(chunks())
     reader = csv.reader(lines, skipinitialspace=True, strict=True)
     try:
         for fields in reader:
-            n_left = _LONGEST_RECORD
+            n_remaining = _MAX_RECORD_SIZE
             if fields:
                 yield reader.line_num, is_plain, fields
-            is_plain = is_batch_plain
+            is_plain = is_chunk_plain
     except (csv.Error, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no .csv file: {error}") from error
+        raise ValueError(f"{path} is not a .csv file: {error}") from error
 
 
-def _table_of(records, path, header):
-    n_lines, is_plain, first = next(records, (0, True, []))
+def _parse_records(records: Iterator[_Record], path: str, header: str) -> np.ndarray:
+    """Return the table of the records of a .csv file."""
+    line_number, is_plain, first = next(records, (0, True, []))
     has_header = header == "yes" or (
         header == "auto" and any(first) and not any(map(_is_number, first))
     )
     if not has_header:
-        records = itertools.chain([(n_lines, is_plain, first)], records)
-    # float is quicker here than loadtxt with a converter for fields that are empty.
+        records = itertools.chain([(line_number, is_plain, first)], records)
+    # float is faster here than loadtxt with a converter for empty fields.
     numbers = array("d")
-    for n_lines, is_plain, fields in records:
+    for line_number, is_plain, fields in records:
         if len(fields) != len(first):
             raise ValueError(
-                f"{path} has {len(fields)} fields in line {n_lines}, and "
+                f"{path} has {len(fields)} fields in line {line_number}, but "
                 f"{len(first)} in the first."
             )
         try:
-            if not (is_plain or _torch_readable("".join(fields))):
+            if not (is_plain or _is_plain("".join(fields))):
                 raise ValueError
             numbers.extend([float(field) if field else math.nan for field in fields])
         except ValueError:
@@ -285,30 +303,30 @@ def _table_of(records, path, header):
             name = first[column] if has_header else column + 1
             raise ValueError(
                 f"{path} has a column that is not numeric: {name}, with "
-                f"{fields[column]!r} in line {n_lines}."
+                f"{fields[column]!r} in line {line_number}."
             ) from None
     X = np.empty(0) if not numbers else np.frombuffer(numbers)
     return X.reshape(-1, max(len(first), 1))
 
 
-def _torch_readable(text):
-    """Tell whether float reads as numbers only what numpy and pandas do.
+def _is_plain(text: str) -> bool:
+    """Return whether float reads a text as numpy and pandas do.
 
-    It takes underscores and the digits of all alphabets as well.
+    float also accepts underscores and the digits of all scripts.
     """
     return text.isascii() and "_" not in text
 
 
-def _is_number(field):
+def _is_number(field: str) -> bool:
     try:
         float(field)
     except ValueError:
         return False
-    return _torch_readable(field)
+    return _is_plain(field)
 
 
-def has_numbers_for_names(path):
-    """Tell whether the first line of a .csv file is numbers that may be names.
+def has_numeric_header(path: str) -> bool:
+    """Return whether the first line of a .csv file may be a header of numbers.
 
     Parameters
     ----------
@@ -316,9 +334,9 @@ def has_numbers_for_names(path):
 
     Returns
     -------
-    has_numbers_for_names : bool
-        Whether it is of whole numbers that rise by one, such as 0,1,2, which pandas
-        writes where columns have no names, or of years that rise.
+    has_numeric_header : bool
+        Whether the fields are consecutive integers, such as 0,1,2, which pandas writes
+        for columns without names, or increasing years.
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         *_, fields = next(_records(path, file), [[]])
@@ -332,7 +350,7 @@ def has_numbers_for_names(path):
     return bool((steps > 0).all() and (are_years or (steps == 1).all()))
 
 
-def _read_parquet(path):
+def _read_parquet(path: str) -> np.ndarray:
     try:
         import pandas as pd
         import pyarrow.parquet as pq
@@ -341,7 +359,7 @@ def _read_parquet(path):
             f"{path} needs pandas and pyarrow: pip install skmixmate[parquet]."
         ) from error
 
-    def check_columns(frame):
+    def check_columns(frame: Any) -> None:
         for name, dtype in frame.dtypes.items():
             if not pd.api.types.is_numeric_dtype(dtype):
                 raise ValueError(
@@ -349,24 +367,25 @@ def _read_parquet(path):
                     f"{dtype}."
                 )
 
-    kind = "Parquet table"
-    with open(path, "rb") as opened, _errors_named(path, kind):
-        file = pq.ParquetFile(opened)
+    kind = "a Parquet table"
+    with open(path, "rb") as source, _name_file_in_errors(path, kind):
+        file = pq.ParquetFile(source)
         n_rows, n_groups = file.metadata.num_rows, file.metadata.num_row_groups
         groups = [file.metadata.row_group(i) for i in range(n_groups)]
         n_bytes = sum(group.total_byte_size for group in groups)
         columns = file.schema_arrow.empty_table().to_pandas()
     check_columns(columns)
     _check_expansion(path, max(n_bytes, 8 * n_rows * len(columns.columns)))
-    with _errors_named(path, kind):
+    with _name_file_in_errors(path, kind):
         frame = pd.read_parquet(path)
     check_columns(frame)
     dtype = np.float32 if (frame.dtypes == np.float32).all() else np.float64
-    with _errors_named(path, kind):
-        return frame.to_numpy(dtype=dtype, na_value=np.nan)
+    with _name_file_in_errors(path, kind):
+        X: np.ndarray = frame.to_numpy(dtype=dtype, na_value=np.nan)
+        return X
 
 
-_READERS = {
+_READERS: dict[str, Callable[..., np.ndarray]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".csv": _read_csv,
@@ -374,8 +393,8 @@ _READERS = {
 }
 
 
-def check_table_destination(path):
-    """Check that `write_table` can write a file, before the work for it is done.
+def check_table_destination(path: str) -> None:
+    """Check that a table can be written, before it is computed.
 
     Parameters
     ----------
@@ -386,65 +405,66 @@ def check_table_destination(path):
     ValueError
         If the name ends in neither .npy nor .csv.
     OSError
-        If there cannot be such a file.
+        If the file cannot be written.
     """
     if os.path.splitext(path)[1] not in (".npy", ".csv"):
         raise ValueError(f"{path} should end in .npy or .csv.")
     check_writable(path)
 
 
-def check_separate(destinations, sources):
-    """Check that no file is written over another that is read or written.
+def check_distinct(destinations: Mapping[str, str], sources: Mapping[str, str]) -> None:
+    """Check that no file overwrites another one that is read or written.
 
     Parameters
     ----------
-    destinations, sources : dict of str
-        Paths of files to write and to read, with how the user calls each.
+    destinations, sources : mapping of str to str
+        Paths of files to write and to read, by their names in messages.
 
     Raises
     ------
     ValueError
-        If a destination is the same file as a source or as another destination, also
-        by a link or another spelling.
+        If a destination is the same file as a source or another destination, also
+        through a link or another spelling of the path.
     """
-    known = {_identity(path): name for name, path in sources.items()}
+    names = {_file_id(path): name for name, path in sources.items()}
     for name, path in destinations.items():
-        other = known.setdefault(_identity(path), name)
+        other = names.setdefault(_file_id(path), name)
         if other != name:
             raise ValueError(
-                f"{path} is the file of {name} and also of {other}; each should have a "
-                "different one."
+                f"{path} is used for {name} and for {other}; choose a different file "
+                "for each."
             )
 
 
-def _identity(path):
+def _file_id(path: str) -> str | tuple[int, int]:
+    """Return a value that is equal for two paths of the same file."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return os.path.normcase(os.path.realpath(path))
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
-def write_table(path, values, header):
-    """Write an array, whole or not at all.
+def write_table(path: str, values: np.ndarray, header: Sequence[str]) -> None:
+    """Write an array atomically.
 
     Parameters
     ----------
     path : str
         Ends in .npy or .csv.
     values : ndarray of shape (n_samples,) or (n_samples, n_columns)
-    header : list of str
+    header : sequence of str
         Names of the columns, for .csv.
     """
     with atomic_write(path) as file:
         if path.endswith(".npy"):
             np.save(file, values)
         else:
-            is_whole = values.dtype.kind == "i"
+            is_integer = values.dtype.kind == "i"
             np.savetxt(
                 file,
                 values,
-                fmt="%d" if is_whole else "%.9g",
+                fmt="%d" if is_integer else "%.9g",
                 delimiter=",",
                 header=",".join(header),
                 comments="",

@@ -1,4 +1,4 @@
-"""Clusterings of a graph, made for the small subsample that starts a fit."""
+"""Graph clustering, used to initialize a fit on a small subsample."""
 
 from ._spectral import SpectralGraphClustering
 from ._ssc import SparseSubspaceClustering

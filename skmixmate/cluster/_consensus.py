@@ -1,20 +1,23 @@
-"""k-means without the luck of a single run."""
+"""Consensus of many runs of k-means."""
 
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import OneHotEncoder
 
-# Runs of k-means, and how many of them, those of least inertia, have a say.
-_N_RUNS, _N_HEARD = 50, 20
+# Number of runs of k-means, and of those of lowest inertia that form the ensemble.
+_N_RUNS, _N_ENSEMBLE = 50, 20
 
 
-def consensus_labels(points, n_clusters, random_state):
-    """Cluster points by what many runs of k-means make of them.
+def consensus_labels(
+    points: np.ndarray, n_clusters: int, random_state: np.random.RandomState
+) -> np.ndarray:
+    """Cluster points by the consensus of many runs of k-means.
 
-    Where clusters are not clear, k-means has many ends of nearly the same inertia, and
-    which of them is least is luck: rounding decides. What good runs agree on is not. So
-    points are clustered once more, by the clusters that each of the good runs put them
-    into: the squared distance of two is the number of runs that part them, twice.
+    If clusters are not well separated, k-means has many local optima of nearly the same
+    inertia, and rounding errors decide which one is the best. The consensus of good
+    runs is more stable. Therefore points are clustered again, by their labels in each
+    of the good runs: the squared distance of two points is twice the number of runs
+    in which they are in different clusters.
 
     Parameters
     ----------
@@ -45,7 +48,9 @@ def consensus_labels(points, n_clusters, random_state):
         for _ in range(_N_RUNS)
     ]
     runs.sort(key=lambda run: run.inertia_)
-    opinions = np.column_stack([run.labels_ for run in runs[:_N_HEARD]])
-    members = OneHotEncoder(dtype=points.dtype).fit_transform(opinions)
+    # (n_samples, _N_ENSEMBLE)
+    label_matrix = np.column_stack([run.labels_ for run in runs[:_N_ENSEMBLE]])
+    one_hot = OneHotEncoder(dtype=points.dtype).fit_transform(label_matrix)
     kmeans = KMeans(n_clusters, n_init=_N_RUNS, random_state=random_state)
-    return kmeans.fit_predict(members)
+    labels: np.ndarray = kmeans.fit_predict(one_hot)
+    return labels

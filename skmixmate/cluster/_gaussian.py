@@ -1,37 +1,38 @@
-"""EM of normal distributions, from a clustering."""
+"""EM for a Gaussian mixture, initialized by a clustering."""
 
 import numpy as np
 from scipy.special import logsumexp
 
-# EM has converged when the mean log-likelihood grows by less than this.
+# EM has converged when the mean log-likelihood increases by less than `_TOL`.
 _TOL, _MAX_ITER = 1e-5, 200
 
-# Added to all variances, as a part of their mean: of features that are constant, or
-# combinations of others.
+# Added to all variances, as a fraction of their mean, so that the covariance is regular
+# if features are constant or linear combinations of others.
 _RIDGE = 1e-6
 
 
-def gaussian_labels(X, labels, n_clusters):
-    """Refine a clustering by a mixture of normal distributions.
+def gaussian_labels(X: np.ndarray, labels: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Refine a clustering by a Gaussian mixture.
 
-    Each has a mean and a covariance matrix of its own. The matrices have the prior of
-    the source below, an inverse Wishart distribution of the least degrees of freedom
-    that has a mean, around the covariance of all samples divided into as many parts as
-    there are clusters. It weighs about as much as one sample, does not depend on the
-    units of any direction, and keeps clusters from collapsing.
+    Each component has its own mean and full covariance matrix. The covariances have the
+    prior of the reference below: an inverse Wishart distribution with the smallest
+    degrees of freedom for which its mean exists, centred at the covariance of all
+    samples divided by ``n_clusters ** (2 / n_features)``. It has about the weight of
+    one sample, is invariant to linear transformations of the features, and prevents
+    clusters from collapsing.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
     labels : ndarray of shape (n_samples,)
-        Where EM starts.
+        The initial clustering.
     n_clusters : int
 
     Returns
     -------
     labels : ndarray of shape (n_samples,)
-        As they were, if a cluster has no more samples than features, or loses all, or
-        if all samples are the same.
+        The initial labels if a cluster has no more samples than features, or becomes
+        empty, or if all samples are the same.
 
     References
     ----------
@@ -48,30 +49,41 @@ def gaussian_labels(X, labels, n_clusters):
     prior = scatter / n_clusters ** (2 / n_features)
     prior += _RIDGE * np.trace(scatter) / n_features * np.eye(n_features)
     posterior = np.eye(n_clusters)[labels]  # (n_samples, n_clusters)
-    mean, before = -np.inf, -np.inf
+    mean, previous_mean = -np.inf, -np.inf
     for _ in range(_MAX_ITER):
         joint = _log_joint(X, posterior, prior)
         evidence = logsumexp(joint, axis=1)
         posterior = np.exp(joint - evidence[:, None])
-        mean, before = evidence.mean(), mean
-        if mean < before + _TOL:
+        mean, previous_mean = evidence.mean(), mean
+        if mean < previous_mean + _TOL:
             break
     refined = posterior.argmax(axis=1)
     return refined if len(np.unique(refined)) == n_clusters else labels
 
 
-def _log_joint(X, posterior, prior):
-    """M-step, and logarithm of the density of each cluster, times its weight."""
+def _log_joint(X: np.ndarray, posterior: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Compute the M-step, and the log of the weighted density of each component.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    posterior : ndarray of shape (n_samples, n_clusters)
+    prior : ndarray of shape (n_features, n_features)
+
+    Returns
+    -------
+    joint : ndarray of shape (n_samples, n_clusters)
+    """
     n_samples, n_features = X.shape
     joint = np.empty_like(posterior)
-    for k, shares in enumerate(posterior.T):
-        count = shares.sum() + np.finfo(X.dtype).tiny
-        deviations = X - shares @ X / count
-        scatter = (shares[:, None] * deviations).T @ deviations
+    for k, responsibilities in enumerate(posterior.T):
+        count = responsibilities.sum() + np.finfo(X.dtype).tiny
+        deviations = X - responsibilities @ X / count
+        scatter = (responsibilities[:, None] * deviations).T @ deviations
         covariance = (prior + scatter) / (2 * n_features + 4 + count)
-        factor = np.linalg.cholesky(covariance)
-        reduced = np.linalg.solve(factor, deviations.T)  # (n_features, n_samples)
-        log_volume = np.log(np.diag(factor)).sum()
-        joint[:, k] = np.log(count / n_samples) - log_volume
-        joint[:, k] -= np.square(reduced).sum(axis=0) / 2
+        cholesky = np.linalg.cholesky(covariance)
+        whitened = np.linalg.solve(cholesky, deviations.T)  # (n_features, n_samples)
+        half_log_det = np.log(np.diag(cholesky)).sum()
+        joint[:, k] = np.log(count / n_samples) - half_log_det
+        joint[:, k] -= np.square(whitened).sum(axis=0) / 2
     return joint

@@ -1,33 +1,36 @@
-"""Affinity graphs of samples, and their spectral partition."""
+"""Affinity graphs of samples, and spectral clustering of them."""
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 from sklearn.utils.validation import validate_data
 
-from ..data.containers import as_numpy, as_plain
+from ..data.containers import as_numeric, as_numpy
 from ._consensus import consensus_labels
 
-# Below this many samples a full decomposition is as fast as Lanczos iterations
-# and, unlike them, sure to end.
+# With fewer samples than this a full decomposition is as fast as Lanczos iterations
+# and, unlike them, always converges.
 _DENSE_BELOW = 400
 
-# Runs of k-means: fewer end in a partition worse than the best that they find.
+# Number of runs of k-means. With fewer runs the best one is often not found.
 _N_INIT = 50
 
 
-def self_tuning_affinity(X, n_neighbors):
-    """Affinity of nearest neighbours, each sample with a length of its own.
+def self_tuning_affinity(X: np.ndarray, n_neighbors: int) -> sparse.csr_array:
+    """Compute the affinity of nearest neighbours, with a local scale for each sample.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
     n_neighbors : int
-        Neighbours of each sample; its length is the distance to the last.
+        Number of neighbours of each sample, whose local scale is the distance to the
+        last of them.
 
     Returns
     -------
@@ -42,49 +45,56 @@ def self_tuning_affinity(X, n_neighbors):
     n_neighbors = min(n_neighbors, n_samples - 1)
     search = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute").fit(X)
     distances, indices = search.kneighbors()  # (n_samples, n_neighbors)
-    lengths = distances[:, -1]
-    products = lengths[:, None] * lengths[indices]
-    # Samples that coincide have length 0 and affinity 1.
+    local_scales = distances[:, -1]
+    products = local_scales[:, None] * local_scales[indices]
+    # Samples that coincide have local scale 0 and affinity 1.
     products = np.where(products > 0, products, 1.0)
     values = np.exp(-(distances**2) / products)
-    starts = np.arange(0, n_samples * n_neighbors + 1, n_neighbors)
+    indptr = np.arange(0, n_samples * n_neighbors + 1, n_neighbors)
     affinity = sparse.csr_array(
-        (values.ravel(), indices.ravel(), starts), shape=(n_samples, n_samples)
+        (values.ravel(), indices.ravel(), indptr), shape=(n_samples, n_samples)
     )
     return (affinity + affinity.T) / 2
 
 
-def degree_normalize(affinity):
-    """Divide each entry by the square root of the degrees of both its ends.
+def degree_normalize(affinity: sparse.csr_array) -> sparse.csr_array:
+    """Divide each entry by the square roots of the degrees of both nodes.
 
     Parameters
     ----------
     affinity : sparse array of shape (n_samples, n_samples)
-        Symmetric and non-negative. A sample with no neighbour is left alone.
+        Symmetric and non-negative. Rows and columns of nodes without neighbours remain
+        0.
 
     Returns
     -------
     normalized : csr_array of shape (n_samples, n_samples)
-        One less the normalised Laplacian; eigenvalues in [-1, 1].
+        The identity minus the normalised Laplacian; its eigenvalues are in [-1, 1].
     """
     degrees = affinity.sum(axis=1)
     inverse = sparse.diags_array(1 / np.sqrt(np.where(degrees > 0, degrees, 1.0)))
     return (inverse @ affinity @ inverse).tocsr()
 
 
-def leading_eigenvectors(affinity, n_vectors, random_state, deflate=False):
-    """Find the eigenvectors of the degree-normalised affinity.
+def leading_eigenvectors(
+    affinity: sparse.csr_array,
+    n_vectors: int,
+    random_state: np.random.RandomState,
+    deflate: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the leading eigenvectors of the degree-normalised affinity.
 
     Parameters
     ----------
     affinity : sparse array of shape (n_samples, n_samples)
         Symmetric and non-negative.
     n_vectors : int
-        At most n_samples are given.
+        At most n_samples are returned.
     random_state : RandomState
     deflate : bool, default=False
-        Whether to take off the one that tells nothing but the degrees. Of a graph
-        in several pieces it is one of many with eigenvalue 1.
+        Whether to deflate the trivial eigenvector, the square root of the degrees. If
+        the graph has several connected components it is one of several eigenvectors
+        with eigenvalue 1.
 
     Returns
     -------
@@ -94,7 +104,7 @@ def leading_eigenvectors(affinity, n_vectors, random_state, deflate=False):
     """
     normalized = degree_normalize(affinity)
     n_samples = normalized.shape[0]
-    # A start of its own keeps ARPACK from drawing on the global random state.
+    # With an explicit start ARPACK does not draw from the global random state.
     start = random_state.uniform(-1, 1, n_samples)
     if deflate:
         stationary = np.sqrt(affinity.sum(axis=1))[:, None]
@@ -107,32 +117,49 @@ def leading_eigenvectors(affinity, n_vectors, random_state, deflate=False):
         return values[-n_vectors:], vectors[:, -n_vectors:]
     if deflate:
         return sparse.linalg.eigsh(normalized, k=n_vectors, which="LA", v0=start)
-    # One start finds one vector of an eigenvalue, and of 1 there is one for each piece
-    # of the graph.
-    known = _vectors_of_pieces(affinity)[:, :n_vectors]
-    values, vectors = np.ones(known.shape[1]), known
-    if known.shape[1] < n_vectors:
-        pieces = sparse.linalg.aslinearoperator(known)
-        rest = sparse.linalg.aslinearoperator(normalized) - pieces @ pieces.T
-        n_left = n_vectors - known.shape[1]
-        found = sparse.linalg.eigsh(rest, k=n_left, which="LA", v0=start)
-        values = np.concatenate([found[0], values])
-        vectors = np.concatenate([found[1], vectors], axis=1)
+    # Lanczos iterations find one vector of each eigenvalue, but the eigenvalue 1 has
+    # one for each connected component.
+    vectors = _component_eigenvectors(affinity)[:, :n_vectors]
+    values = np.ones(vectors.shape[1])
+    n_remaining = n_vectors - vectors.shape[1]
+    if n_remaining > 0:
+        components = sparse.linalg.aslinearoperator(vectors)
+        deflated = sparse.linalg.aslinearoperator(normalized)
+        deflated = deflated - components @ components.T
+        more_values, more_vectors = sparse.linalg.eigsh(
+            deflated, k=n_remaining, which="LA", v0=start
+        )
+        values = np.concatenate([more_values, values])
+        vectors = np.concatenate([more_vectors, vectors], axis=1)
     return values, vectors
 
 
-def _vectors_of_pieces(affinity):
-    """Eigenvectors of a graph's pieces, one each, the largest piece first."""
-    n_pieces, pieces = sparse.csgraph.connected_components(affinity, directed=False)
-    roots = np.sqrt(affinity.sum(axis=1))
-    vectors = roots[:, None] * (pieces[:, None] == np.arange(n_pieces))
-    vectors = vectors[:, np.argsort(-np.bincount(pieces), kind="stable")]
+def _component_eigenvectors(affinity: sparse.csr_array) -> np.ndarray:
+    """Compute the eigenvectors with eigenvalue 1, one for each connected component.
+
+    Returns
+    -------
+    vectors : ndarray of shape (n_samples, n_components)
+        The largest component is first. Isolated nodes have no vector.
+    """
+    n_components, components = sparse.csgraph.connected_components(
+        affinity, directed=False
+    )
+    sqrt_degrees = np.sqrt(affinity.sum(axis=1))
+    vectors = sqrt_degrees[:, None] * (components[:, None] == np.arange(n_components))
+    vectors = vectors[:, np.argsort(-np.bincount(components), kind="stable")]
     norms = np.linalg.norm(vectors, axis=0)
-    return vectors[:, norms > 0] / norms[norms > 0]  # nothing of lone samples
+    eigenvectors: np.ndarray = vectors[:, norms > 0] / norms[norms > 0]
+    return eigenvectors
 
 
-def spectral_labels(affinity, n_clusters, random_state, n_steps=None):
-    """Cluster the nodes of a graph: k-means on row-normalised eigenvectors.
+def spectral_labels(
+    affinity: sparse.csr_array,
+    n_clusters: int,
+    random_state: np.random.RandomState,
+    diffusion_time: int | None = None,
+) -> np.ndarray:
+    """Cluster the nodes of a graph by k-means on row-normalised eigenvectors.
 
     Parameters
     ----------
@@ -140,10 +167,11 @@ def spectral_labels(affinity, n_clusters, random_state, n_steps=None):
         Symmetric and non-negative.
     n_clusters : int
     random_state : RandomState
-    n_steps : int or None, default=None
-        None for `n_clusters` eigenvectors, weighed alike, and the best of many runs;
-        otherwise half as many again, weighed by what a random walk of so many steps
-        leaves of them, and what the good runs agree on.
+    diffusion_time : int or None, default=None
+        With None, the best of many runs of k-means on `n_clusters` eigenvectors of
+        equal weight. Otherwise the consensus of the good runs on 1.5 times as many
+        eigenvectors, weighted by their eigenvalues to the power of `diffusion_time`,
+        as after this number of steps of a random walk.
 
     Returns
     -------
@@ -156,25 +184,28 @@ def spectral_labels(affinity, n_clusters, random_state, n_steps=None):
     R. Coifman and S. Lafon, Diffusion maps, Applied and Computational Harmonic
     Analysis 2006.
     """
-    if n_steps is None:
+    if diffusion_time is None:
         vectors = leading_eigenvectors(affinity, n_clusters, random_state)[1]
         kmeans = KMeans(n_clusters, n_init=_N_INIT, random_state=random_state)
-        return kmeans.fit_predict(normalize(vectors))
+        labels: np.ndarray = kmeans.fit_predict(normalize(vectors))
+        return labels
     values, vectors = leading_eigenvectors(
         affinity, math.ceil(1.5 * n_clusters), random_state, deflate=True
     )
-    points = normalize(vectors * values**n_steps)
+    points = normalize(vectors * values**diffusion_time)
     return consensus_labels(points, n_clusters, random_state)
 
 
-def self_representation(X, n_nonzero_coefs, tol):
-    """Write every sample as a sparse combination of the others.
+def self_representation(
+    X: np.ndarray, n_nonzero_coefs: int, tol: float
+) -> sparse.csr_array:
+    """Approximate every sample by a sparse linear combination of the others.
 
-    Orthogonal matching pursuit for all samples at once: a round takes, for
-    each, the sample with the largest inner product with what is left of it,
-    then fits all taken so far by least squares. Rows are not scaled to norm 1:
-    of two samples in the same direction the longer one is taken. Everything is
-    done on the Gram matrix.
+    Orthogonal matching pursuit for all samples at once: each round selects, for
+    each sample, the sample with the largest inner product with its residual, and then
+    fits all selected samples by least squares. Rows are not scaled to norm 1:
+    of two samples in the same direction the one of larger norm is selected. All
+    computations use the Gram matrix only.
 
     Parameters
     ----------
@@ -182,8 +213,8 @@ def self_representation(X, n_nonzero_coefs, tol):
     n_nonzero_coefs : int
         Number of rounds, at most ``n_samples - 1``.
     tol : float
-        A sample is left as it is once its squared residual is no larger than
-        this part of its squared norm.
+        The pursuit of a sample stops when its squared residual is at most this
+        fraction of its squared norm.
 
     Returns
     -------
@@ -193,59 +224,87 @@ def self_representation(X, n_nonzero_coefs, tol):
     n_samples = len(X)
     n_rounds = min(n_nonzero_coefs, n_samples - 1)
     norms = np.linalg.norm(X, axis=1)
-    active = np.flatnonzero(norms)  # samples that still have something left
+    active = np.flatnonzero(norms)  # samples whose residual is not yet small
     norms[norms == 0] = 1
-    # Of unit rows, for well-conditioned systems; the norms come back at the end.
+    # Rows are scaled to norm 1 for well-conditioned systems, and rescaled at the end.
     gram = (X / norms[:, None]) @ (X / norms[:, None]).T
     support = np.zeros((n_samples, n_rounds), dtype=np.intp)
     coefs = np.zeros((n_samples, n_rounds), dtype=X.dtype)
     for size in range(1, n_rounds + 1):
-        chosen, weights = support[active, : size - 1], coefs[active, : size - 1]
-        left = 1 - np.einsum("ij,ij->i", weights, gram[active[:, None], chosen])
-        keep = left > tol
-        active, chosen, weights = active[keep], chosen[keep], weights[keep]
+        selected, weights = support[active, : size - 1], coefs[active, : size - 1]
+        explained = np.einsum("ij,ij->i", weights, gram[active[:, None], selected])
+        is_large = 1 - explained > tol  # the squared residual
+        active, selected = active[is_large], selected[is_large]
+        weights = weights[is_large]
         if not len(active):
             break
-        explained = _scatter(weights, chosen, n_samples) @ gram
-        gains = np.abs(gram[active] - explained) * norms
-        gains[np.arange(len(active)), active] = -1
-        np.put_along_axis(gains, chosen, -1, axis=1)
-        support[active, size - 1] = gains.argmax(axis=1)
-        chosen = support[active, :size]  # (n_active, size)
-        normal = gram[chosen[:, :, None], chosen[:, None, :]]
-        target = gram[active[:, None], chosen]
-        coefs[active, :size] = _solve(normal, target)
-    matrix = _scatter(coefs * norms[:, None] / norms[support], support, n_samples)
+        approximation = _csr_from_rows(weights, selected, n_samples) @ gram
+        correlations = np.abs(gram[active] - approximation) * norms
+        correlations[np.arange(len(active)), active] = -1
+        np.put_along_axis(correlations, selected, -1, axis=1)
+        support[active, size - 1] = correlations.argmax(axis=1)
+        selected = support[active, :size]  # (n_active, size)
+        normal_matrix = gram[selected[:, :, None], selected[:, None, :]]
+        target = gram[active[:, None], selected]
+        coefs[active, :size] = _solve(normal_matrix, target)
+    coefs = coefs * norms[:, None] / norms[support]
+    matrix = _csr_from_rows(coefs, support, n_samples)
     matrix.eliminate_zeros()
     return matrix
 
 
-def _scatter(values, columns, n_columns):
-    """Sparse array with the same number of entries in every row."""
+def _csr_from_rows(
+    values: np.ndarray, columns: np.ndarray, n_columns: int
+) -> sparse.csr_array:
+    """Build a sparse array that has the same number of entries in every row.
+
+    Parameters
+    ----------
+    values, columns : ndarrays of shape (n_rows, n_entries)
+    n_columns : int
+
+    Returns
+    -------
+    matrix : csr_array of shape (n_rows, n_columns)
+    """
     n_rows, n_entries = values.shape
-    starts = np.arange(n_rows + 1) * n_entries
+    indptr = np.arange(n_rows + 1) * n_entries
     return sparse.csr_array(
-        (values.ravel(), columns.ravel(), starts), shape=(n_rows, n_columns)
+        (values.ravel(), columns.ravel(), indptr), shape=(n_rows, n_columns)
     )
 
 
-def _solve(normal, target):
-    # The trace of a Gram matrix of unit rows is its size: a jitter at the
-    # level of rounding, so that rows alike to the last digit can be solved for.
+def _solve(normal: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Solve the normal equations of unit rows.
+
+    Parameters
+    ----------
+    normal : ndarray of shape (n_systems, size, size)
+    target : ndarray of shape (n_systems, size)
+
+    Returns
+    -------
+    coefs : ndarray of shape (n_systems, size)
+    """
+    # The trace of a Gram matrix of unit rows is its size. A jitter of the order of
+    # its rounding error keeps systems with identical rows regular.
     size = normal.shape[-1]
     jitter = size * np.finfo(normal.dtype).eps * np.eye(size, dtype=normal.dtype)
-    return np.linalg.solve(normal + jitter, target[..., None])[..., 0]
+    coefs: np.ndarray = np.linalg.solve(normal + jitter, target[..., None])[..., 0]
+    return coefs
 
 
-def representation_affinity(X, n_nonzero_coefs, tol=1e-5):
-    """Affinity of samples that take part in writing one another.
+def representation_affinity(
+    X: np.ndarray, n_nonzero_coefs: int, tol: float = 1e-5
+) -> sparse.csr_array:
+    """Compute the affinity of samples that represent one another.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
     n_nonzero_coefs : int
     tol : float
-        As in :func:`self_representation`.
+        See :func:`self_representation`.
 
     Returns
     -------
@@ -262,7 +321,7 @@ def representation_affinity(X, n_nonzero_coefs, tol=1e-5):
     return (magnitudes + magnitudes.T) / 2
 
 
-def validate_graph_data(estimator, X):
+def validate_graph_data(estimator: Any, X: npt.ArrayLike) -> np.ndarray:
     """Check the samples of a graph clustering.
 
     Parameters
@@ -274,14 +333,14 @@ def validate_graph_data(estimator, X):
     -------
     X : ndarray of shape (n_samples, n_features), float32 or float64
     """
-    X = validate_data(
+    samples: np.ndarray = validate_data(
         estimator,
-        as_numpy(as_plain(X)),
+        as_numpy(as_numeric(X)),
         dtype=[np.float64, np.float32],
         ensure_min_samples=2,
     )
-    if len(X) < estimator.n_clusters:
+    if len(samples) < estimator.n_clusters:
         raise ValueError(
-            f"n_samples={len(X)} should be >= n_clusters={estimator.n_clusters}."
+            f"n_samples={len(samples)} should be >= n_clusters={estimator.n_clusters}."
         )
-    return X
+    return samples

@@ -1,4 +1,4 @@
-"""Spectral clustering of a fused graph."""
+"""Spectral clustering of the sum of two graphs."""
 
 from numbers import Integral
 from typing import Any, Self
@@ -23,59 +23,58 @@ from ._graph import (
 
 
 class SpectralGraphClustering(ClusterMixin, BaseEstimator):
-    """Spectral clustering of nearest neighbours, of self-representation, or both.
+    """Spectral clustering of nearest neighbours, of self-representation, or of both.
 
-    One graph joins each sample to its nearest neighbours with the affinity
+    One graph connects each sample to its nearest neighbours with the affinity
     ``exp(-d_ij ** 2 / (d_i * d_j))``, where ``d_i`` is the distance of sample i
     to the last of its neighbours, so that no bandwidth has to be chosen and
-    the units of X do not matter. The other, on request, joins it to the few
-    samples it is best written by, as :class:`SparseSubspaceClustering` does.
-    The graph, or the sum of the two, each degree-normalised, is partitioned by
-    k-means on the row-normalised leading eigenvectors of its normalised
-    Laplacian.
+    the overall scale of X does not matter. The other, optional, graph connects each
+    sample to the few samples that represent it best, as in
+    :class:`SparseSubspaceClustering`. The graph, or the sum of the two after degree
+    normalisation, is partitioned by k-means on the row-normalised leading eigenvectors
+    of its normalised Laplacian.
 
     Parameters
     ----------
     n_clusters : int, default=8
         Number of clusters.
     n_neighbors : int or None, default=10
-        Neighbours of each sample, at most ``n_samples - 1``; None leaves the
-        graph of neighbours out.
+        Number of neighbours of each sample, at most ``n_samples - 1``. With None the
+        graph of neighbours is not used.
     n_nonzero_coefs : int or None, default=None
-        Samples that may take part in writing another; None leaves the graph of
-        self-representation out. On scattering coefficients of images 5 does
-        better than either graph alone; on plain features it does worse.
+        Maximum number of samples in the representation of another. With None the graph
+        of self-representation is not used. On scattering coefficients of images, 5
+        gives better results than either graph alone; on tabular data, worse ones.
     metric : {"euclidean", "cosine"}, default="euclidean"
-        Distance between neighbours; "cosine" is the Euclidean one between rows
-        scaled to norm 1. Self-representation sees the rows as they are.
+        Distance between neighbours; "cosine" is the Euclidean distance between rows
+        scaled to norm 1. It does not affect the graph of self-representation.
     n_steps : int or None, default=None
-        None takes `n_clusters` eigenvectors and weighs them alike. An int takes
-        half as many again, each weighed by what a random walk of so many steps
-        on the graph leaves of it: where clusters differ in how well they hang
-        together, one may show only in a later eigenvector. k-means then has many ends
-        that are nearly as good, and what the good ones agree on is taken. On images 4
-        does better; it loses clusters that are long and thin.
+        With None, k-means uses `n_clusters` eigenvectors of equal weight. With an int,
+        it uses 1.5 times as many eigenvectors, weighted by their eigenvalues to the
+        power of `n_steps`, as after this number of steps of a random walk on the graph:
+        if clusters differ in density, some may appear only in later eigenvectors.
+        k-means then has many local optima that are nearly as good, and the consensus of
+        good runs is used. On images, 4 gives better results; clusters that are long and
+        thin may be lost.
     refine : bool, default=False
-        Whether the clusters of the graph are where EM of normal distributions starts,
-        one a cluster and each of a shape of its own, which then say who belongs where.
-        A graph finds clusters wherever they lie, but where two overlap it does not
-        know their shapes. Clusters with no more samples than features are left as
-        found. On plain features with clusters of different shapes this does better;
-        it loses clusters that are bent.
+        Whether to refine the clusters of the graph by EM for a Gaussian mixture with
+        full covariance matrices. Graphs find clusters anywhere, but do not model the
+        shapes of clusters that overlap. Clusterings in which a cluster has no more
+        samples than features are not refined. On tabular data with clusters of
+        different shapes this gives better results; curved clusters may be lost.
     random_state : int, RandomState instance or None, default=None
-        Start of the eigenvectors and of k-means. An int makes the result
-        reproducible.
+        Initializes the eigensolver and k-means. Pass an int for reproducible results.
 
     Attributes
     ----------
     affinity_matrix_ : csr_array of shape (n_samples, n_samples)
-        The graph; of both, the sum of the degree-normalised ones.
+        The graph; if there are two, the sum of the degree-normalised graphs.
     labels_ : ndarray of shape (n_samples,)
         Cluster of each sample.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features, where all are strings.
+        Names of the features, if all are strings.
 
     References
     ----------
@@ -141,7 +140,7 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Finite values, in any units.
+            Finite values. Their overall scale does not matter.
         y : Ignored
             Present by convention.
 
@@ -153,25 +152,26 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter is out of its range, both graphs are left out, or X
-            has fewer rows than `n_clusters`.
+            If a parameter is out of its range, both graphs are None, or X has fewer
+            rows than `n_clusters`.
         """
         if self.n_neighbors is None and self.n_nonzero_coefs is None:
             raise ValueError(
-                "n_neighbors=None and n_nonzero_coefs=None leave no graph; one of "
-                "them should be an int."
+                "n_neighbors=None and n_nonzero_coefs=None leave no graph; set at "
+                "least one of them to an int."
             )
-        X = validate_graph_data(self, X)
-        # Distances and shapes do not depend on the origin; angles and subspaces do.
-        centered = with_safe_squares(near_origin(X))
-        X = with_safe_squares(X)
+        samples = validate_graph_data(self, X)
+        # Distances and covariances do not depend on the origin, but angles and
+        # subspaces do.
+        centered = with_safe_squares(near_origin(samples))
+        samples = with_safe_squares(samples)
         graphs = []
         if self.n_neighbors is not None:
-            points = normalize(X) if self.metric == "cosine" else centered
+            points = normalize(samples) if self.metric == "cosine" else centered
             graphs.append(self_tuning_affinity(points, self.n_neighbors))
         if self.n_nonzero_coefs is not None:
-            graphs.append(representation_affinity(X, self.n_nonzero_coefs))
-        if len(graphs) > 1:  # so that each weighs the same
+            graphs.append(representation_affinity(samples, self.n_nonzero_coefs))
+        if len(graphs) > 1:  # so that both have the same weight
             graphs = [degree_normalize(graph) for graph in graphs]
         self.affinity_matrix_ = sum(graphs[1:], start=graphs[0])
         self.labels_ = spectral_labels(

@@ -3,6 +3,7 @@
 from numbers import Integral, Real
 from typing import Any, Self
 
+import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
 from sklearn.utils._param_validation import Interval
@@ -16,9 +17,9 @@ from ._graph import representation_affinity, spectral_labels, validate_graph_dat
 class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
     """Sparse subspace clustering by orthogonal matching pursuit.
 
-    Every sample is written as a combination of a few others. Samples of one
-    linear subspace choose one another, so that the coefficients make a graph
-    whose parts are the subspaces; the graph is partitioned by its normalised
+    Every sample is approximated by a linear combination of a few others. Samples of
+    one linear subspace select each other, so that the coefficients define a graph
+    whose clusters are the subspaces; the graph is partitioned by its normalised
     Laplacian.
 
     Parameters
@@ -26,13 +27,12 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
     n_clusters : int, default=8
         Number of clusters.
     n_nonzero_coefs : int, default=5
-        Samples that may take part in writing another.
+        Maximum number of samples in the approximation of another.
     tol : float, default=1e-5
-        A sample is written well enough when its squared residual, as a part of
-        its squared norm, is no larger.
+        The approximation of a sample stops when its squared residual is at most this
+        fraction of its squared norm.
     random_state : int, RandomState instance or None, default=None
-        Start of the eigenvectors and of k-means. An int makes the result
-        reproducible.
+        Initializes the eigensolver and k-means. Pass an int for reproducible results.
 
     Attributes
     ----------
@@ -44,15 +44,15 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features, where all are strings.
+        Names of the features, if all are strings.
 
     Notes
     -----
-    Memory is a few times ``n_samples ** 2`` numbers: meant for thousands of
-    samples, not for hundreds of thousands. The subspaces pass through the
-    origin, so that features whose zero means nothing are better centred first.
-    Samples are not scaled to norm 1: the longer ones are chosen more often,
-    which on images does much better. To leave the norms out of it, scale by
+    Memory is a few times ``n_samples ** 2`` numbers: the method is suitable for
+    thousands of samples, not for hundreds of thousands. The subspaces pass through the
+    origin, so that features without a meaningful zero should be centred first.
+    Samples are not scaled to norm 1: those of larger norm are selected more often,
+    which gives much better results on images. To ignore the norms, use
     :class:`sklearn.preprocessing.Normalizer` first.
 
     References
@@ -65,7 +65,7 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
 
     Examples
     --------
-    Three subspaces of three dimensions, in twenty:
+    Three subspaces of dimension three, in twenty dimensions:
 
     >>> import numpy as np
     >>> from sklearn.metrics import adjusted_rand_score
@@ -85,7 +85,14 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
-    def __init__(self, n_clusters=8, *, n_nonzero_coefs=5, tol=1e-5, random_state=None):
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        n_nonzero_coefs: int = 5,
+        tol: float = 1e-5,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_clusters = n_clusters
         self.n_nonzero_coefs = n_nonzero_coefs
         self.tol = tol
@@ -100,7 +107,7 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Finite values, in any units.
+            Finite values. Their overall scale does not matter.
         y : Ignored
             Present by convention.
 
@@ -115,9 +122,9 @@ class SparseSubspaceClustering(ClusterMixin, BaseEstimator):
             If a parameter is out of its range, or X has fewer rows than
             `n_clusters`.
         """
-        X = with_safe_squares(validate_graph_data(self, X))
+        samples = with_safe_squares(validate_graph_data(self, X))
         self.affinity_matrix_ = representation_affinity(
-            X, self.n_nonzero_coefs, self.tol
+            samples, self.n_nonzero_coefs, self.tol
         )
         self.labels_ = spectral_labels(
             self.affinity_matrix_,

@@ -1,1 +1,1 @@
-"""X in any form, as batches on a device."""
+"""Conversion of X in any form to mini-batches on a device."""

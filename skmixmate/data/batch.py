@@ -1,4 +1,4 @@
-"""A batch: some rows on a device, and the products that the model needs of them."""
+"""Batches of rows, and the products with them that the model computes."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,14 +7,14 @@ import torch
 
 
 class Batch(NamedTuple):
-    """Rows as the model takes them: shifted, scaled and on the device.
+    """Rows that are shifted, scaled and on the device.
 
     Parameters
     ----------
     rows : tensor of shape (n_rows, n_features)
-        Missing entries hold 0.
+        Missing entries are set to 0.
     observed : bool tensor of shape (n_rows, n_features) or None
-        False where an entry is missing; None if none is.
+        False where an entry is missing; None if no entry is missing.
     """
 
     rows: torch.Tensor
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
         Parameters
         ----------
         dtype : torch.dtype
-            Of the counts.
+            The dtype of the counts.
 
         Returns
         -------
@@ -57,14 +57,16 @@ class Batch(NamedTuple):
         -------
         correlations : tensor of shape (n_clusters, n_atoms, n_rows)
         """
-        return dictionaries @ self.rows.mT
+        correlations: torch.Tensor = dictionaries @ self.rows.mT
+        return correlations
 
     def squared_norms(self) -> torch.Tensor:
         """Compute the squared norm of each row, of shape (n_rows,)."""
-        return torch.linalg.vector_norm(self.rows, dim=-1).square()
+        norms: torch.Tensor = torch.linalg.vector_norm(self.rows, dim=-1)
+        return norms.square()
 
     def weighted_sums(self, responsibilities: torch.Tensor) -> torch.Tensor:
-        """Sum the rows with weights.
+        """Compute the sums of the rows, weighted by responsibilities.
 
         Parameters
         ----------
@@ -74,19 +76,20 @@ class Batch(NamedTuple):
         -------
         sums : tensor of shape (n_clusters, n_features)
         """
-        return responsibilities @ self.rows
+        sums: torch.Tensor = responsibilities @ self.rows
+        return sums
 
     def completeness_groups(
         self,
     ) -> Iterator[tuple[slice | torch.Tensor, "Batch"]]:
-        """Separate the complete rows, which take less time, from the others.
+        """Separate the complete rows, which are faster to compute with, from others.
 
         Yields
         ------
         index : slice or int tensor of shape (n_index,)
-            Which rows these are; a group without rows is left out.
+            Indices of the rows in the group; an empty group is left out.
         batch : Batch
-            These rows; `observed` is None for the complete ones.
+            The rows of the group; `observed` is None for the complete ones.
         """
         if self.observed is None:
             yield slice(None), self

@@ -1,32 +1,35 @@
-"""Arrays and tensors as users have them, brought to what numpy and torch can read."""
+"""Conversion of users' arrays, tensors and tables to plain arrays and tensors."""
 
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.sparse import issparse
 
-# Kinds of dtype that numpy casts to floats, though they are no numbers.
+# Kinds of dtype that numpy casts to floats although they are not numbers.
 _DATES = ("m", "M")
 
 
-def as_numpy(X):
+def as_numpy(X: Any) -> Any:
     """Convert a tensor to an array on the host; return anything else as it is."""
     return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
 
 
-def as_tensor(array):
-    """Convert an array to a tensor that shares its memory, where torch allows it.
+def as_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+    """Convert an array to a tensor, sharing its memory if torch allows it.
 
     Parameters
     ----------
     array : ndarray
-        Of numbers.
+        With a numeric dtype.
 
     Returns
     -------
     tensor : tensor
-        Of a copy if torch cannot wrap the array, or would warn: see
+        A copy if torch cannot wrap the array, or would warn: see
         :func:`is_wrappable`.
     """
     if not is_wrappable(array):
@@ -34,8 +37,8 @@ def as_tensor(array):
     return torch.from_numpy(array)
 
 
-def is_wrappable(array):
-    """Check whether torch can wrap an array without a copy and without a warning.
+def is_wrappable(array: npt.NDArray[Any]) -> bool:
+    """Return whether torch can wrap an array without a copy and without a warning.
 
     Parameters
     ----------
@@ -45,8 +48,8 @@ def is_wrappable(array):
     -------
     is_wrappable : bool
         False if the array is read-only, not aligned, of another byte order, or has a
-        stride that is negative or no multiple of the size of an entry. numpy calls an
-        array contiguous whatever the stride along an axis of length 1; torch does not.
+        stride that is negative or not a multiple of the size of an entry. Unlike torch,
+        numpy ignores the stride of an axis of length 1 when it checks contiguity.
     """
     size = array.dtype.itemsize
     return (
@@ -57,55 +60,55 @@ def is_wrappable(array):
     )
 
 
-def as_plain(X, name="X"):
-    """Check that data are dense numbers, and mark masked entries as missing.
+def as_numeric(X: Any, name: str = "X") -> Any:
+    """Check that data are dense and numeric, and set masked entries to NaN.
 
-    What scikit-learn checks in every container is left to it.
+    Everything that scikit-learn checks in any container is left to scikit-learn.
 
     Parameters
     ----------
     X : object
         An array, a tensor, a list of rows, a DataFrame or anything else.
     name : str, default="X"
-        The parameter, for messages.
+        Name of the parameter, for error messages.
 
     Returns
     -------
     X : tensor, array or object
-        A tensor is float32 or float64 and has no gradient; of a masked array a copy in
-        floats with NaN for what is masked, if anything is; sparse columns of a
-        DataFrame are made dense. Anything else as it is.
+        A tensor is converted to float32 or float64 and detached. A masked array with
+        masked entries is copied to floats, with NaN in place of them. Sparse columns
+        of a DataFrame are made dense. Anything else is returned unchanged.
 
     Raises
     ------
     TypeError
         If X is sparse.
     ValueError
-        If a dtype is not one of numbers, or a tensor has no entries of its own to read.
+        If a dtype is not numeric, or a tensor is quantized or holds no data.
     """
     check_dense(X, name)
     if isinstance(X, torch.Tensor):
         return _as_float_tensor(X, name)
     if isinstance(X, (list, tuple)):
-        X = _as_plain_rows(X, name)
+        X = _as_numeric_rows(X, name)
     elif _is_frame(X):
         for dtype in X.dtypes:
             _check_dtype(dtype, name)
-        if len(X.columns) == 0:  # scikit-learn finds no dtype there
+        if len(X.columns) == 0:  # scikit-learn fails, as there is no dtype
             return np.empty(X.shape)
         X = _with_dense_columns(X)
     _check_dtype(getattr(X, "dtype", None), name)
-    return filled(X)
+    return fill_masked(X)
 
 
-def check_dense(X, name="X"):
+def check_dense(X: Any, name: str = "X") -> None:
     """Check that data are not sparse.
 
     Parameters
     ----------
     X : object
     name : str, default="X"
-        The parameter, for the message.
+        Name of the parameter, for the error message.
 
     Raises
     ------
@@ -117,12 +120,12 @@ def check_dense(X, name="X"):
     if isinstance(X, torch.Tensor):
         if X.is_nested:
             raise ValueError(
-                f"{name} is a nested tensor, whose rows may differ in length; should "
-                "be a tensor of shape (n_samples, n_features)."
+                f"{name} is a nested tensor, whose rows may differ in length; it "
+                "should be a tensor of shape (n_samples, n_features)."
             )
         is_sparse, remedy = X.layout is not torch.strided, "'.to_dense()'"
     else:
-        # Those of other libraries than scipy are known by their method.
+        # Sparse arrays of other libraries are recognized by their method.
         is_sparse = issparse(X) or hasattr(X, "todense")
         remedy = "'.toarray()'" if hasattr(X, "toarray") else "'.todense()'"
     if is_sparse:
@@ -133,8 +136,8 @@ def check_dense(X, name="X"):
         )
 
 
-def filled(X):
-    """Convert a masked array to one with NaN where it is masked.
+def fill_masked(X: Any) -> Any:
+    """Replace the masked entries of a masked array by NaN.
 
     Parameters
     ----------
@@ -143,8 +146,8 @@ def filled(X):
     Returns
     -------
     X : ndarray or object
-        Without a copy if nothing is masked, or X is no masked array. Integers become
-        float64.
+        Not a copy if nothing is masked, or X is not a masked array. Integers are
+        converted to float64.
     """
     if not isinstance(X, np.ma.MaskedArray):
         return X
@@ -155,34 +158,35 @@ def filled(X):
     return X.filled(np.nan)
 
 
-def _as_float_tensor(X, name):
+def _as_float_tensor(X: torch.Tensor, name: str) -> torch.Tensor:
     if X.is_complex():
-        # In the words of scikit-learn, which says so of arrays.
+        # The message that scikit-learn raises for arrays.
         raise ValueError(f"Complex data not supported\n{name} has dtype {X.dtype}.")
     if X.is_quantized:
         raise ValueError(
-            f"{name} is a quantized tensor (dtype={X.dtype}); use '.dequantize()' to "
-            "convert it to floats."
+            f"{name} is a quantized tensor (dtype={X.dtype}); convert it to floats "
+            "with '.dequantize()'."
         )
     if X.is_meta:
         raise ValueError(
-            f"{name} is a tensor on the device 'meta', which holds no entries; should "
-            "be on a device that does."
+            f"{name} is a tensor on the device 'meta', which holds no data; move it to "
+            "another device."
         )
     if X.dtype not in (torch.float32, torch.float64):
         try:
             X = X.to(torch.promote_types(torch.get_default_dtype(), torch.float32))
         except NotImplementedError as error:
             raise ValueError(
-                f"{name} has dtype {X.dtype}, which torch cannot convert to floats."
+                f"{name} has dtype {X.dtype}, which torch cannot convert to floats; "
+                "convert it to float32 or float64 first."
             ) from error
     return X.detach()
 
 
-def _as_plain_rows(rows, name):
+def _as_numeric_rows(rows: Sequence[Any], name: str) -> Any:
     """Check the rows in a list, and convert those that numpy would misread."""
     if {type(row) for row in rows} <= {list, tuple}:
-        for entry in rows[0] if rows else ():  # of which the others have the type
+        for entry in rows[0] if rows else ():  # all rows have the same types
             _check_dtype(getattr(entry, "dtype", None), name)
         return rows
     for row in rows:
@@ -193,25 +197,25 @@ def _as_plain_rows(rows, name):
     if not any(isinstance(row, np.ma.MaskedArray) for row in rows):
         return rows
     masked = np.ma.array(rows)
-    # scikit-learn makes float64 of any list.
+    # scikit-learn converts any list to float64.
     return masked.astype(np.float64) if masked.dtype.kind in "biuf" else masked
 
 
-def _as_array(row, name):
-    """Convert a row that is a tensor; numpy does not have all of its dtypes."""
+def _as_array(row: Any, name: str) -> Any:
+    """Convert a row to an array if it is a tensor, also of a dtype numpy lacks."""
     if not isinstance(row, torch.Tensor):
         return row
     is_exact = not (row.is_floating_point() or row.is_complex() or row.is_quantized)
     return as_numpy(row if is_exact else _as_float_tensor(row, name))
 
 
-def _is_frame(X):
+def _is_frame(X: Any) -> bool:
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(X, pandas.DataFrame)
 
 
-def _with_dense_columns(frame):
-    """Convert columns that are sparse, which scikit-learn warns of or refuses."""
+def _with_dense_columns(frame: Any) -> Any:
+    """Convert sparse columns, for which scikit-learn warns or raises an error."""
     sparse = sys.modules["pandas"].SparseDtype
     dense = {
         name: dtype.subtype
@@ -221,8 +225,8 @@ def _with_dense_columns(frame):
     return frame.astype(dense) if dense else frame
 
 
-def _check_dtype(dtype, name):
-    """Check that a dtype is not one that numpy casts to floats without a meaning."""
+def _check_dtype(dtype: Any, name: str) -> None:
+    """Reject dates and records, which numpy would cast to meaningless floats."""
     if getattr(dtype, "kind", "") in _DATES or getattr(dtype, "names", None):
         raise ValueError(
             f"{name} has dtype {dtype}, but should be numeric; convert dates, "

@@ -1,14 +1,17 @@
-"""Dask at the edge: what is asked of a dask array is answered when it is wanted."""
+"""Lazy evaluation of methods on dask arrays."""
 
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .containers import check_dense
 
 
-def is_dask(X):
-    """Tell whether X is a dask array, which is not so if nobody imported dask.
+def is_dask(X: Any) -> bool:
+    """Return whether X is a dask array, without importing dask.
 
     Parameters
     ----------
@@ -17,31 +20,32 @@ def is_dask(X):
     Returns
     -------
     is_dask : bool
+        False if dask has not been imported.
     """
     array = sys.modules.get("dask.array")
     return array is not None and isinstance(X, array.Array)
 
 
-def map_rows(function, X):
-    """Apply a function of rows to each block of rows of a dask array, lazily.
+def map_rows(function: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], X: Any) -> Any:
+    """Apply a function to each block of rows of a dask array, lazily.
 
-    The function is called once at once, with a row of zeros, to learn the shape and
-    the type of what it gives. Thus it refuses what it does not take before any work
-    is done.
+    The function is called once immediately, with a row of zeros, to determine the
+    shape and the dtype of its output. Thus invalid parameters raise an error before
+    any work is done.
 
     Parameters
     ----------
     function : callable
         Takes an ndarray of shape (n_rows, n_features), with n_rows at least 1, and
-        gives an ndarray of shape (n_rows, ...). It goes to the workers, and what it
-        is a method of with it.
+        returns an ndarray of shape (n_rows, ...). It is sent to the workers, together
+        with the object whose method it is.
     X : dask array of shape (n_samples, n_features)
-        In any chunks; the number of rows may be unknown.
+        With any chunks; the number of rows may be unknown.
 
     Returns
     -------
-    answers : dask array of shape (n_samples, ...)
-        In chunks of the rows of X.
+    result : dask array of shape (n_samples, ...)
+        Its chunks have the same rows as those of X.
 
     Raises
     ------
@@ -59,7 +63,7 @@ def map_rows(function, X):
     empty = function(np.zeros((1, *X.shape[1:]), dtype=X.dtype))[:0]
     X = X.rechunk({1: -1})
     return X.map_blocks(
-        _answer,
+        _apply_to_block,
         function=function,
         empty=empty,
         meta=empty,
@@ -69,8 +73,8 @@ def map_rows(function, X):
     )
 
 
-def computed_blocks(X):
-    """Compute a dask array block by block of its rows.
+def compute_blocks(X: Any) -> Iterator[npt.NDArray[Any]]:
+    """Compute a dask array, one block of rows at a time.
 
     Parameters
     ----------
@@ -78,8 +82,8 @@ def computed_blocks(X):
 
     Yields
     ------
-    block : ndarray of shape (n_rows, n_features)
-        Of at least one row.
+    rows : ndarray of shape (n_rows, n_features)
+        At least one row.
     """
     for block in X.rechunk({1: -1}).blocks:
         rows = block.compute()
@@ -87,6 +91,10 @@ def computed_blocks(X):
             yield rows
 
 
-def _answer(block, function, empty):
-    # Rows chosen by a mask may leave blocks of none.
+def _apply_to_block(
+    block: npt.NDArray[Any],
+    function: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+    empty: npt.NDArray[Any],
+) -> npt.NDArray[Any]:
+    # Selecting rows by a mask may leave empty blocks.
     return function(block) if len(block) else empty

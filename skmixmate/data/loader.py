@@ -1,189 +1,96 @@
-"""Data at the edge: mini-batches of X as the model wants them."""
+"""Mini-batches of X: rows that are read, shifted, scaled and moved to a device."""
 
 import math
-import os
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from sklearn.utils.validation import validate_data
 
 from .batch import Batch
-from .containers import as_numpy, as_plain, as_tensor, is_wrappable
-from .dask_arrays import is_dask
-from .readers import RowReader, as_reader
+from .containers import as_tensor, is_wrappable
+from .readers import RowReader
 
-# Entries read at a time when the whole of X is looked through.
-_BLOCK = 2**20
+Rows: TypeAlias = npt.NDArray[Any] | torch.Tensor | RowReader
 
-# Bytes that are shuffled at a time, and that each run of rows has in which X is read
-# for that. Data that fit into one window are shuffled as a whole.
-_WINDOW, _RUN = 7 * 2**25, 2**20
+# Entries of a chunk, when all of X is read in order.
+_CHUNK_ENTRIES = 2**20
 
-# Sums of so many doublings of the largest float64 are possible where rows are divided
-# by that before; and how often a float can be doubled at once.
-_ROOM, _MOST_DOUBLINGS = 64, 1023
-
-# Means of features so many times as large as the deviations from them are taken again,
-# of these deviations.
-_FAR = 1e6
-
-# How far the square of a norm stays below the largest float, so that sums and products
-# of such squares do, too.
-_MARGIN = 2.0**16
-
-
-def validate_rows(estimator, X, reset):
-    """Check the data given to an estimator, which may miss entries.
-
-    Parameters
-    ----------
-    estimator : estimator
-    X : array-like, tensor or source of shape (n_samples, n_features)
-        Sources are what :func:`~skmixmate.data.readers.as_reader` takes.
-    reset : bool
-        Whether to set the attributes that describe the features, as in fit, or
-        to check X against them.
-
-    Returns
-    -------
-    X : ndarray, tensor or Source of shape (n_samples, n_features)
-        float32 or float64; not copied if it was. The entries of a Source are
-        checked when they are read. Masked entries are missing, NaN.
-
-    Raises
-    ------
-    ValueError
-        If X is not two-dimensional, has infinite entries, entries that are no real
-        numbers or other features than in fit.
-    TypeError
-        If X is sparse, is nothing that rows can be read from, or has no length.
-    """
-    X = as_reader(X, getattr(estimator, "image_shape", None))
-    if isinstance(X, RowReader):
-        _validate_shape(estimator, X, reset)
-        return X
-    X = as_plain(X.compute() if is_dask(X) else X)
-    if not isinstance(X, torch.Tensor):
-        return _validate_array(estimator, X, reset)
-    _validate_shape(estimator, X, reset)
-    if X.nansum().isinf() and X.isinf().any():
-        raise ValueError("Input X contains infinity; only NaN may be missing data.")
-    return X
-
-
-def _validate_array(estimator, X, reset):
-    """Let scikit-learn check and convert what is no tensor."""
-    try:
-        # scikit-learn looks at the sum first, which may overflow to both sides.
-        with np.errstate(invalid="ignore"):
-            return validate_data(
-                estimator,
-                X,
-                reset=reset,
-                dtype=[np.float64, np.float32],
-                ensure_all_finite="allow-nan",
-            )
-    except TypeError as error:
-        # In lists and arrays of objects it finds no complex numbers.
-        entries = np.asarray(X, dtype=object).flat
-        if any(isinstance(entry, complex) for entry in entries):
-            raise ValueError(
-                "Complex data not supported\nX has entries that are complex numbers."
-            ) from error
-        has_rows = isinstance(X, (list, tuple)) or hasattr(X, "__array__")
-        if not has_rows:
-            raise TypeError(
-                f"X is a {type(X).__name__}, but should be an array, a tensor, a list "
-                "of rows, a DataFrame, or a Dataset or DataLoader of torch."
-            ) from error
-        raise
-
-
-def _validate_shape(estimator, X, reset):
-    """Let scikit-learn check the shape, on a stand-in that takes no memory."""
-    stand_in = np.broadcast_to(np.float32(0), X.shape)
-    validate_data(estimator, stand_in, reset=reset, ensure_all_finite=False)
-
-
-def resolve_device(device, X):
-    """Find the device to work on.
-
-    Parameters
-    ----------
-    device : str or torch.device
-        "auto" is the device of X if it is a tensor, else a GPU if there is one.
-    X : ndarray or tensor
-
-    Returns
-    -------
-    device : torch.device
-
-    Raises
-    ------
-    ValueError
-        If torch does not find it on this machine, or it holds no data ("meta").
-    """
-    if isinstance(device, str) and device == "auto":
-        if isinstance(X, torch.Tensor):
-            return X.device
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        # Of several processes on a machine torchrun gives each a number.
-        rank = int(os.environ.get("LOCAL_RANK", 0))
-        return torch.device("cuda", rank % torch.cuda.device_count())
-    try:
-        found = torch.device(device)
-        if torch.empty(0, device=found).is_meta:
-            raise NotImplementedError("tensors on it hold no data")
-    # Of devices from outside torch imports a module, which may be missing.
-    except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
-        raise ValueError(
-            f"device={device!r} is not to be had here; should be 'auto', "
-            f"'cpu' or a device that torch finds. torch says: {error}"
-        ) from error
-    return found
+# Bytes of a shuffle window, and of each chunk of consecutive rows in it. Data that fit
+# into one window are shuffled as a whole.
+_SHUFFLE_WINDOW_BYTES, _SHUFFLE_CHUNK_BYTES = 7 * 2**25, 2**20
 
 
 class RowLoader:
-    """The rows of X, shifted, scaled and on the device, a mini-batch at a time.
+    """Load mini-batches of X, shifted and scaled, onto a device.
 
-    X itself is never changed and never copied whole: what is copied is each
-    mini-batch.
+    X itself is never changed and never copied as a whole: only each mini-batch is
+    copied.
 
     Parameters
     ----------
-    X : ndarray, tensor or Source of shape (n_samples, n_features)
+    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
         float32 or float64; NaN is missing.
     device : torch.device
         Where mini-batches go.
     location : tensor of shape (n_features,) or None
         Subtracted from every row.
     scale : float
-        Every entry is multiplied by it, after that.
+        Every entry is multiplied by it after `location` has been subtracted.
     check : callable, default=None
-        Called with rows as they are read, missing entries 0, to refuse them.
+        Called with the rows of each batch, missing entries set to 0; it raises an
+        exception to reject them.
+    chunk_entries : int, default=None
+        Number of entries in a chunk of :meth:`chunks`; 2**20 by default.
+    shuffle_window_bytes, shuffle_chunk_bytes : int, default=None
+        Size of the windows in which :meth:`batches` shuffles, and of the chunks of
+        consecutive rows in them; 224 MiB and 1 MiB by default.
     """
 
-    def __init__(self, X, *, device, location=None, scale=1.0, check=None):
+    def __init__(
+        self,
+        X: Rows,
+        *,
+        device: torch.device,
+        location: torch.Tensor | None = None,
+        scale: float = 1.0,
+        check: Callable[[torch.Tensor], object] | None = None,
+        chunk_entries: int | None = None,
+        shuffle_window_bytes: int | None = None,
+        shuffle_chunk_bytes: int | None = None,
+    ) -> None:
         self.X = X
         self.device = device
         self.location = location
         self.scale = scale
         self.check = check
+        self.chunk_entries = chunk_entries or _CHUNK_ENTRIES
+        self.shuffle_window_bytes = shuffle_window_bytes or _SHUFFLE_WINDOW_BYTES
+        self.shuffle_chunk_bytes = shuffle_chunk_bytes or _SHUFFLE_CHUNK_BYTES
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.X)
 
-    def count(self, members):
-        """Give the number of rows in an index, or in slice(None)."""
-        return len(self) if isinstance(members, slice) else len(members)
-
-    def take(self, index):
-        """Rows by index.
+    def count_rows(self, indices: slice | torch.Tensor) -> int:
+        """Return the number of rows that an index selects.
 
         Parameters
         ----------
-        index : slice or int tensor
+        indices : slice(None) or int tensor of shape (n_indices,)
+
+        Returns
+        -------
+        n_rows : int
+        """
+        return len(self) if isinstance(indices, slice) else len(indices)
+
+    def load(self, index: slice | torch.Tensor) -> Batch:
+        """Load rows by index.
+
+        Parameters
+        ----------
+        index : slice or int tensor of shape (n_index,)
 
         Returns
         -------
@@ -192,85 +99,112 @@ class RowLoader:
         rows = self._read(index).to(self.device)
         return self._standardize(rows, is_complete=not has_missing(rows))
 
-    def batches(self, members, size, generator):
-        """Mini-batches of all members in random order.
+    def batches(
+        self, indices: slice | torch.Tensor, size: int, generator: torch.Generator
+    ) -> Iterator[Batch]:
+        """Yield mini-batches of rows in random order.
 
-        X is shuffled in windows of up to 224 MiB, each made of runs of rows from
-        all over X. Of a memory map or Source, or for a GPU, a window is read once, run
-        by run, and for each of its mini-batches the host need not wait for the device.
-        The order does not depend on where X lies.
+        X is shuffled in windows of up to 224 MiB; each window consists of chunks of
+        consecutive rows from all over X. If X is a memory map or a RowReader, or the
+        device is a GPU, a window is read once, chunk by chunk, and its mini-batches
+        need no synchronization with the host. The order of the rows depends neither
+        on the type of X nor on the device.
 
         Parameters
         ----------
-        members : slice(None) or int tensor of shape (n_members,)
-            Rows to take, in ascending order. That all are taken needs no number for
-            each.
+        indices : slice(None) or int tensor of shape (n_indices,)
+            The rows to draw from, in ascending order. A slice avoids storing one
+            index for each row.
         size : int
-            Rows in a mini-batch; what does not fill the last one is left out.
+            Number of rows in a mini-batch. Rows of a window that do not fill a
+            mini-batch are left out.
         generator : torch.Generator
 
         Yields
         ------
         batch : Batch
         """
-        n_bytes = self.X.shape[1] * self.X.dtype.itemsize
-        n_run = size * max(1, _RUN // (n_bytes * size))
-        n_window = n_run * max(1, _WINDOW // (n_bytes * n_run))
         on_host = self.device.type == "cpu"
-        is_near = on_host and not is_lazy(self.X) and not self._is_on_device()
-        for window in windows(self.count(members), n_run, n_window, generator):
+        in_memory = on_host and not is_lazy(self.X) and not self._is_on_device()
+        chunk_rows, window_rows = self._shuffle_sizes(size)
+        n_rows = self.count_rows(indices)
+        for window in shuffle_windows(n_rows, chunk_rows, window_rows, generator):
             order = torch.randperm(len(window), generator=generator)
             order = order[: len(order) // size * size]
-            if len(order) == 0:  # it may happen to the last window
+            if len(order) == 0:  # possible in the last window
                 continue
-            if not isinstance(members, slice):
-                window = members[window]
-            if is_near:
-                for batch in order.split(size):
-                    yield self.take(window[batch])
+            if isinstance(indices, torch.Tensor):
+                window = indices[window]
+            if in_memory:
+                for batch in torch.split(order, size):
+                    yield self.load(window[batch])
                 continue
-            # All of a tensor that is on the device already is not copied.
-            is_whole = len(window) == len(self)
-            near = self._read(slice(None) if is_whole else window)
-            if self.device.type == "cuda" and not near.is_cuda:
-                near = near.pin_memory()
-            # What goes to the host would be read before it has come.
-            near = near.to(self.device, non_blocking=not on_host)
-            is_complete = not has_missing(near)
-            for batch in order.to(self.device).split(size):
-                yield self._standardize(near[batch], is_complete)
-            del near  # before the next is read
+            rows = self._load_window(window)
+            is_complete = not has_missing(rows)
+            for batch in torch.split(order.to(self.device), size):
+                yield self._standardize(rows[batch], is_complete)
+            del rows  # frees the memory before the next window is read
 
-    def _is_on_device(self):
+    def _shuffle_sizes(self, batch_size: int) -> tuple[int, int]:
+        """Return the number of rows in a chunk and in a window of the shuffle."""
+        n_bytes = self.X.shape[1] * self.X.dtype.itemsize
+        chunk_rows = batch_size * max(
+            1, self.shuffle_chunk_bytes // (n_bytes * batch_size)
+        )
+        window_rows = chunk_rows * max(
+            1, self.shuffle_window_bytes // (n_bytes * chunk_rows)
+        )
+        return chunk_rows, window_rows
+
+    def _load_window(self, window: torch.Tensor) -> torch.Tensor:
+        """Copy the rows of a shuffle window to the device, neither shifted nor scaled.
+
+        Parameters
+        ----------
+        window : int tensor of shape (n_window,)
+
+        Returns
+        -------
+        rows : tensor of shape (n_window, n_features)
+        """
+        # With slice(None) a tensor that is already on the device is not copied.
+        is_whole = len(window) == len(self)
+        rows = self._read(slice(None) if is_whole else window)
+        if self.device.type == "cuda" and not rows.is_cuda:
+            rows = rows.pin_memory()
+        # A non-blocking copy to the host could be read before it has finished.
+        return rows.to(self.device, non_blocking=self.device.type != "cpu")
+
+    def _is_on_device(self) -> bool:
         return isinstance(self.X, torch.Tensor) and self.X.device.type != "cpu"
 
-    def _standardize(self, rows, is_complete):
+    def _standardize(self, rows: torch.Tensor, is_complete: bool) -> Batch:
         if self.location is not None:
             rows = rows - self.location
-        # The first arithmetic always makes a new tensor: X is left alone.
+        # The first operation is out of place, so that X is never modified.
         rows = rows * self.scale
         observed = None
         if not is_complete:
-            # Only NaN differs from itself. It takes a third of the time of a mask.
+            # Only NaN differs from itself. This takes a third of the time of isnan.
             observed = rows == rows
             rows.nan_to_num_(nan=0.0, posinf=math.inf, neginf=-math.inf)
         if self.check is not None:
             self.check(rows)
         return Batch(rows, observed)
 
-    def _read(self, index):
+    def _read(self, index: slice | torch.Tensor) -> torch.Tensor:
         if isinstance(self.X, torch.Tensor):
-            # As rows of an array are: the last bits of a sum depend on the order.
+            # Row-major as rows of an array are: the rounding of a sum depends on it.
             return self.X[index].contiguous()
         if isinstance(index, torch.Tensor):
             if _torch_readable(self.X):
                 return torch.from_numpy(self.X).index_select(0, index)
             return as_tensor(self.X[index.numpy()])
-        # A view of an array that may be read-only: torch would warn.
+        # A copy, because torch warns if the array is read-only.
         return torch.from_numpy(np.array(self.X[index], order="C"))
 
-    def restore(self, rows):
-        """Undo shift and scale.
+    def to_data_units(self, rows: torch.Tensor) -> torch.Tensor:
+        """Undo the shift and the scaling.
 
         Parameters
         ----------
@@ -284,53 +218,58 @@ class RowLoader:
         rows = rows / self.scale
         return rows if self.location is None else rows + self.location
 
-    def blocks(self, size=None):
-        """Slices that cover all rows in order.
+    def chunks(self, size: int | None = None) -> Iterator[slice]:
+        """Yield slices that cover all rows in order.
 
         Parameters
         ----------
         size : int, default=None
-            Rows in each, but for the last; by default as many as have a
-            million entries.
+            Number of rows in each slice except the last. By default as many as have
+            `chunk_entries` entries.
 
         Yields
         ------
-        block : slice
+        chunk : slice
         """
-        size = size or max(1, _BLOCK // self.X.shape[1])
+        size = size or max(1, self.chunk_entries // self.X.shape[1])
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
 
-def windows(n_rows, n_run, n_window, generator):
-    """Part rows into windows, each of runs of rows drawn at random.
+def shuffle_windows(
+    n_rows: int, chunk_rows: int, window_rows: int, generator: torch.Generator
+) -> Iterator[torch.Tensor]:
+    """Divide rows into windows, each of randomly drawn chunks of consecutive rows.
 
     Parameters
     ----------
     n_rows : int
-    n_run : int
-        Rows in a run.
-    n_window : int
-        Rows in a window, a multiple of `n_run`.
+    chunk_rows : int
+        Number of rows in a chunk.
+    window_rows : int
+        Number of rows in a window, a multiple of `chunk_rows`.
     generator : torch.Generator
 
     Yields
     ------
-    window : int tensor of shape (at most n_window,)
-        In ascending order, for the sake of the disk.
+    window : int tensor of shape (n_window,)
+        At most `window_rows` indices, in ascending order for faster reading from
+        disk.
     """
-    if n_rows <= n_window:
+    if n_rows <= window_rows:
         yield torch.arange(n_rows)
         return
-    runs = torch.randperm(-(-n_rows // n_run), generator=generator)
-    for some in runs.split(n_window // n_run):
-        starts = n_run * some.sort().values[:, None]
-        window = (starts + torch.arange(n_run)).flatten()
+    chunks = torch.randperm(-(-n_rows // chunk_rows), generator=generator)
+    for drawn_chunks in torch.split(chunks, window_rows // chunk_rows):
+        starts = chunk_rows * drawn_chunks.sort().values[:, None]
+        window = (starts + torch.arange(chunk_rows)).flatten()
         yield window[window < n_rows]
 
 
-def has_missing(rows):
-    """Tell whether any entry is NaN, in less time than it takes to look at each.
+def has_missing(rows: torch.Tensor) -> bool:
+    """Return whether any entry is NaN.
+
+    The sum of the entries is faster to compute than a mask.
 
     Parameters
     ----------
@@ -344,283 +283,45 @@ def has_missing(rows):
     return bool(rows.sum().isnan())
 
 
-def concat_rows(waiting, X, members):
-    """Put rows of X after those that wait for them.
+def concat_rows(
+    buffer: torch.Tensor, X: Rows, indices: npt.NDArray[np.intp]
+) -> torch.Tensor:
+    """Append rows of X to a buffer.
 
     Parameters
     ----------
-    waiting : tensor of shape (n_waiting, n_features)
-    X : ndarray or tensor of shape (n_samples, n_features)
-    members : int ndarray of shape (n_members,)
-        Rows of X to take.
+    buffer : tensor of shape (n_buffered, n_features)
+    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    indices : int ndarray of shape (n_indices,)
+        The rows of X to append.
 
     Returns
     -------
-    rows : tensor of shape (n_waiting + n_members, n_features)
-        A copy, on the device of X and of the dtype of `waiting`.
+    rows : tensor of shape (n_buffered + n_indices, n_features)
+        A copy, on the device of X and of the dtype of `buffer`.
     """
-    taken = X[members]
-    taken = taken if isinstance(taken, torch.Tensor) else as_tensor(taken)
-    return torch.cat([waiting.to(taken.device), taken.to(waiting.dtype)])
+    rows = X[indices]
+    rows = rows if isinstance(rows, torch.Tensor) else as_tensor(rows)
+    return torch.cat([buffer.to(rows.device), rows.to(buffer.dtype)])
 
 
-def _torch_readable(X):
-    """Tell whether torch can read an array, with all threads, which numpy does not."""
+def _torch_readable(X: Rows) -> bool:
+    """Return whether torch can index an array, which unlike numpy uses all threads."""
     return isinstance(X, np.ndarray) and X.flags.c_contiguous and is_wrappable(X)
 
 
-def is_lazy(X):
-    """Tell whether rows are read when they are asked for, as from a file.
+def is_lazy(X: Rows) -> bool:
+    """Return whether rows are read on demand, for example from a file.
 
     Parameters
     ----------
-    X : ndarray, tensor or Source
+    X : ndarray, tensor or RowReader
 
     Returns
     -------
-    is_mapped : bool
+    is_lazy : bool
     """
-    while isinstance(X, np.ndarray) and not isinstance(X, np.memmap):
-        X = X.base
-    return isinstance(X, (np.memmap, RowReader))
-
-
-def missing_counts(rows):
-    """Count the missing entries of every row.
-
-    Parameters
-    ----------
-    rows : Rows
-
-    Returns
-    -------
-    counts : ndarray of shape (n_samples,)
-        Of the smallest type that holds the number of features.
-    """
-    counts = np.zeros(len(rows), dtype=np.min_scalar_type(rows.X.shape[1]))
-    for block in rows.blocks():
-        _, observed = rows.take(block)
-        if observed is not None:
-            counts[block] = (~observed).sum(dim=1).cpu().numpy()
-    return counts
-
-
-def feature_means(rows, communicator):
-    """Mean of the observed entries of every feature, 0 where there are none.
-
-    Parameters
-    ----------
-    rows : Rows
-    processes : Processes
-        The mean is over the rows of all.
-
-    Returns
-    -------
-    means : float64 tensor of shape (n_features,)
-    """
-    means = _feature_means(rows, communicator)
-    if means.isfinite().all():
-        return means
-    # A sum overflowed.
-    return _feature_means(_rescaled(rows, -_ROOM), communicator) * 2.0**_ROOM
-
-
-def _feature_means(rows, communicator):
-    totals, counts = 0.0, 0.0
-    for block in rows.blocks():
-        values, observed = rows.take(block)
-        totals = totals + values.sum(dim=0, dtype=torch.float64)
-        counts = counts + (len(values) if observed is None else observed.sum(dim=0))
-    totals, counts = (
-        communicator.all_reduce(totals),
-        communicator.all_reduce(torch.as_tensor(counts)),
-    )
-    return totals / counts.clamp_min(1)
-
-
-def centered_norm(rows, communicator):
-    """Root of the mean squared norm of the deviation of a row from the mean.
-
-    Parameters
-    ----------
-    rows : Rows
-        Neither shifted nor scaled.
-    processes : Processes
-        The means are over the rows of all.
-
-    Returns
-    -------
-    norm : float
-        0 if all rows are the same. Missing entries are made up for.
-    """
-    location = feature_means(rows, communicator)
-    deviations = RowLoader(rows.X, device=rows.device, location=location)
-    norm = root_mean_square_norm(deviations, communicator)
-    if float(location.abs().max()) > _FAR * norm:
-        # What rounding left of the means; of constant features, all of it.
-        location = location + feature_means(deviations, communicator)
-        deviations = RowLoader(rows.X, device=rows.device, location=location)
-        norm = root_mean_square_norm(deviations, communicator)
-    return norm
-
-
-def root_mean_square_norm(rows, communicator):
-    """Root of the mean squared norm of a row, missing entries made up for.
-
-    Parameters
-    ----------
-    rows : Rows
-    processes : Processes
-        The mean is over the rows of all.
-
-    Returns
-    -------
-    norm : float
-        0 if all that was observed is 0; infinite where float64 does not hold it.
-    """
-    norm = _root_mean_square_norm(rows, communicator)
-    # Squares of larger or smaller entries may have left the range of the dtype.
-    limit = float(np.finfo(as_numpy(rows.X[:0]).dtype).max) ** 0.25
-    root = norm / rows.X.shape[1] ** 0.5
-    if 1 / limit < root < limit:
-        return norm
-    largest = max(communicator.all_gather(largest_entry(rows)))
-    exponent = max(math.frexp(largest)[1], -_MOST_DOUBLINGS)
-    norm = _root_mean_square_norm(_rescaled(rows, -exponent), communicator)
-    with np.errstate(over="ignore"):
-        return float(np.ldexp(norm, exponent))
-
-
-def _root_mean_square_norm(rows, communicator):
-    total, count = 0.0, 0.0
-    for block in rows.blocks():
-        values, observed = rows.take(block)
-        total = total + values.square().sum(dtype=torch.float64)
-        count = count + (values.numel() if observed is None else observed.sum())
-    total, count = communicator.all_reduce(total), communicator.all_reduce(float(count))
-    return float((total / max(count, 1.0) * rows.X.shape[1]) ** 0.5)
-
-
-def largest_entry(rows):
-    """Return the largest magnitude of the observed entries of rows.
-
-    Parameters
-    ----------
-    rows : Rows
-
-    Returns
-    -------
-    largest : float
-        0 without any; infinite where shift or scale make it so.
-    """
-    return max(
-        (float(rows.take(block)[0].abs().max()) for block in rows.blocks()),
-        default=0.0,
-    )
-
-
-def _rescaled(rows, exponent):
-    """Return the same rows in float64, times a power of two."""
-    location = rows.location
-    if location is None:  # it takes float32 to float64
-        location = torch.zeros(rows.X.shape[1], dtype=torch.float64, device=rows.device)
-    return RowLoader(
-        rows.X, device=rows.device, location=location.double(), scale=2.0**exponent
-    )
-
-
-def scale_of_norm(norm, reference, dtype):
-    """Find what takes rows of some norm to a reference.
-
-    Parameters
-    ----------
-    norm : float
-        Of rows as they are, see :func:`root_mean_square_norm`.
-    reference : float
-    dtype : dtype
-        Of the rows.
-
-    Returns
-    -------
-    scale : float
-        1 if the norm is 0.
-
-    Raises
-    ------
-    ValueError
-        If the scale, or its inverse, is no normal number of the dtype.
-    """
-    if norm == 0:
-        return 1.0
-    scale = reference / norm
-    tiny = float(np.finfo(dtype).tiny)
-    if not tiny <= scale <= 1 / tiny:
-        raise ValueError(
-            f"X has rows of a root-mean-square norm of {norm:.3g}, which {dtype} "
-            f"cannot scale to {reference}: its normal numbers end at {tiny:.3g} and "
-            f"{np.finfo(dtype).max:.3g}. Multiply X by a constant so that entries "
-            "are nearer to 1."
-        )
-    return scale
-
-
-def rows_beyond_squares(rows):
-    """Find the rows whose squared norm leaves the range of the dtype, or nearly so.
-
-    Parameters
-    ----------
-    rows : tensor of shape (n_rows, n_features)
-        As the model takes them: shifted and scaled.
-
-    Returns
-    -------
-    index : int tensor of shape (n_far,)
-    """
-    if rows.numel():
-        low, high = torch.aminmax(rows)
-        limit = largest_squarable(rows.dtype, rows.shape[1])
-        if not (-limit <= low and high <= limit):
-            return (~(rows.abs().amax(dim=1) <= limit)).nonzero()[:, 0]
-    return torch.empty(0, dtype=torch.int64, device=rows.device)
-
-
-def largest_squarable(dtype, n_features):
-    """Return the largest entry of a row whose squared norm is sure to be in range.
-
-    Parameters
-    ----------
-    dtype : torch.dtype
-    n_features : int
-
-    Returns
-    -------
-    largest : float
-    """
-    return (torch.finfo(dtype).max / (_MARGIN * n_features)) ** 0.5
-
-
-def check_squares(largest, scale, dtype, n_features):
-    """Check that the squared norms of rows can be computed.
-
-    Parameters
-    ----------
-    largest : float
-        Largest entry of the rows, shifted but not scaled.
-    scale : float
-        What they are multiplied by.
-    dtype, n_features
-        As in :func:`largest_squarable`.
-
-    Raises
-    ------
-    ValueError
-        If the square of the entry leaves the range of the dtype, or nearly so.
-    """
-    limit = largest_squarable(dtype, n_features)
-    if not largest * scale <= limit:
-        raise ValueError(
-            f"X has an entry that is {largest:.3g} away from the clusters, too large "
-            f"with scale_={scale:.3g} for {str(dtype).removeprefix('torch.')} to "
-            f"square: entries should be no more than {limit / scale:.3g} away. Leave "
-            "such rows out, or choose another scale."
-        )
+    base: Any = X
+    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    return isinstance(base, (np.memmap, RowReader))

@@ -1,1 +1,1 @@
-"""Processes that fit one model together."""
+"""Processes that fit one model together, each on its own rows."""

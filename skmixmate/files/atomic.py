@@ -1,13 +1,16 @@
-"""Files that are written whole or not at all."""
+"""Atomic writes: a file is replaced as a whole, or stays as it was."""
 
 import contextlib
+import io
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from typing import BinaryIO
 
 
-def check_writable(path):
-    """Check that a file can be written, before the work for it is done.
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Check that a file can be written, before doing the work that it will hold.
 
     Parameters
     ----------
@@ -16,10 +19,10 @@ def check_writable(path):
     Raises
     ------
     OSError
-        If there is no such folder, it may not be written in, or something that is
-        no ordinary file has the name.
+        If the folder does not exist or is read-only, or if `path` exists and is not
+        a regular file.
     """
-    # What a link leads to is replaced, and not the link.
+    # A symbolic link is kept; the file that it points to is replaced.
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
     shown = path if path.isprintable() else repr(path)
@@ -27,14 +30,16 @@ def check_writable(path):
         raise FileNotFoundError(f"{shown} cannot be written: there is no such folder.")
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{shown} cannot be written: the folder is read-only.")
-    # A name that is too long for the file system is an OSError here, not later.
+    # lstat also raises OSError here if the name is too long for the file system.
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise FileExistsError(f"{shown} cannot be written: it is no ordinary file.")
+            raise FileExistsError(
+                f"{shown} cannot be written: it is not a regular file."
+            )
 
 
-def open_ordinary(path):
-    """Open a file for reading, without waiting where it is a pipe or a device.
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open a regular file for reading; never block on a pipe or a device.
 
     Parameters
     ----------
@@ -49,34 +54,34 @@ def open_ordinary(path):
     OSError
         If the file cannot be read.
     ValueError
-        If the path leads to a pipe or a device.
+        If `path` is a pipe or a device.
     """
 
-    def opener(name, flags):
+    def opener(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
     file = open(path, "rb", opener=opener)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise ValueError(
-            f"{os.fspath(path)!r} is not an ordinary file, but a pipe or a device."
+            f"{os.fspath(path)!r} is not a regular file, but a pipe or a device."
         )
     return file
 
 
-def sync_folder(path):
-    """Make a new, or removed, name survive a power failure, where folders allow it.
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Make the creation or removal of a file survive a power failure.
 
-    Some file systems cannot sync a folder, and a folder may be writeable but not
-    readable. That is no error: the file itself is as it should be by then.
+    Some file systems cannot sync a folder, and a folder may be writable but not
+    readable. Such errors are ignored: the content of the file is safe already.
 
     Parameters
     ----------
     path : str or path-like
-        Of the file whose name is new, or gone.
+        The file that was created or removed.
     """
     if os.name != "posix":
-        return  # elsewhere folders cannot be opened
+        return  # only POSIX systems can open a folder
     with contextlib.suppress(OSError):
         folder = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY)
         try:
@@ -85,37 +90,38 @@ def sync_folder(path):
             os.close(folder)
 
 
-def _copy_access(earlier, temporary):
-    """Let the same people read and write a file as the one that it replaces.
+def _copy_access(replaced: os.stat_result, temporary: str) -> None:
+    """Copy mode, owner and group of the replaced file, as far as allowed.
 
     Parameters
     ----------
-    earlier : os.stat_result
-        Of the file that is replaced.
+    replaced : os.stat_result
+        Status of the file that is replaced.
     temporary : str
         Path of the new file.
     """
-    mode = stat.S_IMODE(earlier.st_mode) & 0o777
+    mode = stat.S_IMODE(replaced.st_mode) & 0o777
     if hasattr(os, "chown"):
         try:
-            os.chown(temporary, -1, earlier.st_gid)
+            os.chown(temporary, -1, replaced.st_gid)
         except OSError:
-            # Another group gets no more than anybody else has.
+            # The new file has another group, which must not get more rights than
+            # all other users have.
             mode &= ~0o070 | (mode & 0o007) << 3
-        with contextlib.suppress(OSError):  # for the administrator alone
-            os.chown(temporary, earlier.st_uid, -1)
-    # Where modes cannot be changed the file stays as it was made: private.
+        with contextlib.suppress(OSError):  # only root may change the owner
+            os.chown(temporary, replaced.st_uid, -1)
+    # Where modes cannot be changed, the file keeps the private mode it was made with.
     with contextlib.suppress(OSError):
         os.chmod(temporary, mode)
 
 
 @contextlib.contextmanager
-def atomic_write(path):
-    """Write a file that has its name only once all of it is on the disk.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Write a temporary file that replaces `path` once it is complete on disk.
 
-    Whatever goes wrong before leaves a file that had the name as it was. A file that
-    is replaced hands on its mode and, where that is allowed, its owner and group; until
-    then nobody else can read the new one.
+    If anything fails before that, an existing file stays as it was. The new file gets
+    the mode of the replaced one and, where that is allowed, its owner and group; until
+    then no other user can read it.
 
     Parameters
     ----------
@@ -124,7 +130,7 @@ def atomic_write(path):
     Yields
     ------
     file : binary file
-        In the same folder, under another name.
+        A temporary file in the same folder.
 
     Raises
     ------
@@ -136,12 +142,12 @@ def atomic_write(path):
     temporary = os.path.join(
         os.path.dirname(path), f".skmixmate-{secrets.token_hex(8)}"
     )
-    earlier = None
+    replaced = None
     with contextlib.suppress(FileNotFoundError):
-        earlier = os.stat(path)
-    mode = 0o666 if earlier is None else 0o600
+        replaced = os.stat(path)
+    mode = 0o666 if replaced is None else 0o600
 
-    def opener(name, flags):
+    def opener(name: str, flags: int) -> int:
         return os.open(name, flags, mode)
 
     try:
@@ -149,8 +155,8 @@ def atomic_write(path):
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if earlier is not None:
-            _copy_access(earlier, temporary)
+        if replaced is not None:
+            _copy_access(replaced, temporary)
         os.replace(temporary, path)
         sync_folder(path)
     except BaseException:

@@ -1,6 +1,6 @@
-"""Checkpoints: files from which a fit that was cut short goes on.
+"""Checkpoints: files from which an interrupted fit is resumed.
 
-A file is a line that names the format, a checksum of the rest, and the rest as
+A file is a line with the name of the format, a checksum of the rest, and the rest as
 torch.save writes it: tensors, numbers and strings, which are loaded without running
 any code.
 """
@@ -10,129 +10,133 @@ import hashlib
 import io
 import os
 import pickle
-import re
 import time
+from collections.abc import Mapping
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
 from joblib.hashing import NumpyHasher
 
 from ..data.containers import as_numpy, as_tensor
-from ..training.em import History
-from ..utils.random_state import private_random_state
-from .atomic import atomic_write, check_writable, open_ordinary, sync_folder
-from .checkpoint_content import Fit, check_content, read_content
-from .checks import Unreadable, shortened
+from ..training.loop import History
+from .atomic import atomic_write, check_writable, open_regular, sync_folder
+from .checkpoint_content import ExpectedFit, check_content, read_content
+from .checks import FormatError, truncate
 
-# Seconds that pass, at least, between two checkpoints of a run.
+# Shortest time in seconds between two checkpoints of a run.
 _INTERVAL = 60
 
 _FORMAT = b"skmixmate checkpoint 2\n"
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
-# Rows, at most, by which data are told from others, and how what tells them begins.
+# Largest number of rows that the fingerprint of data depends on.
 _FINGERPRINT_ROWS = 1000
-_FINGERPRINT = re.compile(r"(float\d+) of shape \(\d+, (\d+)\)")
 
 
 class Checkpoint:
-    """The file of one fit, and what it held when the fit began.
+    """The checkpoint file of one fit, and its content when the fit began.
 
     Parameters
     ----------
     path : str or path-like
-    identity : dict of str to str, number or None
-        What tells this fit from others: its data, as :func:`data_fingerprint` describes
-        them, and its parameters.
-    image_shape : sequence of int or None, default=None
-        Of the fit.
-    random_state : int, RandomState or None, default=None
-        Of the fit; not changed.
+    identity : mapping of str to str, number or None
+        Identifies the fit: its data, see :func:`data_fingerprint`, and parameters, see
+        :func:`hash_param`.
+    expected : ExpectedFit
+        Properties of the fit that the content of the file has to agree with.
 
     Attributes
     ----------
     start : dict or None
-        What training started from: arrays, numbers, strings, and dictionaries of
-        these. None if there was no file; then to be set before one is written.
+        The state when training started: arrays, numbers, strings, and dictionaries of
+        these. None if there was no file; then it must be set before one is written.
     state : dict or None
-        State of the training, as it was written.
+        State of the training in the file.
     history : History
-        Of the epochs run.
-    is_ours : bool
-        Whether it is for this process to write and to remove.
+        History of the epochs that have been run.
+    is_writer : bool
+        Whether this process writes and removes the file.
 
     Raises
     ------
     OSError
         If the file cannot be read, or could not be written.
     ValueError
-        If the file is something else, truncated or damaged, or of another fit, or its
-        content is not such that the fit can go on from there.
+        If the file is not a checkpoint, is truncated or damaged, belongs to another
+        fit, or the fit cannot be resumed from its content.
     """
 
-    def __init__(self, path, identity, image_shape=None, random_state=None):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        identity: Mapping[str, Any],
+        expected: ExpectedFit,
+    ) -> None:
         check_writable(path)
         self.path = os.fspath(path)
         self.identity = identity
-        self.start = self.state = None
+        self.start: dict[str, Any] | None = None
+        self.state: dict[str, Any] | None = None
         self.history = History()
         self.is_writer = True
+        self._written_at = -float("inf")
         if os.path.exists(self.path):
-            self._read(image_shape, private_random_state(random_state))
+            self._read(expected)
 
-    def _read(self, image_shape, random_state):
-        payload = self._payload()
+    def _read(self, expected: ExpectedFit) -> None:
+        payload = self._read_payload()
         try:
-            content = self._content(payload)
+            content = self._read_content(payload)
             self._check_identity(content["identity"])
-            check_content(content, _fit(self.identity, image_shape, random_state))
-        except Unreadable as error:
-            raise self._refusal(f"damaged: it {error}") from error
+            check_content(content, expected)
+        except FormatError as error:
+            raise self._error(f"damaged: it {error}") from error
         self.start, self.state = content["start"], content["state"]
         self.history = History(content["losses"], stopped=content["stopped"])
 
-    def _payload(self):
-        """Return what follows the checksum, as a file, if that is right."""
-        with open_ordinary(self.path) as file:
+    def _read_payload(self) -> io.BytesIO:
+        """Check the format and the checksum, and return the rest of the file."""
+        with open_regular(self.path) as file:
             if file.read(len(_FORMAT)) != _FORMAT:
-                raise self._refusal("not one that this version of skmixmate wrote")
+                raise self._error("not a checkpoint of this version of skmixmate")
             digest = file.read(_DIGEST_SIZE)
             start = file.tell()
-            # What is damaged is not taken into memory.
+            # The checksum is computed without loading the file into memory.
             if digest != hashlib.file_digest(file, "sha256").digest():
-                raise self._refusal("truncated or damaged")
+                raise self._error("truncated or damaged")
             file.seek(start)
             return io.BytesIO(file.read())
 
-    def _content(self, payload):
+    def _read_content(self, payload: io.BytesIO) -> dict[str, Any]:
         try:
             return read_content(payload)
-        except Unreadable:
+        except FormatError:
             raise
         except Exception as error:
-            # Of a file that is none of torch, its parser raises anything.
-            raise self._refusal("not one that skmixmate wrote") from error
+            # The parser of torch raises errors of any class for invalid files.
+            raise self._error("not a checkpoint of skmixmate") from error
 
-    def _check_identity(self, theirs):
-        for name in {**self.identity, **theirs}:
-            there, here = theirs.get(name), self.identity.get(name)
-            if there != here:
-                there = shortened(repr(there))
-                raise self._refusal(f"of a fit with {name}={there}, not {here!r}")
+    def _check_identity(self, stored: Mapping[str, Any]) -> None:
+        for name in {**self.identity, **stored}:
+            before, current = stored.get(name), self.identity.get(name)
+            if before != current:
+                shown = truncate(repr(before))
+                raise self._error(f"from a fit with {name}={shown}, not {current!r}")
 
-    def _refusal(self, what):
+    def _error(self, problem: str) -> ValueError:
         return ValueError(
-            f"checkpoint={self.path!r} is {what}. Delete the file to start anew, or "
-            "give another path."
+            f"checkpoint={self.path!r} is {problem}. Delete the file to start the fit "
+            "from the beginning, or set another path."
         )
 
-    def write(self, state, history):
-        """Write the file, whole or not at all, if that is for this process.
+    def write(self, state: Mapping[str, Any], history: History) -> None:
+        """Replace the file atomically, if this process is the writer.
 
         Parameters
         ----------
-        state : dict
+        state : mapping
             Of tensors, numbers, strings, None, and dictionaries of these.
         history : History
         """
@@ -151,14 +155,14 @@ class Checkpoint:
             file.write(_FORMAT)
             file.write(hashlib.sha256(payload.getbuffer()).digest())
             file.write(payload.getbuffer())
-        self._written = time.monotonic()
+        self._written_at = time.monotonic()
 
-    def is_due(self):
-        """Tell whether the last was written long enough ago."""
-        return self.is_writer and time.monotonic() - self._written >= _INTERVAL
+    def is_due(self) -> bool:
+        """Return whether this process should write a checkpoint now."""
+        return self.is_writer and time.monotonic() - self._written_at >= _INTERVAL
 
-    def remove(self):
-        """Remove the file, if that is for this process and nobody else has."""
+    def remove(self) -> None:
+        """Remove the file if it exists and this process is the writer."""
         if not self.is_writer:
             return
         with contextlib.suppress(FileNotFoundError):
@@ -166,28 +170,15 @@ class Checkpoint:
         sync_folder(self.path)
 
 
-def _as_tensors(value):
-    """Convert all arrays to tensors, in dictionaries or not."""
+def _as_tensors(value: Any) -> Any:
+    """Convert arrays to tensors, also in nested dictionaries."""
     if isinstance(value, dict):
         return {name: _as_tensors(v) for name, v in value.items()}
     return as_tensor(value) if isinstance(value, np.ndarray) else value
 
 
-def _fit(identity, image_shape, random_state):
-    """Describe a fit as its checkpoint has to know it."""
-    dtype, n_features = _FINGERPRINT.match(identity["X"]).groups()
-    names = ("n_clusters", "n_atoms", "likelihood", "fit_intercept", "max_iter")
-    return Fit(
-        **{name: identity[name] for name in names},
-        n_features=int(n_features),
-        dtype=dtype,
-        image_shape=image_shape,
-        random_state=random_state,
-    )
-
-
-def data_fingerprint(X):
-    """Describe data so that they can be told from others, in little time.
+def data_fingerprint(X: Any) -> str:
+    """Return a short text that identifies data, computed from at most 1000 rows.
 
     Parameters
     ----------
@@ -196,16 +187,17 @@ def data_fingerprint(X):
     Returns
     -------
     text : str
-        Type, shape and a checksum of up to a thousand rows from all over X.
+        Type, shape and a checksum of rows that are evenly spread over X.
     """
-    drawn = np.linspace(0, len(X) - 1, min(len(X), _FINGERPRINT_ROWS), dtype=int)
-    sample = as_numpy(X[drawn])
-    checksum = hashlib.sha256(np.ascontiguousarray(sample)).hexdigest()[:16]
+    n_rows = min(len(X), _FINGERPRINT_ROWS)
+    indices = np.linspace(0, len(X) - 1, n_rows, dtype=int)
+    sample = as_numpy(X[indices])
+    checksum = hashlib.sha256(sample.tobytes()).hexdigest()[:16]
     return f"{sample.dtype} of shape {tuple(X.shape)} with checksum {checksum}"
 
 
-def hash_param(name, value):
-    """Describe a parameter so that it can be told from others, in any process.
+def hash_param(name: str, value: object) -> str | float | None:
+    """Return a value that identifies a parameter, the same in all processes.
 
     Parameters
     ----------
@@ -215,12 +207,12 @@ def hash_param(name, value):
     Returns
     -------
     description : str, number or None
-        The value itself where it is one of these, else its type and a checksum.
+        The value itself if it is one of these, otherwise its type and a checksum.
 
     Raises
     ------
     ValueError
-        If the value cannot be pickled, as the checksum needs.
+        If the value cannot be pickled, which the checksum needs.
     """
     if value is None or isinstance(value, str):
         return value
@@ -234,23 +226,22 @@ def hash_param(name, value):
         checksum = _Hasher("md5").hash(value)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(
-            f"{name}={value!r} cannot be told from others, as a checkpoint and a fit "
-            "in several processes have to, since it cannot be pickled; should be made "
-            "of classes and functions that can be imported, or checkpoint be None and "
-            "distributed False."
+            f"{name}={value!r} cannot be compared between fits or processes, since it "
+            "cannot be pickled. Make it of classes and functions that can be imported, "
+            "or set checkpoint=None and distributed=False."
         ) from error
     return f"{type(value).__name__} with checksum {checksum}"
 
 
-class _Hasher(NumpyHasher):
-    """Hashes values as joblib.hash does, but tensors and arrays by their values alone.
+class _Hasher(NumpyHasher):  # type: ignore[misc]
+    """Hashes values as joblib.hash does, but tensors and arrays by their entries alone.
 
-    joblib.hash of a tensor differs from process to process, and that of an array
-    depends on the order of its entries in memory.
+    joblib.hash of a tensor differs from process to process, and the hash of an array
+    depends on its memory layout.
     """
 
-    def save(self, obj):
-        """Hash an object, whatever it is a part of."""
+    def save(self, obj: object) -> None:
+        """Hash an object, which may be nested in another one."""
         if isinstance(obj, torch.Tensor):
             obj = (str(obj.dtype), np.asarray(obj.detach().cpu(), order="C"))
         elif isinstance(obj, np.ndarray) and not obj.dtype.hasobject:
@@ -258,18 +249,19 @@ class _Hasher(NumpyHasher):
         super().save(obj)
 
 
-def in_words(value, description):
-    """Write a value on a part of a line.
+def format_param(value: object, description: object) -> str:
+    """Format a parameter for an error message, on one line.
 
     Parameters
     ----------
     value : object
     description : str, number or None
-        From :func:`hash_param`; for a value that Python writes as an address in memory.
+        Returned by :func:`hash_param`; shown in place of a value whose representation
+        contains an address in memory.
 
     Returns
     -------
     text : str
     """
     text = " ".join(repr(value).split())
-    return str(description) if " at 0x" in text else shortened(text)
+    return str(description) if " at 0x" in text else truncate(text)

@@ -1,46 +1,50 @@
-"""What a checkpoint holds, read from a file that anybody may have made.
+"""Content of a checkpoint, which is checked before it is used.
 
 The content is a dictionary of
 
-- "identity": what tells a fit from others, a dictionary of strings and numbers;
-- "start": what the training started from. "attributes" are the fitted attributes by
-  name, "representation" is what :meth:`ScatteringFeatures.state_dict` returns, or None,
-  "random_state" is what
-  :func:`~skmixmate.utils.random_state.dump_random_state` returns;
-- "state": what :meth:`ExpectationMaximization.state_dict` returns;
+- "identity": identifies the fit, a dictionary of strings and numbers;
+- "start": the state when training started, a dictionary of "attributes", the fitted
+  attributes by name; "representation", returned by
+  :meth:`ScatteringFeatures.state_dict`, or None; and "random_state", returned by
+  :func:`~skmixmate.utils.random_state.dump_random_state`;
+- "state": returned by :meth:`ExpectationMaximization.state_dict`;
 - "losses", a list of floats, and "stopped", a bool: the history of the training.
-
-All of it is checked here, before anything is done with it.
 """
 
 import copy
 import json
 import pickletools
 import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
+from ..model.likelihood import Likelihood
+from ..model.likelihoods import as_likelihood
 from .archives import open_archive, read_member
 from .checks import (
-    Unreadable,
-    check_array,
+    FormatError,
+    check_arrays,
+    check_bool,
     check_dictionaries,
     check_entries,
     check_finite,
-    check_is,
+    check_floats,
+    check_keys,
     check_norms,
     check_representation,
     check_representation_entries,
+    check_scale,
+    check_value,
     check_weights,
-    is_scale,
 )
 
-# The pickle in what torch.save writes, and the operations that it has. Others could ask
-# for any amount of memory.
-_PICKLE, _PICKLE_SIZE = "archive/data.pkl", 2**24
+# Member with the pickle in the files of torch.save, and its allowed operations. Others
+# could allocate any amount of memory.
+_PICKLE, _MAX_PICKLE_SIZE = "archive/data.pkl", 2**24
 _OPERATIONS = re.compile(
     "PROTO|STOP|MARK|NONE|NEWTRUE|NEWFALSE|BININT[12]?|LONG1|BINFLOAT|BINUNICODE|"
     "EMPTY_TUPLE|TUPLE[123]?|EMPTY_LIST|APPENDS?|EMPTY_DICT|SETITEMS?|"
@@ -54,19 +58,11 @@ _GLOBALS = {
     "torch FloatStorage",
 }
 
-# Operations, at most, that are not the floats of the losses.
-_N_OPERATIONS = 2**16
+# Largest number of operations, not counting the floats of the losses.
+_MAX_OPERATIONS = 2**16
 
 _CONTENT = {"identity", "start", "state", "losses", "stopped"}
 _START = {"attributes", "representation", "random_state"}
-_ATTRIBUTES = {
-    "dictionaries_",
-    "intercepts_",
-    "weights_",
-    "rates_",
-    "noise_variance_",
-    "scale_",
-}
 _REPRESENTATION = {"mean_", "components_", "decoder_", "J", "L", "order"}
 _STATE = {
     "dictionaries",
@@ -80,55 +76,54 @@ _STATE = {
     "moments",
     "generator",
 }
+_LIKELIHOOD = {"likelihood", "likelihood_statistics"}
 _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 
-# Of the Mersenne Twister, whose position numpy does not check: numbers in its state.
+# Length of the state of the Mersenne Twister; numpy does not check the position in it.
 _TWISTER_SIZE = 624
 
 
 @dataclass(frozen=True)
-class Fit:
-    """What a fit knows of the content of its checkpoint, before it reads that.
+class ExpectedFit:
+    """Properties of a fit that the content of its checkpoint has to agree with.
 
     Parameters
     ----------
+    attributes : collection of str
+        Names of the fitted attributes that training starts from.
     n_clusters, n_features : int
     n_atoms : int or "auto"
     dtype : str
-        Of the data.
+        Name of the dtype of the data.
     image_shape : sequence of int or None
-    likelihood : str
-    fit_intercept : bool or "auto"
+    likelihood : str or Likelihood
+    has_intercepts : callable
+        Returns whether the model has intercepts; called with True if it is fitted to
+        the pixels of images, else False.
     max_iter : int
     random_state : RandomState
         Not changed.
     """
 
+    attributes: Collection[str]
     n_clusters: int
     n_features: int
     n_atoms: Any
     dtype: str
-    image_shape: Any
-    likelihood: str
-    fit_intercept: Any
+    image_shape: Sequence[int] | None
+    likelihood: str | Likelihood
+    has_intercepts: Callable[[bool], bool]
     max_iter: int
     random_state: np.random.RandomState
 
-    def has_intercepts(self, is_on_pixels):
-        """Return whether the model has intercepts, as the estimator decides it."""
-        if self.fit_intercept != "auto":
-            return bool(self.fit_intercept)
-        is_other = self.likelihood != "gaussian"
-        return is_other or self.n_atoms == 0 or not is_on_pixels
 
-
-def read_content(file):
-    """Read the content of a checkpoint, of which only the identity is checked.
+def read_content(file: BinaryIO) -> dict[str, Any]:
+    """Read the content of a checkpoint, and check the identity in it.
 
     Parameters
     ----------
     file : seekable binary file
-        As torch.save wrote it.
+        Written by torch.save.
 
     Returns
     -------
@@ -136,26 +131,26 @@ def read_content(file):
 
     Raises
     ------
-    Unreadable
+    FormatError
         If the content has no identity.
     Exception
-        If torch.save has not written the file; of any class, as the parser of torch
-        raises them.
+        Of any class, raised by the parser of torch, if torch.save has not written the
+        file.
     """
-    _check_pickle(read_member(open_archive(file), _PICKLE, _PICKLE_SIZE))
+    _check_pickle(read_member(open_archive(file), _PICKLE, _MAX_PICKLE_SIZE))
     file.seek(0)
-    content = torch.load(file, weights_only=True, map_location="cpu")
-    _check_names("content", content, _CONTENT)
+    content: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
+    check_keys("content", content, _CONTENT)
     identity = content["identity"]
     is_valid = isinstance(identity, dict) and all(
         isinstance(name, str) and isinstance(value, (str, int, float, type(None)))
         for name, value in identity.items()
     )
-    check_is("identity", identity, is_valid, "a dictionary of strings and numbers")
+    check_value("identity", identity, is_valid, "a dictionary of strings and numbers")
     return content
 
 
-def _check_pickle(text):
+def _check_pickle(text: bytes) -> None:
     """Check that a pickle has only the operations that are needed, and few of them."""
     n_operations = 0
     for operation, argument, _ in pickletools.genops(text):
@@ -164,95 +159,95 @@ def _check_pickle(text):
         if not (is_needed and _OPERATIONS.fullmatch(name)):
             raise ValueError(f"{name} {argument!r} is not needed for a checkpoint")
         n_operations += name != "BINFLOAT"
-        if n_operations > _N_OPERATIONS:
-            raise ValueError(f"more than {_N_OPERATIONS} operations")
+        if n_operations > _MAX_OPERATIONS:
+            raise ValueError(f"more than {_MAX_OPERATIONS} operations")
 
 
-def check_content(content, fit):
-    """Check that a fit can go on from the content of a checkpoint.
+def check_content(content: dict[str, Any], expected: ExpectedFit) -> None:
+    """Check that a fit can be resumed from the content of a checkpoint.
 
     Parameters
     ----------
     content : dict
-        As :func:`read_content` returns it. The tensors of "start" are replaced by
-        arrays.
-    fit : Fit
+        Returned by :func:`read_content`. The tensors of "start" are replaced by arrays.
+    expected : ExpectedFit
 
     Raises
     ------
-    Unreadable
+    FormatError
         If it cannot.
     """
-    losses = content["losses"]
-    is_valid = isinstance(losses, list) and all(isinstance(v, float) for v in losses)
-    is_valid = is_valid and len(losses) <= fit.max_iter
-    check_is("losses", losses, is_valid, f"a list of at most {fit.max_iter} floats")
-    is_valid = isinstance(content["stopped"], bool)
-    check_is("stopped", content["stopped"], is_valid, "True or False")
-    content["start"] = start = _start_as_arrays(content["start"])
-    _check_start(start, fit)
-    _check_state(content["state"], start, fit)
+    check_floats("losses", content["losses"], expected.max_iter)
+    check_bool("stopped", content["stopped"])
+    content["start"] = start = _start_as_arrays(content["start"], expected)
+    _check_start(start, expected)
+    _check_state(content["state"], start, expected)
 
 
-def _start_as_arrays(start):
-    """Convert tensors to arrays; the values share memory."""
-    _check_names("start", start, _START)
-    _check_names("attributes", start["attributes"], _ATTRIBUTES)
+def _start_as_arrays(start: Any, expected: ExpectedFit) -> dict[str, Any]:
+    """Convert tensors to arrays that share their memory."""
+    likelihood = as_likelihood(expected.likelihood)
+    keys = _START | {"likelihood"} if likelihood.is_learned else _START
+    check_keys("start", start, keys)
+    if likelihood.is_learned:
+        _check_likelihood(start["likelihood"], likelihood)
+    check_keys("attributes", start["attributes"], set(expected.attributes))
     attributes = _as_arrays(start["attributes"])
     representation = start["representation"]
     if representation is not None:
-        _check_names("representation", representation, _REPRESENTATION)
+        check_keys("representation", representation, _REPRESENTATION)
         representation = _as_arrays(representation)
     return {**start, "attributes": attributes, "representation": representation}
 
 
-def _as_arrays(values):
+def _as_arrays(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: _as_array(name, value) if isinstance(value, torch.Tensor) else value
         for name, value in values.items()
     }
 
 
-def _as_array(name, tensor):
-    """View a tensor as an array, if it is one of the plain kind."""
+def _as_array(name: str, tensor: torch.Tensor) -> np.ndarray:
+    """View a tensor as an array, if it is an ordinary tensor."""
     is_plain = type(tensor) is torch.Tensor and tensor.layout is torch.strided
     is_plain = is_plain and tensor.device.type == "cpu" and not tensor.requires_grad
     is_plain = is_plain and not (tensor.is_quantized or tensor.is_neg())
-    # One that is expanded has more entries than the file.
+    # An expanded tensor has more entries than the file.
     is_plain = is_plain and tensor.nbytes <= tensor.untyped_storage().nbytes()
     if not is_plain or tensor.is_conj():
-        raise Unreadable(f"has {name} that is no plain tensor")
+        raise FormatError(f"has {name} that is not a plain tensor")
     return tensor.numpy()
 
 
-def _check_start(start, fit):
+def _check_start(start: Mapping[str, Any], expected: ExpectedFit) -> None:
     attributes, representation = start["attributes"], start["representation"]
     n_components = None
     if representation is not None:
         n_components = check_representation(
-            representation, fit.image_shape, fit.n_features
+            representation, expected.image_shape, expected.n_features
         )
         check_representation_entries(representation)
-    check_dictionaries(attributes, fit.n_features, n_components)
+    check_dictionaries(attributes, expected.n_features, n_components)
     n_clusters, n_atoms = attributes["dictionaries_"].shape[:2]
-    shape = (fit.n_clusters, n_atoms if fit.n_atoms == "auto" else fit.n_atoms)
+    is_auto = expected.n_atoms == "auto"
+    shape = (expected.n_clusters, n_atoms if is_auto else expected.n_atoms)
     if (n_clusters, n_atoms) != shape:
-        raise Unreadable(
+        raise FormatError(
             f"has {n_clusters} dictionaries of {n_atoms} atoms, which should be "
             f"{shape[0]} of {shape[1]}"
         )
     check_entries(attributes)
-    _check_random_state(start["random_state"], fit.random_state)
+    _check_random_state(start["random_state"], expected.random_state)
 
 
-def _check_random_state(text, random_state):
-    """Check that a random state can be taken to where a text says."""
+def _check_random_state(text: Any, random_state: np.random.RandomState) -> None:
+    """Check that a text is a state of a random state of the same kind."""
     random_state = copy.deepcopy(random_state)
     try:
         state = json.loads(text)
         if state["bit_generator"] == "MT19937":
             is_valid = 0 <= state["state"]["pos"] <= _TWISTER_SIZE
-            check_is("random_state", text, is_valid, "the state of a RandomState")
+            check_value("random_state", text, is_valid, "the state of a RandomState")
         random_state.set_state(state)
     except (
         AttributeError,
@@ -262,64 +257,66 @@ def _check_random_state(text, random_state):
         TypeError,
         ValueError,
     ) as error:
-        raise Unreadable(
-            f"has a random_state that cannot be taken over ({error})"
+        raise FormatError(
+            f"has a random_state that cannot be restored ({error})"
         ) from error
 
 
-def _check_state(state, start, fit):
+def _check_state(state: Any, start: Mapping[str, Any], expected: ExpectedFit) -> None:
     """Check the state of a training against the model that it started from."""
-    _check_names("state", state, _STATE)
-    _check_names("moments", state["moments"], _MOMENTS)
+    likelihood = as_likelihood(expected.likelihood)
+    keys = _STATE | _LIKELIHOOD if likelihood.is_learned else _STATE
+    check_keys("state", state, keys)
+    check_keys("moments", state["moments"], _MOMENTS)
     state = _as_arrays({**state, **state["moments"]})
     shape = start["attributes"]["dictionaries_"].shape
     n_clusters, _, n_modelled = shape
-    is_on_pixels = fit.image_shape is not None and start["representation"] is None
-    has_intercepts = fit.has_intercepts(is_on_pixels)
-    of_intercepts = (n_clusters, n_modelled) if has_intercepts else None
-    is_shifted = has_intercepts and fit.likelihood == "gaussian"
+    is_on_pixels = expected.image_shape is not None and start["representation"] is None
+    has_intercepts = expected.has_intercepts(is_on_pixels)
+    intercepts_shape = (n_clusters, n_modelled) if has_intercepts else None
+    is_centered = has_intercepts and likelihood.has_noise_variance
     shapes = {
         "dictionaries": shape,
         "weights": (n_clusters,),
-        "intercepts": of_intercepts,
-        "sums": of_intercepts,
-        "counts": of_intercepts,
-        "location": (n_modelled,) if is_shifted else None,
+        "intercepts": intercepts_shape,
+        "sums": intercepts_shape,
+        "counts": intercepts_shape,
+        "location": (n_modelled,) if is_centered else None,
         "squares": None if state["squares"] is None else (2,),
         "exp_avg": shape,
         "exp_avg_sq": shape,
     }
-    for name, expected in shapes.items():
-        if expected is None:
-            check_is(name, state[name], state[name] is None, "None")
-        else:
-            check_array(name, state[name], expected, (fit.dtype,))
-    check_array("step", state["step"], ())
-    noise = state["noise_variance"]
-    is_valid = is_scale(noise, fit.dtype)
-    check_is(
-        "noise_variance", noise, is_valid, f"a positive number of type {fit.dtype}"
-    )
+    if likelihood.is_learned:
+        _check_likelihood(state["likelihood"], likelihood)
+        shapes["likelihood_statistics"] = (likelihood.n_statistics,)
+    check_arrays(state, shapes, (expected.dtype,))
+    check_arrays(state, {"step": ()})
+    check_scale("noise_variance", state["noise_variance"], expected.dtype)
     check_finite(state)
     check_weights(state["weights"])
-    check_norms({"dictionaries": state["dictionaries"]})
+    check_norms("dictionaries", state["dictionaries"])
     for name in ("counts", "squares", "exp_avg_sq", "step"):
         if state[name] is not None and state[name].min(initial=0) < 0:
-            raise Unreadable(f"has {name} below 0")
+            raise FormatError(f"has {name} below 0")
     _check_generator(state["generator"])
 
 
-def _check_generator(state):
-    """Check the state of a generator of torch."""
+def _check_likelihood(values: Any, likelihood: Likelihood) -> None:
+    """Check the learned parameters of a likelihood."""
+    check_keys("likelihood", values, set(asdict(likelihood)))
+    for name, value in values.items():
+        check_value(name, value, isinstance(value, float), "a float")
+    try:
+        replace(likelihood, **values)
+    except ValueError as error:
+        raise FormatError(f"has an invalid likelihood ({error})") from error
+
+
+def _check_generator(state: Any) -> None:
+    """Check the state of a torch.Generator."""
     is_valid = isinstance(state, np.ndarray) and state.dtype == np.uint8
-    check_is("generator", state, is_valid, "bytes")
+    check_value("generator", state, is_valid, "bytes")
     try:
         torch.Generator().set_state(torch.tensor(state))
     except (RuntimeError, TypeError) as error:
-        raise Unreadable(f"has a generator in no possible state ({error})") from error
-
-
-def _check_names(name, value, names):
-    """Check that a value is a dictionary with all of these names, and no others."""
-    is_valid = isinstance(value, dict) and value.keys() == names
-    check_is(name, value, is_valid, f"a dictionary with the names {sorted(names)}")
+        raise FormatError(f"has an invalid state of the generator ({error})") from error

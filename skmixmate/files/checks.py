@@ -1,34 +1,40 @@
-"""Checks of fitted attributes that come from files.
+"""Checks of fitted attributes that come from untrusted files.
 
-A file may hold anything. What a model needs to answer, and nothing else, is checked
-here: types and shapes first, by which the attributes fit together, and then values.
+Types and shapes are checked first, by which the attributes fit together, then values.
+Everything that prediction relies on is checked, and nothing else.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..image._features import default_scale
 from ..image._scattering import ScatteringTransform, is_image_shape
 
-# Deviations of norms, and of the sum of weights, from 1 that rounding may leave.
+# Largest rounding error of a norm, and of the sum of the weights, that should be 1.
 _NORM_TOLERANCE = 1e-2
 _WEIGHTS_TOLERANCE = 1e-3
 
-# A fit has rates up to 10. Squares of much larger ones overflow.
-_LARGEST_RATE = 1e6
+# Fitted rates are at most 10. The squares of much larger ones overflow.
+_MAX_RATE = 1e6
 
 _FLOATS = ("float32", "float64")
 INTEGERS = tuple(f"{sign}int{size}" for sign in ("", "u") for size in (8, 16, 32, 64))
 
+# Shape of an array; None stands for the value None in place of an array.
+Shape = tuple[int, ...] | None
 
-class Unreadable(Exception):
-    """Content of a file that no fit wrote; the message is a predicate of the file."""
+
+class FormatError(Exception):
+    """Invalid content of a file; the message continues a sentence about the file."""
 
 
-def check_is(name, value, is_valid, expected):
-    """Check one value.
+def check_value(name: str, value: object, is_valid: object, expected: str) -> None:
+    """Raise FormatError unless a value is valid.
 
     Parameters
     ----------
@@ -36,23 +42,98 @@ def check_is(name, value, is_valid, expected):
     value : object
     is_valid : bool
     expected : str
-        Description of the values that are valid.
+        Description of the valid values.
 
     Raises
     ------
-    Unreadable
+    FormatError
         If the value is not valid.
     """
     if not is_valid:
         if isinstance(value, np.ndarray):
-            value = f"an array of shape {value.shape} and type {value.dtype}"
+            shown = f"an array of shape {value.shape} and type {value.dtype}"
         else:
-            value = shortened(repr(value))
-        raise Unreadable(f"has as {name} {value}, which should be {expected}")
+            shown = truncate(repr(value))
+        raise FormatError(f"has as {name} {shown}, which should be {expected}")
 
 
-def shortened(text, length=100):
-    """Cut a text that may be long.
+def check_scale(name: str, value: object, dtype: npt.DTypeLike) -> None:
+    """Check that a value is a float that is a positive normal number of a type.
+
+    Parameters
+    ----------
+    name : str
+    value : object
+    dtype : dtype
+
+    Raises
+    ------
+    FormatError
+        If it is not.
+    """
+    check_value(
+        name, value, _is_scale(value, dtype), f"a positive number of type {dtype}"
+    )
+
+
+def check_floats(name: str, value: object, max_length: int | None = None) -> None:
+    """Check that a value is a list of floats.
+
+    Parameters
+    ----------
+    name : str
+    value : object
+    max_length : int or None, default=None
+
+    Raises
+    ------
+    FormatError
+        If it is not, or longer than `max_length`.
+    """
+    is_valid = isinstance(value, list) and all(isinstance(v, float) for v in value)
+    expected = "a list of floats"
+    if max_length is not None:
+        is_valid = is_valid and len(value) <= max_length  # type: ignore[arg-type]
+        expected = f"a list of at most {max_length} floats"
+    check_value(name, value, is_valid, expected)
+
+
+def check_bool(name: str, value: object) -> None:
+    """Check that a value is True or False.
+
+    Parameters
+    ----------
+    name : str
+    value : object
+
+    Raises
+    ------
+    FormatError
+        If it is not.
+    """
+    check_value(name, value, isinstance(value, bool), "True or False")
+
+
+def check_keys(name: str, value: object, keys: set[str]) -> None:
+    """Check that a value is a dictionary with exactly these keys.
+
+    Parameters
+    ----------
+    name : str
+    value : object
+    keys : set of str
+
+    Raises
+    ------
+    FormatError
+        If it is not.
+    """
+    is_valid = isinstance(value, dict) and value.keys() == keys
+    check_value(name, value, is_valid, f"a dictionary with the names {sorted(keys)}")
+
+
+def truncate(text: str, length: int = 100) -> str:
+    """Cut off the end of a long text.
 
     Parameters
     ----------
@@ -62,13 +143,13 @@ def shortened(text, length=100):
     Returns
     -------
     text : str
-        At most so many characters, and dots.
+        At most `length` characters, followed by dots if some were cut off.
     """
     return text if len(text) <= length else f"{text[:length]}..."
 
 
-def is_int(value, least=0):
-    """Return whether a value is an integer, not a bool, and large enough.
+def is_int(value: object, least: int = 0) -> bool:
+    """Return whether a value is an integer, not a bool, and at least `least`.
 
     Parameters
     ----------
@@ -80,53 +161,68 @@ def is_int(value, least=0):
     is_int : bool
     """
     is_integral = isinstance(value, Integral) and not isinstance(value, bool)
-    return is_integral and value >= least
+    return is_integral and value >= least  # type: ignore[operator]
 
 
-def is_scale(value, dtype="float64"):
-    """Return whether a value is a float that is a positive normal number of a type.
-
-    Parameters
-    ----------
-    value : object
-    dtype : dtype, default="float64"
-
-    Returns
-    -------
-    is_scale : bool
-    """
-    limits = np.finfo(dtype)
-    return isinstance(value, float) and limits.tiny <= value <= limits.max
+def _is_scale(value: object, dtype: npt.DTypeLike) -> bool:
+    limits = np.finfo(np.dtype(dtype))
+    return isinstance(value, float) and bool(limits.tiny <= value <= limits.max)
 
 
-def check_array(name, value, shape, types=_FLOATS):
-    """Check type and shape of an array, without a look at its entries.
+def check_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Check the shape of an array.
 
     Parameters
     ----------
     name : str
-    value : object
-    shape : tuple of int
-    types : sequence of str, default=("float32", "float64")
-        Names of the types that its entries may have.
+    shape, expected : tuple of int
 
     Raises
     ------
-    Unreadable
-        If the value is no such array.
+    FormatError
+        If the shapes differ.
     """
-    if not isinstance(value, np.ndarray):
-        check_is(name, value, False, f"an array of shape {shape}")
-    if value.shape != shape:
-        raise Unreadable(f"has {name} of shape {value.shape}, which should be {shape}")
-    if value.dtype.name not in types:
-        raise Unreadable(
-            f"has {name} of type {value.dtype}, which should be {' or '.join(types)}"
-        )
+    if shape != expected:
+        raise FormatError(f"has {name} of shape {shape}, which should be {expected}")
 
 
-def leading_sizes(value, n_axes):
-    """First sizes of what should be an array.
+def check_arrays(
+    values: Mapping[str, Any],
+    shapes: Mapping[str, Shape],
+    dtypes: Sequence[str] = _FLOATS,
+) -> None:
+    """Check dtypes and shapes of arrays without reading their entries.
+
+    Parameters
+    ----------
+    values : mapping of str to object
+    shapes : mapping of str to tuple of int or None
+        The expected shape of each array; None if the value should be None.
+    dtypes : sequence of str, default=("float32", "float64")
+        Names of the allowed dtypes.
+
+    Raises
+    ------
+    FormatError
+        If a value is not such an array.
+    """
+    for name, shape in shapes.items():
+        value = values[name]
+        if shape is None:
+            check_value(name, value, value is None, "None")
+            continue
+        if not isinstance(value, np.ndarray):
+            check_value(name, value, False, f"an array of shape {shape}")
+        check_shape(name, value.shape, shape)
+        if value.dtype.name not in dtypes:
+            raise FormatError(
+                f"has {name} of type {value.dtype}, which should be "
+                f"{' or '.join(dtypes)}"
+            )
+
+
+def leading_sizes(value: object, n_axes: int) -> tuple[int, ...]:
+    """Return the sizes of the first axes of a value that should be an array.
 
     Parameters
     ----------
@@ -135,57 +231,63 @@ def leading_sizes(value, n_axes):
 
     Returns
     -------
-    sizes : tuple of int
-        As many as there should be, at least 1 the first; 1 where there are fewer axes.
+    sizes : tuple of int, of length n_axes
+        The first is at least 1; axes that the value does not have count as 1.
     """
     shape = value.shape if isinstance(value, np.ndarray) else ()
     n_first, *others = (*shape[:n_axes], *(1,) * n_axes)[:n_axes]
     return max(1, n_first), *others
 
 
-def check_dictionaries(values, n_features, n_components=None):
-    """Check that dictionaries, and what goes with them, fit together.
+def check_dictionaries(
+    values: Mapping[str, Any], n_features: int, n_components: int | None = None
+) -> None:
+    """Check that the arrays of the model have types and shapes that fit together.
 
     Parameters
     ----------
-    values : dict
+    values : mapping
         `dictionaries_`, `intercepts_`, `weights_`, `rates_`, `noise_variance_` and
-        `scale_`, as of a fitted estimator.
+        `scale_` of a fitted estimator.
     n_features : int
-        Of the data.
-    n_components : int or None
-        Of the representation, if there is one.
+        Number of features of the data.
+    n_components : int or None, default=None
+        Number of components of the representation, if there is one.
 
     Raises
     ------
-    Unreadable
+    FormatError
         If they do not.
     """
     (n_clusters,) = leading_sizes(values["weights_"], 1)
-    check_array("weights_", values["weights_"], (n_clusters,))
     _, n_atoms = leading_sizes(values["dictionaries_"], 2)
     n_modelled = n_features if n_components is None else n_components
-    shape = (n_clusters, n_atoms, n_modelled)
-    check_array("dictionaries_", values["dictionaries_"], shape)
-    check_array("intercepts_", values["intercepts_"], (n_clusters, n_modelled))
-    if values["rates_"] is not None:
-        check_array("rates_", values["rates_"], (n_clusters, n_atoms))
-    dtype = values["dictionaries_"].dtype
+    has_rates = values["rates_"] is not None
+    check_arrays(
+        values,
+        {
+            "weights_": (n_clusters,),
+            "dictionaries_": (n_clusters, n_atoms, n_modelled),
+            "intercepts_": (n_clusters, n_modelled),
+            "rates_": (n_clusters, n_atoms) if has_rates else None,
+        },
+    )
     for name in ("noise_variance_", "scale_"):
-        is_valid = is_scale(values[name], dtype)
-        check_is(name, values[name], is_valid, f"a positive number of type {dtype}")
+        check_scale(name, values[name], values["dictionaries_"].dtype)
 
 
-def check_representation(state, image_shape, n_features):
-    """Check that the axes of scattering coefficients fit images.
+def check_representation(
+    state: Mapping[str, Any], image_shape: Any, n_features: int
+) -> int:
+    """Check that the components of scattering coefficients fit the images.
 
     Parameters
     ----------
-    state : dict
-        As :meth:`ScatteringFeatures.state_dict` returns it.
+    state : mapping
+        Returned by :meth:`ScatteringFeatures.state_dict`.
     image_shape : object
     n_features : int
-        Of the data.
+        Number of features of the data.
 
     Returns
     -------
@@ -193,39 +295,45 @@ def check_representation(state, image_shape, n_features):
 
     Raises
     ------
-    Unreadable
+    FormatError
         If they do not.
     """
     check_image_shape("image_shape of the representation", image_shape, n_features)
     (n_components,) = leading_sizes(state["components_"], 1)
-    check_array("decoder_", state["decoder_"], (n_components + 1, n_features))
+    check_arrays(state, {"decoder_": (n_components + 1, n_features)})
     scattering = ScatteringTransform(image_shape, J=default_scale(image_shape))
     for name in ("J", "L", "order"):
-        # The cost of a transform grows with them; no others have ever been written.
+        # The cost of a transform grows with these, and all versions have written the
+        # same values.
         expected = getattr(scattering, name)
         is_valid = is_int(state[name]) and state[name] == expected
-        check_is(f"{name} of the scattering", state[name], is_valid, f"{expected}")
+        check_value(f"{name} of the scattering", state[name], is_valid, f"{expected}")
     scattering.fit(np.zeros((1, n_features), np.float32))
     n_coefficients = math.prod(scattering.output_shape_)
-    check_array("mean_", state["mean_"], (n_coefficients,))
-    check_array("components_", state["components_"], (n_components, n_coefficients))
+    check_arrays(
+        state,
+        {
+            "mean_": (n_coefficients,),
+            "components_": (n_components, n_coefficients),
+        },
+    )
     return n_components
 
 
-def check_image_shape(name, value, n_features=None):
+def check_image_shape(name: str, value: Any, n_features: int | None = None) -> None:
     """Check the shape of images.
 
     Parameters
     ----------
     name : str
     value : object
-    n_features : int, default=None
-        Product of the sizes, if that is known.
+    n_features : int or None, default=None
+        Product of the sizes, if it is known.
 
     Raises
     ------
-    Unreadable
-        If the value is not the shape of images, or not of images of so many features.
+    FormatError
+        If the value is not the shape of images with `n_features` features.
     """
     if isinstance(value, np.ndarray):
         value = value.tolist()
@@ -236,56 +344,55 @@ def check_image_shape(name, value, n_features=None):
     if n_features is not None:
         is_valid = is_valid and math.prod(value) == n_features
         expected += f" of {n_features} features"
-    check_is(name, value, is_valid, expected)
+    check_value(name, value, is_valid, expected)
 
 
-def check_finite(values):
+def check_finite(values: Mapping[str, Any]) -> None:
     """Check that arrays have neither NaN nor infinite entries.
 
     Parameters
     ----------
-    values : dict of str to object
-        Only arrays of floats are looked at.
+    values : mapping of str to object
+        Anything but arrays of floats is skipped.
 
     Raises
     ------
-    Unreadable
-        If one has.
+    FormatError
+        If an array has such an entry.
     """
     for name, value in values.items():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            # A sum that is finite takes less time and memory than a look at each.
+            # A finite sum proves it in less time and memory than testing each entry.
             with np.errstate(over="ignore", invalid="ignore"):
                 is_finite = np.isfinite(value.sum()) or np.isfinite(value).all()
             if not is_finite:
-                raise Unreadable(f"has {name} with entries that are not finite")
+                raise FormatError(f"has {name} with entries that are not finite")
 
 
-def check_norms(values, axis=-1):
-    """Check that vectors have norm 1, or are 0.
+def check_norms(name: str, value: np.ndarray) -> None:
+    """Check that the vectors along the last axis have norm 1, or are 0.
 
     Parameters
     ----------
-    values : dict of str to ndarray
-    axis : int or tuple of int, default=-1
-        Axes of one vector, counted without the first axis of the array.
+    name : str
+    value : ndarray of shape (..., n_features)
+        The first axis is gone through, so that copies are small.
 
     Raises
     ------
-    Unreadable
-        If one has another norm.
+    FormatError
+        If a vector has another norm.
     """
-    for name, value in values.items():
-        for part in value:
-            with np.errstate(over="ignore"):
-                norms = np.sqrt(np.square(part).sum(axis=axis))
-            is_valid = (abs(norms - 1) <= _NORM_TOLERANCE) | ~part.any(axis=axis)
-            if not is_valid.all():
-                worst = norms[~is_valid].flat[0]
-                raise Unreadable(f"has {name} of norm {worst:.6g}, which should be 1")
+    for vectors in value:
+        with np.errstate(over="ignore"):
+            norms = np.sqrt(np.square(vectors).sum(axis=-1))
+        is_valid = (abs(norms - 1) <= _NORM_TOLERANCE) | ~vectors.any(axis=-1)
+        if not is_valid.all():
+            worst = norms[~is_valid].flat[0]
+            raise FormatError(f"has {name} of norm {worst:.6g}, which should be 1")
 
 
-def check_weights(weights):
+def check_weights(weights: np.ndarray) -> None:
     """Check that weights are probabilities.
 
     Parameters
@@ -294,60 +401,60 @@ def check_weights(weights):
 
     Raises
     ------
-    Unreadable
+    FormatError
         If they are not.
     """
-    is_near = abs(weights.sum(dtype=np.float64) - 1) <= _WEIGHTS_TOLERANCE
-    if not (is_near and (weights >= 0).all()):
-        raise Unreadable(
+    is_one = abs(weights.sum(dtype=np.float64) - 1) <= _WEIGHTS_TOLERANCE
+    if not (is_one and (weights >= 0).all()):
+        raise FormatError(
             f"has weights_ that sum to {weights.sum():.6g}, the smallest "
             f"{weights.min():.6g}, which should be probabilities"
         )
 
 
-def check_entries(values):
-    """Check the entries of dictionaries and what goes with them.
+def check_entries(values: Mapping[str, Any]) -> None:
+    """Check the entries of the arrays of the model.
 
     Parameters
     ----------
-    values : dict
+    values : mapping
         That has passed :func:`check_dictionaries`.
 
     Raises
     ------
-    Unreadable
-        If an entry is out of its range.
+    FormatError
+        If an entry is out of range.
     """
     check_finite(values)
     check_weights(values["weights_"])
-    check_norms({"dictionaries_": values["dictionaries_"]})
+    check_norms("dictionaries_", values["dictionaries_"])
     rates = values["rates_"]
     if rates is not None and rates.size:
         smallest, largest = float(rates.min()), float(rates.max())
-        if not (is_scale(smallest, rates.dtype) and largest <= _LARGEST_RATE):
-            raise Unreadable(
+        if not (_is_scale(smallest, rates.dtype) and largest <= _MAX_RATE):
+            raise FormatError(
                 f"has rates_ from {smallest:.6g} to {largest:.6g}, which should be "
-                f"positive and at most {_LARGEST_RATE:.6g}"
+                f"positive and at most {_MAX_RATE:.6g}"
             )
 
 
-def check_representation_entries(state):
-    """Check the entries of the axes of scattering coefficients.
+def check_representation_entries(state: Mapping[str, Any]) -> None:
+    """Check the entries of the components of scattering coefficients.
 
     Parameters
     ----------
-    state : dict
+    state : mapping
         That has passed :func:`check_representation`.
 
     Raises
     ------
-    Unreadable
-        If an entry is out of its range.
+    FormatError
+        If an entry is out of range.
     """
     check_finite(state)
-    check_norms({"components_": state["components_"][None]})
+    check_norms("components_", state["components_"][None])
     mean = state["mean_"]
-    # It is a mean of square roots, whose squares were numbers.
+    # It is a mean of square roots, whose squares are finite.
     largest = float(abs(mean).max())
     if largest > np.sqrt(np.finfo(mean.dtype).max):
-        raise Unreadable(f"has mean_ with an entry of size {largest:.6g}, too large")
+        raise FormatError(f"has mean_ with an entry of size {largest:.6g}, too large")

@@ -1,6 +1,8 @@
-"""Representations of images: to start a clustering from, and to train on."""
+"""Features of images for initial clustering, and as a representation to train on."""
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -8,37 +10,37 @@ from scipy.linalg import eigh
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..data.containers import as_tensor
-from ..data.loader import scale_of_norm
+from ..data.statistics import scale_of_norm
 from ..utils.guards import default_modes
 from ..utils.numbers import largest_magnitude
 from ._scattering import ScatteringTransform
 
-# Images read at a time when all of their coefficients are not needed at once.
+# Number of images whose coefficients are computed at a time.
 IMAGES_AT_A_TIME = 2048
 
-# Columns of features, of larger images than 28 x 28, that are too many to find their
-# axes from inner products of columns. Where rows are more than this, too, the axes are
-# found with some of them: in memory and time that do not depend on how many there are.
+# Images larger than 28 x 28 have more coefficients than this, too many to compute
+# principal axes from inner products of columns. If there are also many rows, a
+# subsample of them is used, so that memory and time do not depend on their number.
 _MANY_COLUMNS, _MANY_ROWS = 4096, 5000
 
-# Of images with so many coefficients no more are drawn than these, nor than have so
-# many bytes of coefficients, as long as they are twice as many as the axes.
-_MOST_IMAGES, _MOST_BYTES = 2000, 2**28
+# Maximum number of images in the subsample if there are many coefficients, and maximum
+# size of their coefficients; at least twice as many as the axes are always used.
+_MAX_IMAGES, _MAX_BYTES = 2000, 2**28
 
 # Bytes of a matrix that are converted to float64 at a time.
-_BLOCK_BYTES = 2**25
+_CHUNK_BYTES = 2**25
 
-# Attributes that fit finds in the images, and parameters of the scattering before.
-_FOUND, _SETTINGS = ("mean_", "components_", "decoder_"), ("J", "L", "order")
+# Attributes that fit learns from images, and parameters of the scattering transform.
+_FITTED, _SCATTERING_PARAMS = ("mean_", "components_", "decoder_"), ("J", "L", "order")
 
 
-def default_scale(image_shape):
-    """Scale J of scattering that leaves about three places along each side.
+def default_scale(image_shape: Sequence[int]) -> int:
+    """Return the scattering scale J with about three positions along each side.
 
     Parameters
     ----------
     image_shape : tuple of int
-        (height, width) or (height, width, n_channels), 4 pixels or more.
+        (height, width) or (height, width, n_channels); at least 4 pixels.
 
     Returns
     -------
@@ -54,8 +56,8 @@ def default_scale(image_shape):
     return max(1, int(math.log2(min(image_shape[:2]) / 3)))
 
 
-def has_few_rows(n_rows, n_columns):
-    """Tell whether principal axes are found from inner products of rows.
+def has_few_rows(n_rows: int, n_columns: int) -> bool:
+    """Return whether to compute principal axes from inner products of rows.
 
     Parameters
     ----------
@@ -64,28 +66,28 @@ def has_few_rows(n_rows, n_columns):
     Returns
     -------
     has_few_rows : bool
-        Whether rows are less than half as many as columns, or the columns are too many.
+        True if there are less than half as many rows as columns, or too many columns.
     """
     return 2 * n_rows < n_columns or n_columns > max(n_rows, _MANY_COLUMNS)
 
 
-def principal_axes(X, n_components):
-    """Directions of largest second moment about the origin.
+def principal_axes(X: np.ndarray, n_components: int) -> np.ndarray:
+    """Compute the directions of largest second moment about the origin.
 
-    The eigenproblem has the size of the columns or, where these are many more, of the
-    rows.
+    The eigenproblem has the size of the number of columns or, if there are many more
+    columns than rows, of the number of rows.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
     n_components : int
-        At most n_features are given; of few rows, at most as many as the rank of X, but
-        at least one.
+        At most n_features are returned; with few rows, at most as many as the rank of
+        X, but at least one.
 
     Returns
     -------
     axes : ndarray of shape (n_features, n_components)
-        Orthonormal columns, the longest last.
+        Orthonormal columns, in ascending order of the second moment.
     """
     n_rows, n_features = X.shape
     if not has_few_rows(n_rows, n_features):
@@ -93,62 +95,65 @@ def principal_axes(X, n_components):
         return eigh(X.T @ X, subset_by_index=[first, n_features - 1])[1]
     first = max(0, n_rows - n_components)
     squares, directions = eigh(_row_products(X), subset_by_index=[first, n_rows - 1])
-    # Of the rest nothing is left but rounding: of X, and of the products.
+    # Smaller eigenvalues are rounding errors of X and of the products.
     noise = (100 * np.finfo(X.dtype).eps) ** 2 + n_rows * np.finfo(np.float64).eps
     is_large = squares > noise * squares[-1]
     is_large[-1] = True
     directions = directions[:, is_large][:, ::-1]
     axes = np.empty((n_features, directions.shape[1]))
-    for block in _column_blocks(X):
-        axes[block] = X[:, block].T.astype(np.float64) @ directions
-    # Directions of small moments are inexact: the longest come first.
+    for chunk in _column_chunks(X):
+        axes[chunk] = X[:, chunk].T.astype(np.float64) @ directions
+    # Directions of small moments are inexact: those of large moments come first.
     return np.linalg.qr(axes)[0][:, ::-1].astype(X.dtype)
 
 
-def _row_products(X):
-    """Inner products of all rows, in float64."""
+def _row_products(X: np.ndarray) -> np.ndarray:
+    """Compute the inner products of all rows, in float64."""
     products = np.zeros((len(X), len(X)))
-    for block in _column_blocks(X):
-        columns = X[:, block].astype(np.float64)
+    for chunk in _column_chunks(X):
+        columns = X[:, chunk].astype(np.float64)
         products += columns @ columns.T
     return products
 
 
-def _column_blocks(X):
-    size = max(1, _BLOCK_BYTES // (8 * len(X)))
+def _column_chunks(X: np.ndarray) -> Iterator[slice]:
+    size = max(1, _CHUNK_BYTES // (8 * len(X)))
     for start in range(0, X.shape[1], size):
         yield slice(start, start + size)
 
 
-def principal_scores(X, n_components):
-    """Coordinates of rows along their principal axes, without these.
+def principal_scores(X: np.ndarray, n_components: int) -> np.ndarray:
+    """Compute the coordinates of rows along their principal axes, without the axes.
 
-    The matrix that is taken apart has the size of the rows, which are few.
+    The eigenproblem has the size of the number of rows, which should be small.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
     n_components : int
-        At most n_samples are given.
+        At most n_samples are returned.
 
     Returns
     -------
     scores : ndarray of shape (n_samples, n_components)
-        As ``X @ principal_axes(X, n_components)``, up to the signs of columns.
+        Equal to ``X @ principal_axes(X, n_components)`` up to the signs of columns.
     """
     first = max(0, len(X) - n_components)
     squares, directions = eigh(X @ X.T, subset_by_index=[first, len(X) - 1])
     return directions * np.sqrt(squares.clip(min=0))
 
 
-def graph_features(images, image_shape, n_components=500):
-    """Features in whose graph images of a kind are neighbours.
+def graph_features(
+    images: np.ndarray, image_shape: Sequence[int], n_components: int = 500
+) -> np.ndarray:
+    """Compute features of images for building the affinity graph.
 
-    Two views of the coefficients of scattering, side by side, each with a root
-    mean square norm of 1. In one, each path of each image is divided by its own
-    largest magnitude: only where it is large counts. In the other the square
-    root is taken, which keeps how large it is but lets nothing dominate. Then
-    principal axes, without centring.
+    Two views of the scattering coefficients are concatenated, each with a root mean
+    square norm of 1. In the shape view, each path of each image is divided by its
+    largest magnitude, so that only the position of large coefficients matters. The
+    magnitude view is the square root of the coefficients, which retains magnitudes but
+    reduces the influence of the largest ones. Both are projected onto their principal
+    axes, without centring.
 
     Parameters
     ----------
@@ -160,20 +165,20 @@ def graph_features(images, image_shape, n_components=500):
     Returns
     -------
     features : ndarray of shape (n_samples, n_components)
-        Of fewer columns where scattering has no more.
+        Fewer columns if there are fewer scattering coefficients.
 
     References
     ----------
-    The code published with the paper starts its clustering from features of the
-    first kind.
+    The code published with the paper initializes its clustering with features like
+    the shape view.
     """
     scattering = ScatteringTransform(image_shape, J=default_scale(image_shape))
     n_columns = 2 * math.prod(scattering.fit(images[:1]).output_shape_)
-    n_most = len(images)
+    n_max = len(images)
     if n_columns > _MANY_COLUMNS:
-        n_bytes = 2 * _MOST_BYTES // (n_columns * images.dtype.itemsize)
-        n_most = min(_MANY_ROWS, max(2 * n_components, n_bytes))
-    step = math.ceil(len(images) / n_most)
+        n_bytes = 2 * _MAX_BYTES // (n_columns * images.dtype.itemsize)
+        n_max = min(_MANY_ROWS, max(2 * n_components, n_bytes))
+    step = math.ceil(len(images) / n_max)
     features, norms = _two_views(scattering, images[::step])
     if step == 1 and has_few_rows(*features.shape):
         return principal_scores(features, n_components)
@@ -181,14 +186,19 @@ def graph_features(images, image_shape, n_components=500):
     if step == 1:
         return features @ axes
     del features
-    blocks = [
-        _two_views(scattering, images[b], norms)[0] @ axes for b in _blocks(images)
+    projected = [
+        _two_views(scattering, images[chunk], norms)[0] @ axes
+        for chunk in _chunks(images)
     ]
-    return np.concatenate(blocks)
+    return np.concatenate(projected)
 
 
-def _two_views(scattering, images, norms=None):
-    """Scatter images, and view the coefficients in two ways.
+def _two_views(
+    scattering: ScatteringTransform,
+    images: np.ndarray,
+    norms: Sequence[float] | None = None,
+) -> tuple[np.ndarray, Sequence[float]]:
+    """Compute the shape view and the magnitude view of scattering coefficients.
 
     Parameters
     ----------
@@ -196,23 +206,23 @@ def _two_views(scattering, images, norms=None):
         Fitted.
     images : ndarray of shape (n_samples, n_pixels)
     norms : list of float, default=None
-        What the views are divided by; by default their root mean square norms.
+        Divisors of the views; by default their root mean square norms.
 
     Returns
     -------
     features : ndarray of shape (n_samples, 2 * n_coefficients)
     norms : list of float
     """
-    coefficients = scattering.transform(images)
+    coefficients: np.ndarray = np.asarray(scattering.transform(images))
     n_samples, n_coefficients = coefficients.shape
     features = np.empty((n_samples, 2 * n_coefficients), dtype=coefficients.dtype)
-    where, how_much = views = np.hsplit(features, 2)
+    shape_view, magnitude_view = views = np.hsplit(features, 2)
     np.abs(coefficients, out=coefficients)
-    np.sqrt(coefficients, out=how_much)
+    np.sqrt(coefficients, out=magnitude_view)
     by_path = coefficients.reshape(n_samples, scattering.output_shape_[0], -1)
     largest = by_path.max(axis=2, keepdims=True)
     by_path /= np.where(largest > 0, largest, 1)
-    where[:] = coefficients
+    shape_view[:] = coefficients
     if norms is None:
         norms = [np.linalg.norm(view) / np.sqrt(n_samples) or 1.0 for view in views]
     for view, norm in zip(views, norms, strict=True):
@@ -221,11 +231,11 @@ def _two_views(scattering, images, norms=None):
 
 
 class ScatteringFeatures(TransformerMixin, BaseEstimator):
-    """Square roots of scattering coefficients along their principal axes.
+    """Project square roots of scattering coefficients onto their principal axes.
 
-    A coefficient is a mean of magnitudes, and varies the more the larger it is; its
-    root varies about as much everywhere, so that no path rules the distances. A
-    least-squares fit leads back to pixels.
+    A coefficient is a mean of magnitudes, whose variance grows with its size. The
+    square root stabilizes the variance, so that no path dominates the distances. A
+    least-squares fit maps features back to pixels.
 
     Parameters
     ----------
@@ -234,34 +244,40 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
     n_components : int
         Number of axes.
     max_samples : int
-        Images, drawn at random, that the axes and the way back are found with; fewer,
-        where images are larger than 32 x 32 and their coefficients would take too much
-        memory.
+        Maximum size of the random subsample from which the axes and the decoder are
+        computed. It is smaller if images are larger than 32 x 32 and their
+        coefficients would take too much memory.
     device : str or torch.device
-        Where the coefficients are computed.
-    random_state : int or RandomState
+        Device on which the coefficients are computed.
+    random_state : RandomState
 
     Attributes
     ----------
     mean_ : ndarray of shape (n_coefficients,)
-        Mean of the roots of the coefficients.
+        Mean of the square roots of the coefficients.
     components_ : ndarray of shape (n_components, n_coefficients)
-        Their principal axes; fewer than were asked for, where few images do not have
-        as many.
+        Their principal axes; fewer than `n_components` if there are not enough images.
     decoder_ : ndarray of shape (n_components + 1, n_pixels)
-        The pixels that features stand for, by least squares; the last row is
-        the image of features 0.
+        Least-squares map from features to pixels; the last row is the image whose
+        features are all 0.
     """
 
-    def __init__(self, image_shape, n_components, max_samples, device, random_state):
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        n_components: int,
+        max_samples: int,
+        device: str | torch.device,
+        random_state: np.random.RandomState | None,
+    ) -> None:
         self.image_shape = image_shape
         self.n_components = n_components
         self.max_samples = max_samples
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X, y=None):
-        """Find the axes, and the pixels behind them.
+    def fit(self, X: np.ndarray, y: Any = None) -> Self:
+        """Compute the principal axes and the decoder.
 
         Parameters
         ----------
@@ -277,10 +293,10 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         self._fit(X)
         return self
 
-    def fit_transform(self, X, y=None):
-        """Find the axes, and give the features of the images.
+    def fit_transform(self, X: np.ndarray, y: Any = None) -> np.ndarray:
+        """Compute the principal axes, and the features of the images.
 
-        Where all images are drawn they are scattered once for both.
+        The coefficients are computed only once if all images are in the subsample.
 
         Parameters
         ----------
@@ -290,49 +306,55 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         Returns
         -------
         features : ndarray of shape (n_samples, n_components)
-            To the last bit what :meth:`transform` gives.
+            Bit-identical to the output of :meth:`transform`.
         """
         features = self._fit(X)
         return features if len(features) == len(X) else self.transform(X)
 
     @default_modes()
-    def _fit(self, X):
-        """Fit; return the features of the images drawn."""
-        drawn = self.random_state.permutation(len(X))[: self.max_samples]
+    def _fit(self, X: np.ndarray) -> np.ndarray:
+        """Fit; return the features of the images in the subsample."""
+        assert self.random_state is not None
+        sample = self.random_state.permutation(len(X))[: self.max_samples]
         self.scattering_ = ScatteringTransform(
             self.image_shape, J=default_scale(self.image_shape), device=self.device
         ).fit(X[:1])
         n_coefficients = math.prod(self.scattering_.output_shape_)
         if n_coefficients > _MANY_COLUMNS:
             n_bytes = max(n_coefficients, X.shape[1] // 2) * X.dtype.itemsize
-            n_most = max(2 * self.n_components, _MOST_BYTES // n_bytes)
-            drawn = drawn[: min(n_most, _MOST_IMAGES)]
-        images = X[np.sort(drawn)]
+            n_max = max(2 * self.n_components, _MAX_BYTES // n_bytes)
+            sample = sample[: min(n_max, _MAX_IMAGES)]
+        images = X[np.sort(sample)]
         exponent = self._find_exponent(images)
         if exponent:
             images = np.ldexp(images, -2 * exponent)
-        roots = np.empty((len(images), n_coefficients), dtype=X.dtype)
-        for block in _blocks(images):
-            roots[block] = self._roots(images[block])
-        self.mean_ = roots.mean(axis=0)
-        roots -= self.mean_
-        self.components_ = principal_axes(roots, self.n_components).T
+        sqrt_coefficients = np.empty((len(images), n_coefficients), dtype=X.dtype)
+        for chunk in _chunks(images):
+            sqrt_coefficients[chunk] = self._sqrt_coefficients(images[chunk])
+        self.mean_ = sqrt_coefficients.mean(axis=0)
+        sqrt_coefficients -= self.mean_
+        self.components_ = principal_axes(sqrt_coefficients, self.n_components).T
         features = np.empty((len(images), len(self.components_)), dtype=X.dtype)
-        for block in _blocks(images):
-            self._project(roots[block], out=features[block])
+        for chunk in _chunks(images):
+            self._project(sqrt_coefficients[chunk], out=features[chunk])
         self.decoder_ = self._find_decoder(features, images)
-        if exponent:  # back to the units of X, and of their root
+        if exponent:  # return to the units of X, and of their square root
             self.mean_ = np.ldexp(self.mean_, exponent)
             self.decoder_ = np.ldexp(self.decoder_, exponent)
             self.decoder_[-1] = np.ldexp(self.decoder_[-1], exponent)
             features = np.ldexp(features, exponent)
         return features
 
-    def _find_exponent(self, images):
-        """Find the power of two to divide roots by, so that they are not far from 1.
+    def _find_exponent(self, images: np.ndarray) -> int:
+        """Find the power of two to divide square roots by, so that they are close to 1.
 
-        Beside a column of ones others would be lost in rounding, or the ones would. It
-        is 0 where the images need not be scaled.
+        The least-squares fit has a column of ones: if the other columns were much
+        larger or smaller, one or the other would be lost in rounding.
+
+        Returns
+        -------
+        exponent : int
+            0 if the images need not be scaled.
         """
         exponent = math.frexp(largest_magnitude(images))[1]
         if abs(exponent) <= np.finfo(images.dtype).nmant // 2:
@@ -340,11 +362,11 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         exponent = math.floor(exponent / 2)
         norm = np.linalg.norm(np.ldexp(images, -2 * exponent).astype(np.float64))
         norm = np.ldexp(norm / np.sqrt(len(images)), 2 * exponent)
-        scale_of_norm(float(norm), 1.0, images.dtype)  # it may be refused
+        scale_of_norm(float(norm), 1.0, images.dtype)  # raises if it overflows
         return exponent
 
-    def _find_decoder(self, features, images):
-        """Least-squares fit of images by their features."""
+    def _find_decoder(self, features: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Fit images by their features, by least squares."""
         with_one = np.column_stack([features, np.ones(len(features), features.dtype)])
         if math.prod(self.scattering_.output_shape_) <= _MANY_COLUMNS:
             return np.linalg.lstsq(with_one, images, rcond=None)[0]
@@ -352,41 +374,42 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         eps = np.finfo(features.dtype).eps
         return np.linalg.pinv(with_one, rcond=eps * max(with_one.shape)) @ images
 
-    def state_dict(self):
-        """Return what was found, and what it was found with.
+    def state_dict(self) -> dict[str, Any]:
+        """Return the fitted attributes, and the parameters of the scattering transform.
 
         Returns
         -------
         state : dict of ndarray and int
         """
-        found = {name: getattr(self, name) for name in _FOUND}
-        return found | {name: getattr(self.scattering_, name) for name in _SETTINGS}
+        fitted = {name: getattr(self, name) for name in _FITTED}
+        params = {name: getattr(self.scattering_, name) for name in _SCATTERING_PARAMS}
+        return fitted | params
 
-    def load_state_dict(self, state):
-        """Take over what another found.
+    def load_state_dict(self, state: dict[str, Any]) -> Self:
+        """Set the attributes to those of another, fitted instance.
 
         Parameters
         ----------
         state : dict of ndarray and int
-            What :meth:`state_dict` gave.
+            Returned by :meth:`state_dict`.
 
         Returns
         -------
         self : object
         """
-        for name in _FOUND:
+        for name in _FITTED:
             setattr(self, name, state[name])
-        settings = {name: state[name] for name in _SETTINGS}
-        scattering = ScatteringTransform(self.image_shape, **settings)
-        # Nothing is learned from images, a blank one does; and on any device, so that
-        # a state can be taken over where there is not the one that was used.
+        params = {name: state[name] for name in _SCATTERING_PARAMS}
+        scattering = ScatteringTransform(self.image_shape, **params)
+        # Nothing is learned from images, so that a blank one suffices. The device is
+        # set afterwards, because it may not be available on this machine.
         scattering.fit(np.zeros_like(self.decoder_[:1]))
         self.scattering_ = scattering.set_params(device=self.device)
         return self
 
     @default_modes()
-    def transform(self, X):
-        """Features of images.
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Compute the features of images.
 
         Parameters
         ----------
@@ -398,27 +421,27 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
             In the units of the square root of X.
         """
         features = np.empty((len(X), len(self.components_)), dtype=X.dtype)
-        for block in _blocks(X):
-            roots = self._roots(X[block])
-            roots -= self.mean_
-            self._project(roots, out=features[block])
+        for chunk in _chunks(X):
+            sqrt_coefficients = self._sqrt_coefficients(X[chunk])
+            sqrt_coefficients -= self.mean_
+            self._project(sqrt_coefficients, out=features[chunk])
         return features
 
-    def _project(self, deviations, out):
-        """Coordinates along the axes."""
-        # By torch, as the scattering is: its threads and those of numpy's products wait
-        # busily, and would stand in each other's way.
+    def _project(self, deviations: np.ndarray, out: np.ndarray) -> None:
+        """Compute the coordinates along the axes."""
+        # With torch, as the scattering: its threads and those of numpy's BLAS wait
+        # busily, and would slow down each other.
         axes = as_tensor(self.components_.T.astype(out.dtype, copy=False))
         torch.mm(torch.from_numpy(deviations), axes, out=torch.from_numpy(out))
 
-    def _roots(self, X):
+    def _sqrt_coefficients(self, X: np.ndarray) -> np.ndarray:
         coefficients = self.scattering_.transform(X)
-        # Some are below zero, if by no more than rounding or the filters' ripple.
+        # Some are slightly negative, due to rounding or the ripple of the filters.
         torch.from_numpy(coefficients).abs_().sqrt_()
         return coefficients
 
-    def inverse_transform(self, X):
-        """Images that features stand for.
+    def inverse_transform(self, X: np.ndarray) -> np.ndarray:
+        """Compute the images that features represent.
 
         Parameters
         ----------
@@ -431,7 +454,7 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         return X @ self.decoder_[:-1] + self.decoder_[-1]
 
 
-def _blocks(X):
-    """Split images, always alike: the last bits may depend on what is beside one."""
+def _chunks(X: np.ndarray) -> Iterator[slice]:
+    """Yield slices of fixed size: rounding may depend on the images in a batch."""
     for start in range(0, len(X), IMAGES_AT_A_TIME):
         yield slice(start, start + IMAGES_AT_A_TIME)

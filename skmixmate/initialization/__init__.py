@@ -1,1 +1,19 @@
-"""A subsample, its clusters, and the first atoms."""
+"""Initialisation: a subsample, its clusters, and the first atoms."""
+
+from .atoms import (
+    dictionaries_from_array,
+    dictionaries_from_labels,
+    mean_abs_projections,
+)
+from .initializers import INITIALIZERS, cluster_subsample
+from .subsample import draw_subsample, gather_rows
+
+__all__ = [
+    "INITIALIZERS",
+    "cluster_subsample",
+    "dictionaries_from_array",
+    "dictionaries_from_labels",
+    "draw_subsample",
+    "gather_rows",
+    "mean_abs_projections",
+]

@@ -1,18 +1,18 @@
-r"""The mixture for entries that are not normal: counts and binary ones.
+r"""The mixture for entries that are drawn one by one, such as counts and binary data.
 
-In place of the squared error of Eq. 5 stands the negative logarithm of the likelihood,
+The negative log-likelihood replaces the squared error of Eq. 5,
 
-.. math:: \sum_j B(z_j) - y_j z_j, \qquad z = b + A^T x,
+.. math:: \sum_j B(z_j) - y_j z_j, \qquad z = b + A^T x.
 
-whose gradient in the code is :math:`-A (y - \mu(z))`: the encoder is that of Eq. 4 with
-the mean in place of the reconstruction. It no longer goes by inner products alone; a
-layer costs two products with all features. The curvature, :math:`A\,\mathrm{diag}(
-\mu'(z)) A^T`, moves with the code, and for counts has no bound: each row has a step of
-its own, which becomes shorter where the gradient turns out to change faster than it
-allows.
+Its gradient in the code is :math:`-A (y - B'(z))`: the encoder is that of Eq. 4 with
+B', in most cases the mean of y, in place of the reconstruction. Inner products alone do
+not determine it; a layer takes two products with all features. The curvature,
+:math:`A\,\mathrm{diag}(B''(z)) A^T`, depends on the code, and for counts it has no
+bound. So each row has its own step size, which shrinks where the gradient changes
+faster than the step size allows.
 
-Encoder and energy have the same objective here, without the factor one half that
-Eq. 4 and 5 of the paper differ by.
+Encoder and energy have the same objective here, without the factor of one half between
+Eq. 4 and Eq. 5 of the paper.
 
 References
 ----------
@@ -20,46 +20,47 @@ B. Tolooshams, A. H. Song, S. Temereanca and D. Ba, Convolutional Dictionary Lea
 Based Auto-Encoders for Natural Exponential-Family Distributions, ICML 2020.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
 
+from ..data.batch import Batch
+from .active_rows import ActiveRows
 from .elbo import log_evidence
 from .fista import cluster_chunks
-from .likelihoods import Likelihood
-from .mixture import Mixture
-from .posterior import ActiveRows, loss_gradient
+from .likelihood import EntrywiseLikelihood
+from .mixture import EStep, Mixture, Statistics
+from .posterior import loss_gradient
+from .prior import Prior
+from .proximal_gradient import UnrolledProximalGradient, proximal_gradient
 
-# A step that was too long becomes shorter by at least the first factor, at most the
-# second: how the gradient changes far away says little of how it does nearby.
-_LEAST_CUT, _LARGEST_CUT = 2.0, 16.0
+# Largest change of an intercept in one mini-batch, in units of the natural parameter:
+# steps of Newton's method from far away are too long.
+_MAX_NEWTON_STEP = 1.0
 
-# By how much a step may seem too long, for the sake of rounding.
-_SLACK = 1e-3
-
-# How far an intercept moves in one mini-batch, in units of the natural parameter:
-# from far away Newton's steps are too long.
-_LONGEST_MOVE = 1.0
+# Iterations of the quadratic functions that replace the penalty on codes.
+_N_MM_ITERATIONS = 3
 
 
 @dataclass
 class ExponentialMixture(Mixture):
-    """A mixture of sparse dictionary models with another likelihood.
+    """A mixture of sparse dictionary models of natural parameters.
 
     Parameters
     ----------
     dictionaries, intercepts, weights, prior, n_layers
-        As in :class:`Mixture`; what dictionaries and intercepts make are natural
-        parameters.
-    likelihood : Likelihood
+        As in :class:`Mixture`; ``intercept_k + A_k x`` are natural parameters.
+    likelihood : EntrywiseLikelihood
+    noise_variance : float, default=0.5
+        Without meaning here.
 
     Examples
     --------
     Two kinds of coins, thrown twice each:
 
     >>> import torch
+    >>> from skmixmate.data.batch import Batch
     >>> from skmixmate.model.exponential import ExponentialMixture
     >>> from skmixmate.model.likelihoods import Bernoulli
     >>> from skmixmate.model.posterior import posterior
@@ -70,377 +71,363 @@ class ExponentialMixture(Mixture):
     ...     weights=torch.full((2,), 0.5), prior=Laplace(1.0), n_layers=1,
     ...     likelihood=Bernoulli(),
     ... )
-    >>> _, energies = mixture.infer(torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
-    >>> posterior(energies)
+    >>> e_step = mixture.e_step(Batch(torch.tensor([[1.0, 1.0], [1.0, 0.0]])))
+    >>> posterior(e_step.energies)
     tensor([[0.9820, 0.5000],
             [0.0180, 0.5000]])
     """
 
-    likelihood: Likelihood
+    likelihood: EntrywiseLikelihood
 
-    def precompute(self):
-        """Give nothing: it is another for each row and code."""
+    def precompute(self) -> None:
+        """Return None: nothing depends on the dictionaries only."""
 
-    def e_step(self, rows, observed, precomputed):
-        """Infer codes and energies.
+    def e_step(self, batch: Batch, precomputed: None = None) -> EStep:
+        """Compute codes and energies under every cluster.
 
         Parameters
         ----------
-        rows, observed
-            As in :meth:`infer`.
-        curvature : None
+        batch : Batch
+        precomputed : None
 
         Returns
         -------
-        codes : tensor of shape (n_clusters, n_atoms, n_rows)
-        energies : tensor of shape (n_clusters, n_rows)
+        e_step : EStep
         """
-        targets, seen = _rows_last(rows, observed)
-        codes = rows.new_empty(*self.dictionaries.shape[:2], len(rows))
-        costs = rows.new_empty(len(codes), len(rows))
-        for part in cluster_chunks(codes, rows.numel()):
+        targets, observed = _rows_last(batch)
+        codes = targets.new_empty(*self.dictionaries.shape[:2], batch.n_rows)
+        energies = targets.new_empty(len(codes), batch.n_rows)
+        for part in cluster_chunks(codes, batch.rows.numel()):
             prior = self.prior[part]
-            codes[part], natural = descend(
+            codes[part], natural = proximal_gradient(
                 self.dictionaries[part],
-                self._offsets(part),
+                self._intercept_columns(part),
                 targets,
-                seen,
+                observed,
                 self.likelihood,
                 prior,
                 self.n_layers,
             )
-            costs[part] = self._costs(targets, seen, natural, codes[part], prior)
-        return codes, costs - self.weights.log()[:, None]
+            energies[part] = self._energies(
+                targets, observed, natural, codes[part], prior
+            )
+        return EStep(codes, energies - self.weights.log()[:, None])
 
     def add_gradient(
-        self, gradient, rows, observed, inferred, responsibilities, precomputed
-    ):
+        self,
+        gradient: torch.Tensor,
+        batch: Batch,
+        e_step: EStep,
+        responsibilities: torch.Tensor,
+        precomputed: None,
+    ) -> None:
         """Add the gradient of the summed loss in the dictionaries, through all layers.
 
         Parameters
         ----------
-        gradient, rows, observed, inferred, responsibilities, curvature
+        gradient, batch, e_step, responsibilities, precomputed
             As in :meth:`Mixture.add_gradient`.
         """
-        slopes = loss_gradient(inferred[1], responsibilities)
-        for blocks, targets, seen in self._iter_active_blocks(
-            rows, observed, responsibilities
-        ):
+        grad_energies = loss_gradient(e_step.energies, responsibilities)
+        for blocks, targets, observed in _iter_active_blocks(batch, responsibilities):
             cluster_ids = blocks.cluster_ids
-            prior, offsets = self.prior[cluster_ids], self._offsets(cluster_ids)
+            prior = self.prior[cluster_ids]
+            intercepts = self._intercept_columns(cluster_ids)
             with torch.enable_grad():
                 dictionaries = self.dictionaries[cluster_ids].detach().requires_grad_()
-                codes = _UnrolledDescent.apply(
+                codes = UnrolledProximalGradient.apply(  # type: ignore[no-untyped-call]
                     dictionaries,
-                    offsets,
+                    intercepts,
                     targets,
-                    seen,
+                    observed,
                     self.likelihood,
                     prior,
                     self.n_layers,
                 )
-                natural = offsets + dictionaries.mT @ codes
-                costs = self._costs(targets, seen, natural, codes, prior)
-                (own_gradient,) = torch.autograd.grad(
-                    costs, dictionaries, blocks.take(slopes)
+                natural = intercepts + dictionaries.mT @ codes
+                energies = self._energies(targets, observed, natural, codes, prior)
+                (block_gradient,) = torch.autograd.grad(
+                    energies, dictionaries, blocks.gather(grad_energies)
                 )
-            gradient.index_add_(0, cluster_ids, own_gradient)
+            gradient.index_add_(0, cluster_ids, block_gradient)
 
-    def intercept_statistics(self, rows, codes, responsibilities, observed=None):
+    def statistics(
+        self,
+        batch: Batch,
+        e_step: EStep,
+        responsibilities: torch.Tensor,
+        *,
+        learn_noise: bool = False,
+        learn_likelihood: bool = False,
+    ) -> Statistics:
         """Sum what a step of Newton's method on the intercepts needs.
 
         Parameters
         ----------
-        rows, codes, responsibilities, observed
-            As in :meth:`Mixture.intercept_statistics`.
+        batch, e_step, responsibilities, learn_likelihood
+            As in :meth:`Mixture.statistics`.
+        learn_noise : bool, default=False
+            Without meaning here.
 
         Returns
         -------
-        sums, counts : tensors of shape (n_clusters, n_features)
-            Weighted by the posterior, over observed entries. Counts are variances of
-            the entries, the curvatures of their likelihood; sums are these times the
-            intercept, and what the mean leaves of the entries.
+        statistics : Statistics
+            Intercept counts are second derivatives of the negative log-likelihood of
+            the observed entries, weighted by the posterior. Intercept sums are counts
+            times the intercepts, plus the weighted residuals.
         """
+        statistics = Statistics(responsibilities.sum(dim=1))
+        if self.intercepts is not None:
+            sums, counts = self._intercept_statistics(
+                batch, e_step.codes, responsibilities
+            )
+            statistics = statistics._replace(
+                intercept_sums=sums, intercept_counts=counts
+            )
+        if learn_likelihood:
+            statistics = statistics._replace(
+                likelihood=self._likelihood_statistics(batch, e_step, responsibilities)
+            )
+        return statistics
+
+    def _intercept_statistics(
+        self, batch: Batch, codes: torch.Tensor, responsibilities: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum gradients and second derivatives of the likelihood in the intercepts."""
+        assert self.intercepts is not None
         counts, sums = (torch.zeros_like(self.intercepts) for _ in range(2))
-        for blocks, targets, seen in self._iter_active_blocks(
-            rows, observed, responsibilities
-        ):
+        for blocks, targets, observed in _iter_active_blocks(batch, responsibilities):
             cluster_ids = blocks.cluster_ids
-            explained = self.dictionaries[cluster_ids].mT @ blocks.take(codes)
-            means = self.likelihood.mean(self._offsets(cluster_ids) + explained)
-            shares = blocks.take(responsibilities)[:, None]
-            shares = shares if seen is None else shares * seen
-            variances = self.likelihood.variance(means)
-            counts.index_add_(0, cluster_ids, (variances * shares).sum(dim=2))
-            sums.index_add_(0, cluster_ids, ((targets - means) * shares).sum(dim=2))
+            explained = self.dictionaries[cluster_ids].mT @ blocks.gather(codes)
+            natural = self._intercept_columns(cluster_ids) + explained
+            grad = self.likelihood.cumulant_grad(natural, targets)
+            hess = self.likelihood.cumulant_hess(grad, targets)
+            weights = blocks.gather(responsibilities)[:, None]
+            weights = weights if observed is None else weights * observed
+            counts.index_add_(0, cluster_ids, (hess * weights).sum(dim=2))
+            sums.index_add_(0, cluster_ids, ((targets - grad) * weights).sum(dim=2))
         return sums.addcmul_(counts, self.intercepts), counts
 
-    def intercept_fisher_information(self):
-        """Fisher information of a row on the intercept of each cluster, at no code."""
-        return self.likelihood.variance(self.likelihood.mean(self.intercepts))
+    def _likelihood_statistics(
+        self, batch: Batch, e_step: EStep, responsibilities: torch.Tensor
+    ) -> torch.Tensor:
+        """Sum the statistics of the likelihood over rows and clusters.
 
-    def m_step_intercepts(self, sums, counts):
-        """Move intercepts by a step of Newton's method, or less.
+        Of single codes the residuals would be too small: codes fit the noise as well.
 
-        As if each cluster had one more row with one half everywhere: an entry that
-        none of its rows has would have no finite parameter.
+        Returns
+        -------
+        statistics : float64 tensor of shape (n_statistics,)
+        """
+        n_atoms, n_features = self.dictionaries.shape[1:]
+        n_entries = n_atoms * (n_atoms + n_features)
+        total = batch.rows.new_zeros(self.likelihood.n_statistics, dtype=torch.float64)
+        for k, index, atoms, prior in self.iter_active(responsibilities > 0, n_entries):
+            targets = batch.rows[index].double()
+            codes = e_step.codes[k, :, index].mT.double()
+            intercept = self._intercept_columns(slice(k, k + 1))[0, :, 0].double()
+            natural = intercept + codes @ atoms
+            grad = self.likelihood.cumulant_grad(natural, targets)
+            hess = self.likelihood.cumulant_hess(grad, targets)
+            weights = responsibilities[k, index, None].double()
+            residual = targets - grad
+            if batch.observed is not None:
+                observed = batch.observed[index]
+                weights, hess = weights * observed, hess * observed
+                residual = residual * observed
+            means, variances = _code_posteriors(codes, atoms, hess, residual, prior)
+            total += self.likelihood.statistics(
+                intercept + means @ atoms, variances, targets, weights
+            )
+        return total
+
+    def expected_statistics(
+        self,
+        n_rows: float,
+        *,
+        learn_noise: bool = False,
+        learn_likelihood: bool = False,
+    ) -> Statistics:
+        """Compute statistics which the M-step maps to the parameters as they are.
+
+        Rows have the means of their clusters without any code.
+
+        Parameters
+        ----------
+        n_rows, learn_noise, learn_likelihood
+            As in :meth:`statistics`.
+
+        Returns
+        -------
+        statistics : Statistics
+        """
+        counts = n_rows * self.weights
+        natural = self._intercept_columns(slice(None))[:, :, 0]
+        sums = intercept_counts = likelihood = None
+        if self.intercepts is not None:
+            mean = self.likelihood.mean(natural)
+            hess = self.likelihood.cumulant_hess(mean, mean)
+            intercept_counts = torch.empty_like(self.intercepts)
+            intercept_counts.copy_(counts[:, None] * hess)
+            sums = intercept_counts * self.intercepts
+        if learn_likelihood:
+            likelihood = self.likelihood.expected_statistics(natural, counts[:, None])
+            likelihood = likelihood.to(counts.dtype)
+        return Statistics(counts, sums, intercept_counts, likelihood=likelihood)
+
+    def m_step_intercepts(
+        self, sums: torch.Tensor, counts: torch.Tensor
+    ) -> torch.Tensor:
+        """Update intercepts by a step of Newton's method of limited length.
+
+        Each cluster has one more row, of one half everywhere: a feature without events
+        in its rows would have no finite parameter.
 
         Parameters
         ----------
         sums, counts : tensors of shape (n_clusters, n_features)
-            As :meth:`intercept_statistics` gives them, for many rows.
+            As in :meth:`Mixture.m_step_intercepts`.
 
         Returns
         -------
         intercepts : tensor of shape (n_clusters, n_features)
         """
-        means = self.likelihood.mean(self.intercepts)
-        variances = self.likelihood.variance(means)
-        sums = sums + variances * self.intercepts + 0.5 - means
+        assert self.intercepts is not None
+        grad = self.likelihood.cumulant_grad(self.intercepts, 0.5)
+        hess = self.likelihood.cumulant_hess(grad, 0.5)
+        sums = sums + hess * self.intercepts + 0.5 - grad
         tiny = torch.finfo(sums.dtype).tiny
-        moves = sums / (counts + variances).clamp_min(tiny) - self.intercepts
-        return self.intercepts + moves.clamp(-_LONGEST_MOVE, _LONGEST_MOVE)
+        steps = sums / (counts + hess).clamp_min(tiny) - self.intercepts
+        return self.intercepts + steps.clamp(-_MAX_NEWTON_STEP, _MAX_NEWTON_STEP)
 
-    def decode(self, codes, labels):
-        """Mean of rows by their codes in given clusters (the decoder).
-
-        Parameters
-        ----------
-        codes, labels
-            As in :meth:`Mixture.decode`.
-
-        Returns
-        -------
-        rows : tensor of shape (n_rows, n_features)
-        """
-        return self.likelihood.mean(super().decode(codes, labels))
-
-    def evidence_lower_bounds(self, rows, observed, codes, counting):
-        """Bound the density of rows under single clusters.
+    def evidence_lower_bounds(
+        self, batch: Batch, e_step: EStep, active: torch.Tensor
+    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """Compute lower bounds of the log-density under single clusters.
 
         Parameters
         ----------
-        rows, observed, codes, counting
+        batch, e_step, active
             As in :meth:`Mixture.evidence_lower_bounds`.
 
         Yields
         ------
         k, index, bounds
-            The same.
+            As in :meth:`Mixture.evidence_lower_bounds`.
         """
         n_atoms, n_features = self.dictionaries.shape[1:]
         n_entries = n_atoms * (n_atoms + n_features)
-        for k, index, atoms, prior in self._iter_active(counting, n_entries):
-            targets = rows[index].double()
-            seen = torch.ones_like(targets)
-            if observed is not None:
-                seen = observed[index].double()
+        for k, index, atoms, prior in self.iter_active(active, n_entries):
+            targets = batch.rows[index].double()
+            observed = torch.ones_like(targets)
+            if batch.observed is not None:
+                observed = batch.observed[index].double()
             bounds = log_evidence(
                 targets,
-                seen,
-                self._offsets(slice(k, k + 1))[0, :, 0].double(),
+                observed,
+                self._intercept_columns(slice(k, k + 1))[0, :, 0].double(),
                 atoms,
-                codes[k, :, index].mT.double(),
+                e_step.codes[k, :, index].mT.double(),
                 self.likelihood,
                 prior,
             )
             yield k, index, bounds
 
-    def _offsets(self, part):
-        """Give the intercepts of some clusters, of shape (n_part, n_features, 1)."""
+    def _intercept_columns(self, part: slice | torch.Tensor) -> torch.Tensor:
+        """Select intercepts of some clusters, in shape (n_part, n_features, 1)."""
         if self.intercepts is None:
             n_clusters, _, n_features = self.dictionaries.shape
             return self.dictionaries.new_zeros(n_clusters, n_features, 1)[part]
         return self.intercepts[part, :, None]
 
-    def _costs(self, targets, seen, natural, codes, prior):
-        """Energies (n_part, n_rows) but for the weights."""
-        losses = self.likelihood.cumulant(natural) - targets * natural
+    def _energies(
+        self,
+        targets: torch.Tensor,
+        observed: torch.Tensor | None,
+        natural: torch.Tensor,
+        codes: torch.Tensor,
+        prior: Prior,
+    ) -> torch.Tensor:
+        """Compute energies without the weights, of shape (n_part, n_rows)."""
+        losses = self.likelihood.cumulant(natural, targets) - targets * natural
         losses = losses - self.likelihood.log_base_measure(targets)
-        losses = losses if seen is None else losses * seen
+        losses = losses if observed is None else losses * observed
         return losses.sum(dim=1) + prior.value(codes)
 
-    def _iter_active_blocks(self, rows, observed, responsibilities):
-        """Go through the rows that each cluster is responsible for.
 
-        Yields
-        ------
-        blocks : Blocks
-            Some of them.
-        targets : tensor of shape (n_blocks, n_features, n_block)
-            These rows.
-        seen : tensor of the same shape, or None
-            1 where an entry was observed, 0 where it is missing.
-        """
-        whole = ActiveRows.from_responsibilities(responsibilities)
-        for part in cluster_chunks(whole.index, rows.shape[1] * whole.index.shape[1]):
-            blocks, seen = whole[part], None
-            if observed is not None:
-                seen = blocks.rows(observed).mT.to(rows.dtype)
-            yield blocks, blocks.rows(rows).mT, seen
+def _iter_active_blocks(
+    batch: Batch, responsibilities: torch.Tensor
+) -> Iterator[tuple[ActiveRows, torch.Tensor, torch.Tensor | None]]:
+    """Iterate over the rows for which clusters are responsible, in chunks.
+
+    Yields
+    ------
+    blocks : ActiveRows
+        Some of the blocks.
+    targets : tensor of shape (n_blocks, n_features, n_block)
+        Their rows.
+    observed : tensor of the same shape, or None
+        1 where an entry was observed, 0 where it is missing.
+    """
+    active = ActiveRows.from_responsibilities(responsibilities)
+    n_entries = batch.n_features * active.index.shape[1]
+    for part in cluster_chunks(active.index, n_entries):
+        blocks, observed = active[part], None
+        if batch.observed is not None:
+            observed = blocks.gather_rows(batch.observed).mT.to(batch.rows.dtype)
+        yield blocks, blocks.gather_rows(batch.rows).mT, observed
 
 
-def descend(
-    dictionaries, offsets, targets, seen, likelihood, prior, n_layers, tape=None
-):
-    r"""Sparse codes of rows by proximal gradient steps, accelerated, as in FISTA.
+def _code_posteriors(
+    codes: torch.Tensor,
+    atoms: torch.Tensor,
+    hess: torch.Tensor,
+    residual: torch.Tensor,
+    prior: Prior,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Approximate the posterior of codes by a normal distribution, given a cluster.
 
-    A row begins with the inverse curvature along its own gradient. Where a step finds
-    the gradient to change by more than it allows,
-    :math:`\langle \mu(z') - \mu(z), z' - z \rangle > \|x' - x\|^2 / \eta`, the row
-    goes back to the last code, without momentum, and on with a shorter one.
+    The negative log-likelihood is replaced by its quadratic approximation at the codes,
+    the penalty by a quadratic function that touches it at the second moments.
 
     Parameters
     ----------
-    dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
-    offsets : tensor of shape (n_clusters, n_features, 1)
-    targets : tensor of shape (n_features, n_rows) or \
-            (n_clusters, n_features, n_rows)
-        The rows; 0 where an entry is missing.
-    seen : tensor of the same shape, or None
-        1 where an entry was observed, 0 where it is missing; None if nothing is.
-    likelihood : Likelihood
+    codes : float64 tensor of shape (n_rows, n_atoms)
+    atoms : float64 tensor of shape (n_atoms, n_features)
+    hess, residual : float64 tensors of shape (n_rows, n_features)
+        Second derivatives and negative derivatives of the negative log-likelihood in
+        the natural parameters; 0 for missing entries.
     prior : Prior
-    n_layers : int
-        Steps, those that were too long too.
-    tape : list, default=None
-        What each layer did is appended to it, for the way back.
 
     Returns
     -------
-    codes : tensor of shape (n_clusters, n_atoms, n_rows)
-    natural : tensor of shape (n_clusters, n_features, n_rows)
-        Natural parameters of the entries under these codes.
-
-    Examples
-    --------
-    One atom, one entry, seven events, and a prior that takes two off:
-
-    >>> import torch
-    >>> from skmixmate.model.exponential import descend
-    >>> from skmixmate.model.likelihoods import Poisson
-    >>> from skmixmate.model.priors import Laplace
-    >>> one = torch.ones(1, 1, 1)
-    >>> codes, natural = descend(
-    ...     one, 0 * one, 7 * one[0], None, Poisson(), Laplace(2.0), n_layers=15
-    ... )
-    >>> natural.exp()
-    tensor([[[5.0000]]])
+    means : float64 tensor of shape (n_rows, n_atoms)
+        Means of the codes.
+    natural_variances : float64 tensor of shape (n_rows, n_features)
+        Variances of the natural parameters.
     """
-    n_clusters, n_features, _ = offsets.shape
-    n_rows = targets.shape[-1]
-    points = codes = dictionaries.new_zeros(n_clusters, dictionaries.shape[1], n_rows)
-    # What has all features stays in a few buffers: memory that is new costs more than
-    # what is done with it.
-    at_points, at_codes, at_new, means, left = (
-        dictionaries.new_empty(n_clusters, n_features, n_rows) for _ in range(5)
-    )
-    at_codes.copy_(offsets)
-    at_points.copy_(offsets)
-    likelihood.mean(at_points, out=means)
-    step = _first_step(dictionaries, targets, seen, likelihood, means)
-    order = torch.ones_like(step)  # t of Eq. 4
-    for _ in range(n_layers):
-        _masked(torch.sub(targets, means, out=left), seen)
-        given = (points / step).baddbmm_(dictionaries, left)
-        shrunk = prior.prox_scaled(given, step, out=torch.empty_like(given))
-        new = shrunk * step
-        torch.baddbmm(offsets, dictionaries.mT, new, out=at_new)
-        change = _masked(likelihood.mean(at_new, out=left).sub_(means), seen)
-        change.mul_(torch.sub(at_new, at_points, out=at_points))
-        bend = change.sum(dim=1, keepdim=True) * step
-        allowed = (new - points).square_().sum(dim=1, keepdim=True)
-        fits = bend <= (1 + _SLACK) * allowed  # what is no number does not
-        longer = (1 + (1 + 4 * order.square()).sqrt()) / 2
-        momentum = (order - 1) / longer
-        if tape is not None:
-            tape.append(_Layer(points, given, shrunk, step, fits, momentum))
-        ahead = torch.where(fits, 1 + momentum, 0)
-        points = torch.lerp(codes, new, ahead)
-        torch.lerp(at_codes, at_new, ahead, out=at_points)
-        codes = torch.where(fits, new, codes)
-        torch.where(fits, at_new, at_codes, out=at_codes)
-        order = torch.where(fits, longer, 1)
-        cut = (bend / allowed).nan_to_num(_LARGEST_CUT)
-        step = torch.where(fits, step, step / cut.clamp(_LEAST_CUT, _LARGEST_CUT))
-        likelihood.mean(at_points, out=means)
-    return codes, at_codes
+    precision = (atoms * hess[:, None]) @ atoms.mT  # (n_rows, n_atoms, n_atoms)
+    linear_term = residual @ atoms.mT + (precision @ codes[..., None])[..., 0]
+    diagonal = precision.diagonal(dim1=1, dim2=2)
+    # Rounding may make the product indefinite.
+    eps = torch.finfo(codes.dtype).eps * max(1, len(atoms))
+    smallest = eps * (1 + diagonal.sum(dim=1, keepdim=True))
+    means, variances = codes, (diagonal + smallest).reciprocal()
+    covariances, ones = torch.zeros_like(precision), codes.new_ones(1, len(codes))
+    for _ in range(_N_MM_ITERATIONS):
+        moments = (means.square() + variances).sqrt()
+        tangents = prior.value_grad(moments.mT[None], ones)[0].mT / moments
+        tangents = tangents.maximum(smallest)
+        factors, _ = torch.linalg.cholesky_ex(precision + torch.diag_embed(tangents))
+        covariances = torch.cholesky_inverse(factors)
+        variances = covariances.diagonal(dim1=1, dim2=2)
+        means = (covariances @ linear_term[..., None])[..., 0]
+    return means, ((covariances @ atoms) * atoms).sum(dim=1)
 
 
-def _first_step(dictionaries, targets, seen, likelihood, means):
-    """Give the inverse curvature along the gradient of each row, at no code.
-
-    It is taken halfway between what is expected and what is seen: there the mean will
-    be. 1 where there is no curvature. Of shape (n_clusters, 1, n_rows).
-    """
-    halfway = _masked(likelihood.variance((targets + means) / 2), seen)
-    pull = dictionaries @ _masked(targets - means, seen)
-    curved = (dictionaries.mT @ pull).square_().mul_(halfway).sum(dim=1, keepdim=True)
-    step = pull.square().sum(dim=1, keepdim=True) / curved
-    return torch.where(curved > 0, step, 1)
-
-
-def _masked(entries, seen):
-    """Set missing entries to 0, in place."""
-    return entries if seen is None else entries.mul_(seen)
-
-
-class _Layer(NamedTuple):
-    """What one layer did, for the way back."""
-
-    points: torch.Tensor  # (n_clusters, n_atoms, n_rows)
-    given: torch.Tensor  # what the prior was given, in units of the step
-    shrunk: torch.Tensor  # what it made of it
-    step: torch.Tensor  # (n_clusters, 1, n_rows), as what follows
-    fits: torch.Tensor
-    momentum: torch.Tensor
-
-
-class _UnrolledDescent(torch.autograd.Function):
-    """The layers of :func:`descend` with their backward pass written by hand.
-
-    Of each layer the codes are kept; what has all the features is made again, which
-    costs one more product and saves most of the memory. Step sizes, and where a step
-    was too long, are taken as constants.
-    """
-
-    @staticmethod
-    def forward(ctx, dictionaries, offsets, targets, seen, likelihood, prior, n_layers):
-        tape = []
-        data = (offsets, targets, seen, likelihood, prior)
-        codes, _ = descend(dictionaries, *data, n_layers, tape)
-        ctx.save_for_backward(dictionaries)
-        ctx.tape, ctx.data = tape, data
-        return codes
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        (dictionaries,) = ctx.saved_tensors
-        offsets, targets, seen, likelihood, prior = ctx.data
-        gradient = torch.zeros_like(dictionaries)
-        grad_points = torch.zeros_like(grad)  # of what the next layer was given
-        means, bent = (
-            dictionaries.new_empty(*offsets.shape[:2], targets.shape[-1])
-            for _ in range(2)
-        )
-        for points, given, shrunk, step, fits, momentum in reversed(ctx.tape):
-            ahead = momentum * grad_points
-            slope = torch.where(fits, grad + grad_points + ahead, 0)
-            grad = torch.where(fits, -ahead, grad + grad_points)
-            prior.prox_vjp_(slope, shrunk, given, step)
-            torch.baddbmm(offsets, dictionaries.mT, points, out=means)
-            likelihood.mean(means, out=means)
-            pushed = slope * step
-            torch.bmm(dictionaries.mT, pushed, out=bent)
-            _masked(bent.mul_(likelihood.variance(means)), seen)
-            left = _masked(torch.sub(targets, means, out=means), seen)
-            gradient.baddbmm_(pushed, left.mT).baddbmm_(points, bent.mT, alpha=-1)
-            grad_points = slope.baddbmm_(dictionaries, bent, alpha=-1)
-        return gradient, *[None] * 6
-
-
-def _rows_last(rows, observed):
-    """Rows and mask, both laid out with rows last."""
-    seen = None if observed is None else observed.mT.to(rows.dtype).contiguous()
-    return rows.mT.contiguous(), seen
+def _rows_last(batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Lay out rows and mask with rows last."""
+    observed = None
+    if batch.observed is not None:
+        observed = batch.observed.mT.to(batch.rows.dtype).contiguous()
+    return batch.rows.mT.contiguous(), observed

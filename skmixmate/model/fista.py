@@ -2,46 +2,50 @@ r"""The encoder: FISTA on Eq. 3, unrolled into `n_layers` layers (Eq. 4).
 
 For a row y, a dictionary A whose atoms are its rows, and :math:`C = A y`, the
 gradient of :math:`\frac12 \|y - A^T x\|^2` is :math:`G x - C` with the Gram
-matrix :math:`G = A A^T`. So the n_features-long dimension is touched once, in
-C, and a layer costs one product of size n_atoms x n_atoms for each row.
-Where entries of y are missing, G differs from row to row,
-:math:`G_i = A\,\mathrm{diag}(m_i)\,A^T`. It is never formed: a few layers apply
-its factors, the others a correction of G (:func:`encode_incomplete`).
+matrix :math:`G = A A^T`. The n_features-long dimension therefore only occurs in C,
+and a layer costs one product of size n_atoms x n_atoms for each row. If entries of y
+are missing, G is different for each row, :math:`G_i = A\,\mathrm{diag}(m_i)\,A^T`.
+It is never formed: some layers apply its factors, the others a corrected G
+(:func:`encode_incomplete`).
 
-Codes are laid out as (n_clusters, n_atoms, n_rows), rows last: the product of
-all dictionaries with a mini-batch falls in that order, and every layer is one
-batched matrix product without a transposition.
+Codes have the shape (n_clusters, n_atoms, n_rows), with rows last: this is the layout
+of the product of all dictionaries with a mini-batch, and every layer is one batched
+matrix product without a transposition.
 
-Note that Eq. 4 descends on :math:`\frac12\|\cdot\|^2 + \alpha\|\cdot\|_1`,
-whereas the energy of Eq. 5 has no factor one half. The published results were
-made with this pair, and it is kept.
+Eq. 4 minimises :math:`\frac12\|\cdot\|^2 + \alpha\|\cdot\|_1`, whereas the energy
+of Eq. 5 has no factor of one half. The published results use this pair, and so does
+this module.
 """
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
-from .native import binding as compiled
+from .native import binding
+from .prior import Prior
 
-# The bound of `lipschitz_bound` takes the Schatten norm of order
-# 2 ** (_N_SQUARINGS + 1): at most n_atoms ** (1/64), 6% for 50 atoms, too large.
+# The bound of `lipschitz_bound` is the Schatten norm of order
+# 2 ** (_N_SQUARINGS + 1): too large by a factor of at most n_atoms ** (1/64), or 6%
+# for 50 atoms.
 _N_SQUARINGS = 5
 
-# Where entries are missing one layer in so many is exact.
-_ANCHOR_PERIOD = 4
+# With missing entries, one layer in this many has the exact gradient.
+_EXACT_EVERY = 4
 
-# What of residuals, or of codes, each thread works on at a time on a CPU, so that it
-# stays in its cache. The layers keep several arrays of the size of the codes.
+# Entries of residuals or codes that each thread works on at a time on a CPU, so that
+# they stay in its cache. The layers keep several arrays of the size of the codes.
 _CACHED_ENTRIES = 2**17
 
 
-def lipschitz_bound(gram):
+def lipschitz_bound(gram: torch.Tensor) -> torch.Tensor:
     """Bound the largest eigenvalue of every Gram matrix from above.
 
-    The bound is the Schatten norm of order 64, by repeated squaring: never too
-    small, so that FISTA with its inverse as the step size cannot diverge, and
-    some ten times as fast as an eigenvalue decomposition.
+    The bound is the Schatten norm of order 64, computed by repeated squaring. It is
+    never too small, so that FISTA with its inverse as the step size cannot diverge,
+    and about ten times as fast as an eigenvalue decomposition.
 
     Parameters
     ----------
@@ -61,14 +65,16 @@ def lipschitz_bound(gram):
     """
     tiny = torch.finfo(gram.dtype).tiny
 
-    def norms(matrices):
-        norms = torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True)
+    def norms(matrices: torch.Tensor) -> torch.Tensor:
+        norms: torch.Tensor = torch.linalg.vector_norm(
+            matrices, dim=(-2, -1), keepdim=True
+        )
         return norms.clamp_min(tiny)
 
-    power, log_bound, order = gram, 0.0, 1.0
+    power, log_bound, order = gram, gram.new_zeros(()), 1.0
     for squaring in range(_N_SQUARINGS):
         if squaring % 2 == 0:
-            # Without the norm taken out, the power would leave the range of floats.
+            # Prevents overflow and underflow of the power.
             norm = norms(power)
             log_bound = log_bound + norm.log() / order
             power = power / norm
@@ -76,8 +82,10 @@ def lipschitz_bound(gram):
     return (log_bound + norms(power).log() / order).exp()
 
 
-def momenta(n_layers):
-    """Momentum of every layer but the last, (t_(l-1) - 1) / t_l of Eq. 4.
+def momenta(n_layers: int) -> list[float]:
+    """Compute the momentum of every layer except the last.
+
+    These are the factors (t_(l-1) - 1) / t_l of Eq. 4.
 
     Parameters
     ----------
@@ -87,55 +95,59 @@ def momenta(n_layers):
     -------
     momenta : list of float, of length n_layers - 1
     """
-    values, t_old = [], 1.0
+    values, t = [], 1.0
     for _ in range(n_layers - 1):
-        t_new = (1 + math.sqrt(1 + 4 * t_old * t_old)) / 2
-        values.append((t_old - 1) / t_new)
-        t_old = t_new
+        t_next = (1 + math.sqrt(1 + 4 * t * t)) / 2
+        values.append((t - 1) / t_next)
+        t = t_next
     return values
 
 
-def _is_compiled(correlations, prior):
-    return compiled.can_run(correlations) and prior.thresholds is not None
-
-
-def unroll(correlations, gram, step, prior, n_layers, keep=False):
+def unroll(
+    correlations: torch.Tensor,
+    gram: torch.Tensor,
+    step: torch.Tensor,
+    prior: Prior,
+    n_layers: int,
+    keep_tape: bool = False,
+) -> tuple[torch.Tensor, "Tape | binding.CompiledTape | None"]:
     """Run the layers of Eq. 4.
 
-    Codes are kept in units of the step size, in which a threshold is the same for
-    every cluster. The momentum is added to what the layers multiply, not to what they
-    are given, which takes fewer passes over the codes; and these are made in few
-    buffers: at usual sizes a pass, and memory that is new, cost as much as a
-    product. Compiled layers need neither, and are used where there are any.
+    Codes are in units of the step size, in which the thresholds of all clusters are
+    equal. The momentum is applied to the products of the layers instead of their
+    inputs, which takes fewer passes over the codes, and the passes reuse a few buffers:
+    at usual sizes, a pass or newly allocated memory costs as much as a product. The
+    compiled layers are used if the library is available and the prior has thresholds.
 
     Parameters
     ----------
     correlations, gram, step, prior, n_layers
         As in :func:`encode`.
-    keep : bool, default=False
-        Whether to keep what the way back needs.
+    keep_tape : bool, default=False
+        Whether to record the layers for the backward pass.
 
     Returns
     -------
     codes : tensor of shape (n_clusters, n_atoms, n_rows)
     tape : Tape or CompiledTape, or None
-        None unless it is to be kept.
+        None unless `keep_tape`.
     """
-    if _is_compiled(correlations, prior):
-        layers = (gram, step, prior.thresholds, momenta(n_layers))
-        return compiled.unroll(correlations, *layers, keep)
+    thresholds = prior.thresholds
+    if thresholds is not None and binding.can_run(correlations):
+        layers = (gram, step, thresholds, momenta(n_layers))
+        return binding.unroll(correlations, *layers, keep_tape)
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     contraction = eye - step * gram  # (n_clusters, n_atoms, n_atoms)
     # beta_(0) = 0
     codes = prior.prox_scaled(correlations, step, out=torch.empty_like(correlations))
-    smoothed, before = torch.zeros_like(codes), torch.empty_like(codes)
-    tape = Tape(contraction, step, prior, correlations, codes) if keep else None
+    propagated, previous = torch.zeros_like(codes), torch.empty_like(codes)
+    tape = Tape(contraction, step, prior, correlations, codes) if keep_tape else None
     for momentum in momenta(n_layers):
-        before, smoothed = smoothed, before
-        torch.bmm(contraction, codes, out=smoothed)
-        points = torch.add(correlations, before, alpha=-momentum, out=before)
-        points.add_(smoothed, alpha=1 + momentum)
-        if keep:
+        previous, propagated = propagated, previous
+        torch.bmm(contraction, codes, out=propagated)
+        points = torch.add(correlations, previous, alpha=-momentum, out=previous)
+        points.add_(propagated, alpha=1 + momentum)
+        if tape is not None:
             codes = torch.empty_like(codes)
             tape.add(points, codes)
         prior.prox_scaled(points, step, out=codes)
@@ -143,38 +155,45 @@ def unroll(correlations, gram, step, prior, n_layers, keep=False):
 
 
 class Tape:
-    """What the layers did, and the way back through them.
+    """Record of the layers, and their backward pass.
 
-    It needs, of every layer, only the code that was put out, and what the prior was
-    given if that asks for it. The step size is taken as a constant: no gradient flows
-    through it.
+    For every layer it keeps the output, and the input of the proximal operator if
+    `prior.saves_input`. The step size is a constant: it receives no gradient.
 
     Parameters
     ----------
     contraction : tensor of shape (n_clusters, n_atoms, n_atoms)
-        What the layers multiply with.
+        Matrices that the layers multiply the codes by, 1 - step * gram.
     step : tensor of shape (n_clusters, 1, 1)
     prior : Prior
     correlations, codes : tensors of shape (n_clusters, n_atoms, n_rows)
-        What the first layer was given, and put out.
+        Input and output of the first layer.
     """
 
-    def __init__(self, contraction, step, prior, correlations, codes):
+    def __init__(
+        self,
+        contraction: torch.Tensor,
+        step: torch.Tensor,
+        prior: Prior,
+        correlations: torch.Tensor,
+        codes: torch.Tensor,
+    ) -> None:
         self.contraction, self.step, self.prior = contraction, step, prior
-        self.outputs, self.inputs = [codes], [correlations]
+        self.outputs = [codes]
+        self.inputs: list[torch.Tensor | None] = [correlations]
 
-    def add(self, points, codes):
-        """Keep a layer."""
+    def add(self, points: torch.Tensor, codes: torch.Tensor) -> None:
+        """Record a layer."""
         self.outputs.append(codes)
         self.inputs.append(points.clone() if self.prior.saves_input else None)
 
-    def backward(self, grad):
-        """Go back.
+    def backward(self, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the gradients with respect to the inputs of the layers.
 
         Parameters
         ----------
         grad : tensor of shape (n_clusters, n_atoms, n_rows)
-            Gradient in the codes.
+            Gradient with respect to the codes.
 
         Returns
         -------
@@ -187,46 +206,61 @@ class Tape:
         grad = grad * self.step  # of the last codes, in units of the step size
         grad_contraction = torch.zeros_like(contraction)
         grad_correlations = torch.zeros_like(grad)
-        later, free = torch.zeros_like(grad), torch.empty_like(grad)
-        momentum_later = 0.0
+        next_grad, scratch = torch.zeros_like(grad), torch.empty_like(grad)
+        next_momentum = 0.0
         for layer, momentum in zip(
             range(n_layers - 1, 0, -1), reversed(momenta(n_layers)), strict=True
         ):
             prox_vjp_(grad, outputs[layer], inputs[layer], self.step)
             grad_correlations.add_(grad)
-            # The gradient of what this layer multiplied, up to `scale`.
+            # The gradient of the product in this layer, up to `scale`.
             scale = 1 + momentum
-            torch.add(grad, later, alpha=-momentum_later / scale, out=later)
-            grad_contraction.baddbmm_(later, outputs[layer - 1].mT, alpha=scale)
-            free.baddbmm_(contraction.mT, later, beta=0, alpha=scale)
-            grad, later, free = free, grad, later
-            momentum_later = momentum
+            torch.add(grad, next_grad, alpha=-next_momentum / scale, out=next_grad)
+            grad_contraction.baddbmm_(next_grad, outputs[layer - 1].mT, alpha=scale)
+            scratch.baddbmm_(contraction.mT, next_grad, beta=0, alpha=scale)
+            grad, next_grad, scratch = scratch, grad, next_grad
+            next_momentum = momentum
         prox_vjp_(grad, outputs[0], inputs[0], self.step)
         return grad_correlations.add_(grad), grad_contraction.mul_(-self.step)
 
 
 class _UnrolledFista(torch.autograd.Function):
-    """The layers, and their way back, as autograd wants them."""
+    """The layers with their own backward pass, for autograd."""
 
     @staticmethod
-    def forward(ctx, correlations, gram, *settings):
-        keep = any(ctx.needs_input_grad)
-        codes, ctx.tape = unroll(correlations, gram, *settings, keep=keep)
+    def forward(
+        ctx: Any,
+        correlations: torch.Tensor,
+        gram: torch.Tensor,
+        step: torch.Tensor,
+        prior: Prior,
+        n_layers: int,
+    ) -> torch.Tensor:
+        keep_tape = any(ctx.needs_input_grad)
+        codes, ctx.tape = unroll(correlations, gram, step, prior, n_layers, keep_tape)
         return codes
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
-        return *ctx.tape.backward(grad), *[None] * 3
+    def backward(
+        ctx: Any, grad: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, None, None, None]:
+        return *ctx.tape.backward(grad), None, None, None
 
 
-def encode(correlations, gram, step, prior, n_layers):
-    """Sparse codes of complete rows in every dictionary, in the Gram form.
+def encode(
+    correlations: torch.Tensor,
+    gram: torch.Tensor,
+    step: torch.Tensor,
+    prior: Prior,
+    n_layers: int,
+) -> torch.Tensor:
+    """Compute the sparse codes of complete rows in every dictionary.
 
     Parameters
     ----------
     correlations : tensor of shape (n_clusters, n_atoms, n_rows)
-        Inner products of the atoms with the rows, less the intercept if any.
+        Inner products of the atoms with the rows minus the intercept.
     gram : tensor of shape (n_clusters, n_atoms, n_atoms)
         Inner products of the atoms of each dictionary.
     step : tensor of shape (n_clusters, 1, 1)
@@ -242,7 +276,7 @@ def encode(correlations, gram, step, prior, n_layers):
 
     Examples
     --------
-    One atom, a row three times as long, and a penalty that takes 1 off:
+    One atom, a row that is three times the atom, and a threshold of 1:
 
     >>> import torch
     >>> from skmixmate.model.fista import encode
@@ -251,11 +285,20 @@ def encode(correlations, gram, step, prior, n_layers):
     >>> encode(3 * one, one, one, Laplace(1.0), n_layers=5)
     tensor([[[2.]]])
     """
-    return _UnrolledFista.apply(correlations, gram, step, prior, n_layers)
+    codes: torch.Tensor = _UnrolledFista.apply(  # type: ignore[no-untyped-call]
+        correlations, gram, step, prior, n_layers
+    )
+    return codes
 
 
-def encode_with_energy_drop(correlations, gram, step, prior, n_layers):
-    r"""Sparse codes, and what they take off the squared norms of rows.
+def encode_with_energy_drop(
+    correlations: torch.Tensor,
+    gram: torch.Tensor,
+    step: torch.Tensor,
+    prior: Prior,
+    n_layers: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Compute the sparse codes and the energy that they explain.
 
     Parameters
     ----------
@@ -265,47 +308,59 @@ def encode_with_energy_drop(correlations, gram, step, prior, n_layers):
     Returns
     -------
     codes : tensor of shape (n_clusters, n_atoms, n_rows)
-    gains : tensor of shape (n_clusters, n_rows)
-        :math:`\|y\|^2 - \|y - A^T x\|^2 = x \cdot (2 C - G x)`. Both are
+    explained_energy : tensor of shape (n_clusters, n_rows)
+        Reduction of the squared error,
+        :math:`\|y\|^2 - \|y - A^T x\|^2 = x \cdot (2 C - G x)`. Both results are
         differentiable, once, in `correlations` and `gram`.
     """
-    if _is_compiled(correlations, prior) and not torch.is_grad_enabled():
-        layers = (gram, step, prior.thresholds, momenta(n_layers))
+    thresholds = prior.thresholds
+    if (
+        thresholds is not None
+        and binding.can_run(correlations)
+        and not torch.is_grad_enabled()
+    ):
+        layers = (gram, step, thresholds, momenta(n_layers))
         explained_energy = correlations.new_empty(correlations[:, 0].shape)
-        return compiled.unroll(
+        codes, _ = binding.unroll(
             correlations, *layers, explained_energy=explained_energy
-        )[0], explained_energy
+        )
+        return codes, explained_energy
     codes = encode(correlations, gram, step, prior, n_layers)
-    slopes = torch.baddbmm(correlations, gram, codes, beta=2, alpha=-1)
-    return codes, (codes * slopes).sum(dim=1)
+    products = torch.baddbmm(correlations, gram, codes, beta=2, alpha=-1)
+    return codes, (codes * products).sum(dim=1)
 
 
-def cluster_chunks(codes, n_entries):
-    """Split clusters into parts that stay in the cache of a processor.
+def cluster_chunks(codes: torch.Tensor, n_entries: int) -> Iterator[slice]:
+    """Split the clusters into chunks that fit into the cache of a processor.
 
-    All at once takes up to three times as long.
+    All clusters at once take up to three times as long.
 
     Parameters
     ----------
     codes : tensor of shape (n_clusters, n_atoms, n_rows)
     n_entries : int
-        Entries of the array that is worked on, for one cluster.
+        Size of the largest array in the computation, for one cluster.
 
     Yields
     ------
-    part : slice
-        Which clusters; all of them off a CPU.
+    chunk : slice
+        Consecutive clusters; all of them if the device is not a CPU.
     """
     size = max(1, len(codes))
     if codes.device.type == "cpu":
-        # As many clusters for each thread, or some would wait for others.
+        # An equal number of clusters for each thread, so that none waits for another.
         size = torch.get_num_threads() * max(1, _CACHED_ENTRIES // max(1, n_entries))
     for start in range(0, len(codes), size):
         yield slice(start, start + size)
 
 
-def residual_correlations(targets, observed, dictionaries, codes):
-    """Give the inner products of the atoms with what codes leave of observed entries.
+def residual_correlations(
+    targets: torch.Tensor,
+    observed: torch.Tensor,
+    dictionaries: torch.Tensor,
+    codes: torch.Tensor,
+) -> torch.Tensor:
+    """Compute the inner products of the atoms with the residuals of observed entries.
 
     Parameters
     ----------
@@ -315,32 +370,40 @@ def residual_correlations(targets, observed, dictionaries, codes):
 
     Returns
     -------
-    pulls : tensor of shape (n_clusters, n_atoms, n_rows)
+    residual_correlations : tensor of shape (n_clusters, n_atoms, n_rows)
     """
-    if compiled.can_run(codes):
-        return compiled.residual_correlations(targets, observed, dictionaries, codes)
+    if binding.can_run(codes):
+        return binding.residual_correlations(targets, observed, dictionaries, codes)
     targets = targets.expand(len(codes), *observed.shape)
-    residual_correlations = torch.empty_like(codes)
-    for part in cluster_chunks(codes, observed.numel()):
-        left = dictionaries[part].mT @ codes[part]  # (n_part, n_features, n_rows)
-        torch.addcmul(targets[part], left, observed, value=-1, out=left)
-        torch.bmm(dictionaries[part], left, out=residual_correlations[part])
-    return residual_correlations
+    products = torch.empty_like(codes)
+    for chunk in cluster_chunks(codes, observed.numel()):
+        # (n_chunk, n_features, n_rows)
+        residual = dictionaries[chunk].mT @ codes[chunk]
+        torch.addcmul(targets[chunk], residual, observed, value=-1, out=residual)
+        torch.bmm(dictionaries[chunk], residual, out=products[chunk])
+    return products
 
 
 def encode_incomplete(
-    correlations, targets, observed, dictionaries, gram, step, prior, n_layers
-):
-    r"""Sparse codes of rows with missing entries, Psi A in place of A.
+    correlations: torch.Tensor,
+    targets: torch.Tensor,
+    observed: torch.Tensor,
+    dictionaries: torch.Tensor,
+    gram: torch.Tensor,
+    step: torch.Tensor,
+    prior: Prior,
+    n_layers: int,
+) -> torch.Tensor:
+    r"""Compute the sparse codes of rows with missing entries, Psi A in place of A.
 
     Only every fourth layer has the gradient of Eq. 4 for Psi A, which takes two
-    products with all the features. The layers up to the next go on from there as
-    if the Gram matrix of row i was :math:`d_i G`. If entries miss at random it is
-    :math:`(1 - p_i) G` in the mean, where :math:`p_i` is the part of the row that
-    is missing; but it may be all of G, and with the momentum :math:`\beta` a layer
-    stands :math:`2 (1 + \beta) / (1 + 2 \beta)` times the curvature it was made
-    for. Hence :math:`d_i = 1 - \frac12 \min(p_i, 1 / (1 + \beta))`. Up to four
-    layers all are exact.
+    products with all features. The layers between them continue as if the Gram matrix
+    of row i were :math:`d_i G`. If entries are missing at random, it is
+    :math:`(1 - p_i) G` on average, where :math:`p_i` is the fraction of missing
+    entries; but it may be as large as G, and with the momentum :math:`\beta` a layer is
+    stable for at most :math:`2 (1 + \beta) / (1 + 2 \beta)` times the curvature of its
+    step size. Hence :math:`d_i = 1 - \frac12 \min(p_i, 1 / (1 + \beta))`. With
+    up to four layers, all are exact.
 
     Parameters
     ----------
@@ -348,10 +411,10 @@ def encode_incomplete(
         Inner products of the atoms with `targets`.
     targets : tensor of shape (n_features, n_rows) or \
             (n_clusters, n_features, n_rows)
-        The rows, less the intercept if any; 0 where an entry is missing.
+        The rows minus the intercept; 0 where an entry is missing.
     observed : tensor of shape (n_features, n_rows)
-        1 where an entry was observed, 0 where it is missing; the mask Psi of
-        the paper's section on incomplete data.
+        1 where an entry is observed, 0 where it is missing; the mask Psi in the
+        section on incomplete data of the paper.
     dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
     gram, step, prior, n_layers
         As in :func:`encode`.
@@ -361,23 +424,28 @@ def encode_incomplete(
     codes : tensor of shape (n_clusters, n_atoms, n_rows)
         Not differentiable.
     """
-    period = 1 if n_layers <= _ANCHOR_PERIOD else _ANCHOR_PERIOD
+    period = 1 if n_layers <= _EXACT_EVERY else _EXACT_EVERY
     missing = 1 - observed.mean(dim=0)  # (n_rows,)
-    precomputed = step * gram
-    pull = correlations
-    # In units of the step size, as in _UnrolledFista.
-    codes = prior.prox_scaled(pull, step, out=torch.empty_like(pull))
-    before, smoothed = codes.clone(), torch.empty_like(pull)
+    scaled_gram = step * gram
+    # The layers between exact ones approximate minus the gradient, at the points x, by
+    # linear_term - damping * scaled_gram x. An exact layer sets the linear term such
+    # that this is exact at its own points.
+    linear_term = correlations
+    # In units of the step size, as in `unroll`.
+    codes = prior.prox_scaled(linear_term, step, out=torch.empty_like(linear_term))
+    previous, propagated = codes.clone(), torch.empty_like(linear_term)
     for layer, momentum in enumerate(momenta(n_layers), start=1):
-        points = torch.lerp(before, codes, 1 + momentum, out=before)
-        torch.bmm(precomputed, points, out=smoothed)
+        points = torch.lerp(previous, codes, 1 + momentum, out=previous)
+        torch.bmm(scaled_gram, points, out=propagated)
         damping = 1 - missing.clamp_max(1 / (1 + momentum)) / 2  # (n_rows,)
         if layer % period == 0:
-            pull = residual_correlations(targets, observed, dictionaries, points * step)
-            points.add_(pull)
-            pull.addcmul_(smoothed, damping)
+            linear_term = residual_correlations(
+                targets, observed, dictionaries, points * step
+            )
+            points.add_(linear_term)
+            linear_term.addcmul_(propagated, damping)
         else:
-            points.add_(pull).addcmul_(smoothed, damping, value=-1)
-        before, codes = codes, points
+            points.add_(linear_term).addcmul_(propagated, damping, value=-1)
+        previous, codes = codes, points
         prior.prox_scaled(points, step, out=codes)
     return codes.mul_(step)

@@ -1,24 +1,96 @@
-"""What is asked of a mixture of dictionaries, whatever its entries are drawn from."""
+"""The mixture protocol: an E-step, its gradient, sufficient statistics, an M-step."""
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from typing import Any, NamedTuple
 
 import torch
 
-from .posterior import posterior, use_dense_rows
-from .priors import Prior
+from ..data.batch import Batch
+from .active_rows import use_dense_rows
+from .likelihood import Likelihood
+from .posterior import posterior
+from .prior import Prior
 
-# Numbers in the covariances of codes that are worked on at a time.
+# Number of entries in the covariances of codes that are computed at a time.
 _COVARIANCE_ENTRIES = 2**20
+
+
+class EStep(NamedTuple):
+    """Codes and energies of a batch in every cluster, and the terms they consist of.
+
+    Parameters
+    ----------
+    codes : tensor of shape (n_clusters, n_atoms, n_rows)
+    energies : tensor of shape (n_clusters, n_rows)
+    correlations : tensor of shape (n_clusters, n_atoms, n_rows), default=None
+        Inner products of the atoms with the rows less the intercepts. Missing entries
+        are imputed by each cluster. None if the mixture needs more than these.
+    squared_norms : tensor of shape (n_clusters, n_rows), default=None
+        Squared norms of the same rows.
+    row_weights : tensor of shape (n_clusters, n_rows), default=None
+        Weights of the squared errors; None if all are 1.
+    """
+
+    codes: torch.Tensor
+    energies: torch.Tensor
+    correlations: torch.Tensor | None = None
+    squared_norms: torch.Tensor | None = None
+    row_weights: torch.Tensor | None = None
+
+
+class Statistics(NamedTuple):
+    """Sufficient statistics of rows for the M-step; None for parameters that are fixed.
+
+    Parameters
+    ----------
+    counts : tensor of shape (n_clusters,)
+        Sums of the responsibilities.
+    intercept_sums, intercept_counts : tensors of shape (n_clusters, n_features)
+        Sums that :meth:`Mixture.m_step_intercepts` takes.
+    noise : tensor of shape (2,)
+        Expected squared error, and number of entries.
+    likelihood : tensor of shape (n_statistics,)
+        Sums that :meth:`Likelihood.m_step` takes.
+    """
+
+    counts: torch.Tensor
+    intercept_sums: torch.Tensor | None = None
+    intercept_counts: torch.Tensor | None = None
+    noise: torch.Tensor | None = None
+    likelihood: torch.Tensor | None = None
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Return the statistics that are not None."""
+        return [tensor for tensor in self if tensor is not None]
+
+    def replace_tensors(self, tensors: Iterable[torch.Tensor]) -> "Statistics":
+        """Replace the statistics that are not None, in the order of :meth:`tensors`."""
+        names = [name for name, value in self._asdict().items() if value is not None]
+        return self._replace(**dict(zip(names, tensors, strict=True)))
+
+    @classmethod
+    def total(cls, parts: list["Statistics"]) -> "Statistics":
+        """Add up statistics of several groups of rows, in the dtype of the counts."""
+        dtype = parts[0].counts.dtype
+        columns = zip(*(part.tensors() for part in parts), strict=True)
+        totals = (reduce(torch.add, column).to(dtype) for column in columns)
+        return parts[0].replace_tensors(totals)
+
+    def decay_(self, factor: float, new: "Statistics") -> None:
+        """Multiply by a factor and add new statistics, in place."""
+        for tensor, increment in zip(self.tensors(), new.tensors(), strict=True):
+            tensor.mul_(factor).add_(increment)
 
 
 @dataclass
 class Mixture(ABC):
     """A mixture of sparse dictionary models (Eq. 1).
 
-    What a subclass gives, with the names that are abstract here, is all that training
-    knows of it.
+    Training calls the methods of this class and no others.
 
     Parameters
     ----------
@@ -29,9 +101,15 @@ class Mixture(ABC):
     weights : tensor of shape (n_clusters,)
         Prior probability of each cluster, pi in the paper.
     prior : Prior
-        What the codes are drawn from.
+        Distribution of the codes.
     n_layers : int
         Number of layers of the encoder.
+    likelihood : Likelihood
+        Distribution of the data given ``intercept_k + A_k x``, without "auto".
+    noise_variance : float, default=0.5
+        Noise variance of every entry, the same in all clusters, if the likelihood
+        has one. One half is the paper's value: the energy then contains the squared
+        error without a factor.
     """
 
     dictionaries: torch.Tensor
@@ -39,119 +117,163 @@ class Mixture(ABC):
     weights: torch.Tensor
     prior: Prior
     n_layers: int
-
-    # The paper's. Where it may be another a mixture has its own.
-    noise_variance = 0.5
+    likelihood: Likelihood
+    noise_variance: float = 0.5
 
     @property
-    def is_sync_free(self):
-        """Whether the host need know nothing of what a training step finds."""
+    def is_sync_free(self) -> bool:
+        """Whether a training step runs without synchronising host and device."""
         return use_dense_rows(len(self.dictionaries), self.dictionaries.device)
 
     @abstractmethod
-    def precompute(self):
-        """Give what rows share as long as the dictionaries stand; None if nothing."""
+    def precompute(self) -> Any:
+        """Compute quantities that depend on the dictionaries only; None if none do."""
 
     @abstractmethod
-    def e_step(self, rows, observed, precomputed):
-        """Infer codes and energies, and what :meth:`gradient` needs besides.
+    def e_step(self, batch: Batch, precomputed: Any = None) -> EStep:
+        """Compute codes and energies under every cluster (Eq. 3-5).
 
         Parameters
         ----------
-        rows, observed
-            As in :meth:`infer`.
-        curvature
-            What :meth:`precomputed` gave.
+        batch : Batch
+        precomputed : default=None
+            What :meth:`precompute` returned; computed if None.
 
         Returns
         -------
-        *inferred
-            Whatever it is.
-        codes : tensor of shape (n_clusters, n_atoms, n_rows)
-        energies : tensor of shape (n_clusters, n_rows)
+        e_step : EStep
         """
 
     @abstractmethod
     def add_gradient(
-        self, gradient, rows, observed, inferred, responsibilities, precomputed
-    ):
+        self,
+        gradient: torch.Tensor,
+        batch: Batch,
+        e_step: EStep,
+        responsibilities: torch.Tensor,
+        precomputed: Any,
+    ) -> None:
         """Add the gradient of the summed loss in the dictionaries, through all layers.
 
-        A cluster has no gradient from a row that it takes no responsibility for:
-        each goes forward once more, and backward, with the rows that count for it.
+        A row contributes nothing to the gradient of clusters without responsibility
+        for it. Only the other pairs of row and cluster run forward again, and
+        backward.
 
         Parameters
         ----------
         gradient : tensor of shape (n_clusters, n_atoms, n_features)
-            What it is added to: a step of many clusters would else take longer to get
-            memory for it than to find it.
-        rows, observed, curvature
+            Changed in place: with many clusters, allocating a new tensor would take
+            longer than computing it.
+        batch, precomputed
             As in :meth:`e_step`.
-        inferred : tuple
-            What :meth:`e_step` gave.
+        e_step : EStep
+            Of the same batch.
         responsibilities : tensor of shape (n_clusters, n_rows)
-            As :func:`thresholded_responsibilities` gives them.
+            As :func:`thresholded_responsibilities` returns them.
         """
 
     @abstractmethod
-    def intercept_statistics(self, rows, codes, responsibilities, observed=None):
-        """Sum, over rows, what :meth:`m_step_intercepts` needs.
+    def statistics(
+        self,
+        batch: Batch,
+        e_step: EStep,
+        responsibilities: torch.Tensor,
+        *,
+        learn_noise: bool = False,
+        learn_likelihood: bool = False,
+    ) -> Statistics:
+        """Sum the sufficient statistics of a batch.
 
         Parameters
         ----------
-        rows : tensor of shape (n_rows, n_features)
-            Missing entries hold 0.
-        codes : tensor of shape (n_clusters, n_atoms, n_rows)
-        responsibilities : tensor of shape (n_clusters, n_rows)
-            Posterior probability of the cluster for each row.
-        observed : bool tensor of shape (n_rows, n_features), default=None
+        batch, e_step, responsibilities
+            As in :meth:`add_gradient`.
+        learn_noise, learn_likelihood : bool, default=False
+            Which statistics to include besides those of counts and intercepts.
 
         Returns
         -------
-        sums : tensor of shape (n_clusters, n_features)
-        counts : tensor of shape (n_clusters, n_features) or (n_clusters, 1)
-            Fisher information of the rows on the intercept;
-            sums = counts x per-row intercept estimate.
+        statistics : Statistics
         """
 
     @abstractmethod
-    def intercept_fisher_information(self):
-        """Fisher information of a row on the intercept of its cluster, at no code."""
-
-    @abstractmethod
-    def m_step_intercepts(self, sums, counts):
-        """Give the intercepts that minimise the expected energy, or come nearer.
+    def expected_statistics(
+        self,
+        n_rows: float,
+        *,
+        learn_noise: bool = False,
+        learn_likelihood: bool = False,
+    ) -> Statistics:
+        """Compute statistics which the M-step maps to the parameters as they are.
 
         Parameters
         ----------
-        sums, counts : tensors
-            As :meth:`intercept_statistics` gives them, for many rows.
+        n_rows : float
+            Number of rows that they stand for.
+        learn_noise, learn_likelihood : bool, default=False
+            As in :meth:`statistics`.
+
+        Returns
+        -------
+        statistics : Statistics
+        """
+
+    def m_step(self, statistics: Statistics) -> None:
+        """Update intercepts, noise variance and likelihood.
+
+        Intercepts are changed in place.
+
+        Parameters
+        ----------
+        statistics : Statistics
+            Of many rows; parameters whose statistics are None stay as they are.
+        """
+        if statistics.noise is not None:
+            self.noise_variance = self.m_step_noise(statistics.noise)
+        if statistics.intercept_sums is not None:
+            assert self.intercepts is not None
+            assert statistics.intercept_counts is not None
+            self.intercepts.copy_(
+                self.m_step_intercepts(
+                    statistics.intercept_sums, statistics.intercept_counts
+                )
+            )
+        if statistics.likelihood is not None:
+            self.likelihood = self.likelihood.m_step(statistics.likelihood)
+
+    @abstractmethod
+    def m_step_intercepts(
+        self, sums: torch.Tensor, counts: torch.Tensor
+    ) -> torch.Tensor:
+        """Minimise, or at least decrease, the expected energy over the intercepts.
+
+        Parameters
+        ----------
+        sums, counts : tensors of shape (n_clusters, n_features)
+            `intercept_sums` and `intercept_counts` of the statistics. Counts are the
+            Fisher information of the rows on the intercepts; sums are counts times
+            the estimate of the intercept from each row.
 
         Returns
         -------
         intercepts : tensor of shape (n_clusters, n_features)
         """
 
-    def infer(self, rows, observed=None, precomputed=None):
-        """Codes and energies of rows under every cluster (Eq. 3-5).
+    def m_step_noise(self, noise: torch.Tensor) -> float:
+        """Compute the noise variance; only for likelihoods that have one.
 
         Parameters
         ----------
-        rows : tensor of shape (n_rows, n_features)
-            Missing entries hold 0.
-        observed : bool tensor of shape (n_rows, n_features), default=None
-            False where an entry is missing; None if nothing is.
-        curvature : default=None
-            What :meth:`precomputed` gives, if at hand.
+        noise : tensor of shape (2,)
+            As in the statistics.
 
         Returns
         -------
-        codes : tensor of shape (n_clusters, n_atoms, n_rows)
-        energies : tensor of shape (n_clusters, n_rows)
+        noise_variance : float
         """
-        return self.e_step(rows, observed, precomputed or self.precompute())[-2:]
+        raise TypeError(f"likelihood={self.likelihood!r} has no noise variance.")
 
-    def decode(self, codes, labels):
+    def decode(self, codes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Reconstruct rows from their codes in given clusters (the decoder).
 
         Parameters
@@ -163,84 +285,112 @@ class Mixture(ABC):
         Returns
         -------
         rows : tensor of shape (n_rows, n_features)
+            Means of the entries.
         """
-        rows = codes.new_empty(len(codes), self.dictionaries.shape[2])
-        for label in labels.unique():
-            members = labels == label
-            rows[members] = codes[members] @ self.dictionaries[label]
-        return rows if self.intercepts is None else rows + self.intercepts[labels]
+        natural = codes.new_empty(len(codes), self.dictionaries.shape[2])
+        for label in torch.unique(labels):
+            is_label = labels == label
+            natural[is_label] = codes[is_label] @ self.dictionaries[label]
+        if self.intercepts is not None:
+            natural = natural + self.intercepts[labels]
+        return self.likelihood.mean(natural)
 
-    def log_evidence(self, rows, observed, codes, energies):
-        """Bound the logarithm of the density of rows from below.
+    def outlier_scores(self, batch: Batch, e_step: EStep | None = None) -> torch.Tensor:
+        """Score how badly the best clusters explain each row.
 
         Parameters
         ----------
-        rows, observed
-            As in :meth:`infer`.
-        codes, energies
-            As :meth:`infer` gives them.
+        batch : Batch
+        e_step : EStep, default=None
+            Of the same batch; computed if None.
+
+        Returns
+        -------
+        scores : tensor of shape (n_rows,)
+            Inverse of the expected weight of the row: near 1 for typical rows, large
+            for rows that no cluster explains. Exactly 1 if the likelihood weights all
+            rows equally.
+        """
+        e_step = e_step or self.e_step(batch)
+        if e_step.row_weights is None:
+            return torch.ones_like(e_step.energies[0])
+        weights = posterior(e_step.energies) * e_step.row_weights
+        tiny = torch.finfo(weights.dtype).tiny
+        return weights.sum(dim=0).clamp_min(tiny).reciprocal()
+
+    def log_evidence(self, batch: Batch, e_step: EStep) -> torch.Tensor:
+        """Compute a lower bound of the log-density of rows.
+
+        Parameters
+        ----------
+        batch : Batch
+        e_step : EStep
+            Of the same batch.
 
         Returns
         -------
         log_evidence : tensor of shape (n_rows,)
-            Of the observed entries. Clusters that a float cannot hold beside the most
-            likely one are left out, which is a bound too. For a prior that is not
-            known as a density, the logarithm of the evidence of Eq. 6, up to a
-            constant.
+            Of the observed entries. Clusters whose posterior is below machine epsilon
+            are left out, which lowers the bound. If the density of the prior is not
+            known, the logarithm of the evidence of Eq. 6, up to a constant.
         """
+        energies = e_step.energies
         if self.prior.log_normalizer(1) is None:
             return (-energies).logsumexp(dim=0)
         bounds = torch.full_like(energies, -math.inf, dtype=torch.float64)
-        counting = posterior(energies) > torch.finfo(energies.dtype).eps
-        for k, index, values in self.evidence_lower_bounds(
-            rows, observed, codes, counting
-        ):
+        active = posterior(energies) > torch.finfo(energies.dtype).eps
+        for k, index, values in self.evidence_lower_bounds(batch, e_step, active):
             bounds[k, index] = values
         bounds += self.weights.log()[:, None]
-        return bounds.logsumexp(dim=0).to(rows.dtype)
+        return bounds.logsumexp(dim=0).to(batch.rows.dtype)
 
     @abstractmethod
-    def evidence_lower_bounds(self, rows, observed, codes, counting):
-        """Bound the density of rows under single clusters, the code integrated out.
+    def evidence_lower_bounds(
+        self, batch: Batch, e_step: EStep, active: torch.Tensor
+    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """Compute lower bounds of the log-density under single clusters.
+
+        The code is integrated out.
 
         Parameters
         ----------
-        rows, observed, codes
+        batch, e_step
             As in :meth:`log_evidence`.
-        counting : bool tensor of shape (n_clusters, n_rows)
-            Where it is wanted.
+        active : bool tensor of shape (n_clusters, n_rows)
+            For which clusters and rows.
 
         Yields
         ------
         k : int
             A cluster.
         index : int tensor of shape (n_index,)
-            Some of the rows that count for it.
+            Some of the rows for which it is active.
         bounds : float64 tensor of shape (n_index,)
-            Of the logarithm.
         """
 
-    def _iter_active(self, counting, n_entries):
-        """Go through the clusters that count for rows, some rows at a time.
+    def iter_active(
+        self, active: torch.Tensor, n_entries: int
+    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, Prior]]:
+        """Iterate over the active rows of each cluster in chunks.
 
         Parameters
         ----------
-        counting : bool tensor of shape (n_clusters, n_rows)
+        active : bool tensor of shape (n_clusters, n_rows)
         n_entries : int
-            Numbers that are worked on for each row.
+            Size of the arrays that are computed for each row.
 
         Yields
         ------
         k : int
             A cluster.
         index : int tensor of shape (n_index,)
-            Some of the rows that it counts for.
+            Some of the rows for which it is active.
         atoms : float64 tensor of shape (n_atoms, n_features)
-            Of its dictionary.
+            Its dictionary.
         prior : Prior
-            Of its codes.
+            The prior of its codes.
         """
         size = max(1, _COVARIANCE_ENTRIES // max(1, n_entries))
         for k, atoms in enumerate(self.dictionaries.double()):
-            for index in counting[k].nonzero()[:, 0].split(size):
+            for index in torch.split(active[k].nonzero()[:, 0], size):
                 yield k, index, atoms, self.prior[slice(k, k + 1)]

@@ -1,4 +1,4 @@
-"""What is asked of atoms, beside that they explain the rows."""
+"""Penalties on the atoms, which are added to the loss."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ import torch
 
 @dataclass(frozen=True)
 class Smoothness:
-    r"""Penalty on atoms that change much from pixel to pixel.
+    r"""Penalty on differences between neighbouring pixels of the atoms.
 
-    The mean, over all atoms, of the squared norm of the differences between pixels
-    that are next to each other, in height and in width, within each channel. Atoms
-    have norm 1, so that it lies between 0, flat atoms, and 8, checkerboards, whatever
-    the number of atoms or pixels. It is a normal prior on the atoms, in which
-    neighbours are correlated.
+    The penalty is the mean, over all atoms, of the squared norm of the differences
+    between adjacent pixels, along the height and the width, within each channel. As
+    atoms have norm 1, it lies between 0 (constant atoms) and 8 (checkerboards) for any
+    number of atoms or pixels. It is the negative log-density of a normal prior on the
+    atoms in which neighbouring pixels are correlated.
 
     Parameters
     ----------
     strength : float
-        What the mean is multiplied by, in the units of the loss. Positive.
+        Factor of the mean, in the units of the loss. Positive.
     image_shape : tuple of int
         (height, width) or (height, width, n_channels).
 
@@ -29,7 +29,7 @@ class Smoothness:
 
     Examples
     --------
-    An atom of 2 x 2 pixels with one edge in it, between its columns:
+    An atom of 2 x 2 pixels with an edge between its columns:
 
     >>> import torch
     >>> from skmixmate.model.penalties import Smoothness
@@ -44,8 +44,8 @@ class Smoothness:
     strength: float
     image_shape: tuple[int, ...]
 
-    def value(self, dictionaries):
-        """Penalty of all atoms together.
+    def value(self, dictionaries: torch.Tensor) -> torch.Tensor:
+        """Compute the penalty of all atoms.
 
         Parameters
         ----------
@@ -53,14 +53,14 @@ class Smoothness:
 
         Returns
         -------
-        value : tensor, a number
+        value : tensor of shape ()
         """
         images = self._images(dictionaries)
-        squares = [images.diff(dim=axis).square().sum() for axis in (1, 2)]
-        return sum(squares) * self._share(dictionaries)
+        vertical, horizontal = (images.diff(dim=axis).square().sum() for axis in (1, 2))
+        return (vertical + horizontal) * self._atom_weight(dictionaries)
 
-    def gradient(self, dictionaries):
-        """Gradient of :meth:`value`.
+    def gradient(self, dictionaries: torch.Tensor) -> torch.Tensor:
+        """Compute the gradient of :meth:`value`.
 
         Parameters
         ----------
@@ -73,15 +73,15 @@ class Smoothness:
         images = self._images(dictionaries)
         gradient = torch.zeros_like(images)
         for axis in (1, 2):
-            steps, n_steps = images.diff(dim=axis), images.shape[axis] - 1
-            gradient.narrow(axis, 1, n_steps).add_(steps)
-            gradient.narrow(axis, 0, n_steps).sub_(steps)
-        return gradient.view_as(dictionaries) * (2 * self._share(dictionaries))
+            differences, n_differences = images.diff(dim=axis), images.shape[axis] - 1
+            gradient.narrow(axis, 1, n_differences).add_(differences)
+            gradient.narrow(axis, 0, n_differences).sub_(differences)
+        return gradient.view_as(dictionaries) * (2 * self._atom_weight(dictionaries))
 
-    def _images(self, dictionaries):
-        """All atoms as images, (n_clusters * n_atoms, *image_shape)."""
-        return dictionaries.flatten(0, 1).unflatten(1, self.image_shape)
+    def _images(self, dictionaries: torch.Tensor) -> torch.Tensor:
+        """View all atoms as images, (n_clusters * n_atoms, *image_shape)."""
+        return torch.unflatten(dictionaries.flatten(0, 1), 1, self.image_shape)
 
-    def _share(self, dictionaries):
-        """Weight of each atom."""
+    def _atom_weight(self, dictionaries: torch.Tensor) -> float:
+        """Compute the weight of each atom in the mean, times the strength."""
         return self.strength / max(1, dictionaries.shape[:2].numel())

@@ -1,4 +1,4 @@
-"""Displays of what was learned; they need matplotlib, the extra ``plot``."""
+"""Displays of fitted models; they need matplotlib, the extra ``plot``."""
 
 from ._confusion import ConfusionDisplay
 from ._dictionary import DictionaryDisplay

@@ -1,30 +1,43 @@
-"""What the displays share: checks, figures, and how a sample is drawn."""
+"""Functions shared by the displays: checks, figures, and drawing of samples."""
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from ..data.containers import as_numpy
 from ..estimators._mixmate import MixMateClustering
 from ..image._scattering import is_image_shape
 
-# Blue and orange that are told apart by all eyes, on light and dark; and a grey
-# that is seen on both.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure, SubFigure
+
+# Blue and orange can be distinguished with any colour vision, and all three colours are
+# visible on a light and a dark background.
 BLUE, ORANGE, GREY = "#3b8ec4", "#e0701b", "#808080"
 
 
-def require_pyplot(caller):
-    """Import matplotlib.pyplot, or say how to get it.
+def require_pyplot(caller: str) -> Any:
+    """Import matplotlib.pyplot.
 
     Parameters
     ----------
     caller : str
-        Name of the function that needs it.
+        Name of the function that needs it, for the error message.
 
     Returns
     -------
     plt : module
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
     """
     try:
         import matplotlib.pyplot as plt
@@ -35,18 +48,30 @@ def require_pyplot(caller):
     return plt
 
 
-def check_mixmate(mixmate):
-    """Check that a display is given an estimator that it can show."""
-    if not isinstance(mixmate, MixMateClustering):
+def check_estimator(estimator: object) -> None:
+    """Check that the argument of a display is a fitted MixMateClustering.
+
+    Parameters
+    ----------
+    estimator : object
+
+    Raises
+    ------
+    TypeError
+        If it is another object.
+    NotFittedError
+        If it is not fitted.
+    """
+    if not isinstance(estimator, MixMateClustering):
         raise TypeError(
-            f"mixmate={mixmate!r} should be a fitted MixMateClustering; of a Pipeline "
-            "it is the last step, and X what the steps before make of the data."
+            f"estimator={estimator!r} should be a fitted MixMateClustering. For a "
+            "Pipeline, pass pipeline[-1] and pipeline[:-1].transform(X)."
         )
-    check_is_fitted(mixmate)
+    check_is_fitted(estimator)
 
 
-def as_array(values):
-    """Convert answers of an estimator, or known classes, to an array in memory.
+def as_array(values: Any) -> np.ndarray:
+    """Convert outputs of an estimator, or known classes, to an array in memory.
 
     Parameters
     ----------
@@ -59,12 +84,13 @@ def as_array(values):
     return np.asarray(as_numpy(values))
 
 
-def chosen_clusters(clusters, n_clusters):
-    """Clusters to draw: those given, or all.
+def select_clusters(clusters: npt.ArrayLike | None, n_clusters: int) -> np.ndarray:
+    """Check the clusters to draw, or select all.
 
     Parameters
     ----------
     clusters : array-like of int or None
+        None selects all.
     n_clusters : int
 
     Returns
@@ -73,38 +99,48 @@ def chosen_clusters(clusters, n_clusters):
     """
     if clusters is None:
         return np.arange(n_clusters)
-    chosen = np.asarray(clusters)
-    is_index = chosen.ndim == 1 and len(chosen) and chosen.dtype.kind in "iu"
-    if not is_index or chosen.min() < 0 or chosen.max() >= n_clusters:
+    selected = np.asarray(clusters)
+    is_index = selected.ndim == 1 and len(selected) and selected.dtype.kind in "iu"
+    if not is_index or selected.min() < 0 or selected.max() >= n_clusters:
         raise ValueError(
             f"clusters={clusters!r} should be a list of integers from 0 to "
             f"{n_clusters - 1}."
         )
-    return chosen
+    return selected
 
 
-def chosen_image_shape(image_shape, mixmate):
-    """Shape to draw samples in: the one given, or that of the estimator.
+def resolve_image_shape(
+    image_shape: Sequence[int] | None, estimator: MixMateClustering
+) -> Sequence[int] | None:
+    """Check the shape of images, or use the parameter of the estimator.
+
+    Parameters
+    ----------
+    image_shape : sequence of int or None
+        None uses the `image_shape` of the estimator.
+    estimator : MixMateClustering
 
     Returns
     -------
-    image_shape : tuple of int or None
-        None if neither says that samples are images.
+    image_shape : sequence of int or None
+        None if both are None.
     """
     if image_shape is None:
-        return mixmate.image_shape
+        return estimator.image_shape
     shape = tuple(np.atleast_1d(image_shape).tolist())
-    if not is_image_shape(shape) or math.prod(shape) != mixmate.n_features_in_:
+    if not is_image_shape(shape) or math.prod(shape) != estimator.n_features_in_:
         raise ValueError(
             f"image_shape={image_shape!r} should be (height, width) or "
             "(height, width, n_channels), integers that multiply to "
-            f"n_features={mixmate.n_features_in_}."
+            f"n_features={estimator.n_features_in_}."
         )
     return shape
 
 
-def grid(axes, shape, cell, caller):
-    """Make a grid of axes, or take the one given.
+def make_grid(
+    axes: Any, shape: tuple[int, int], cell: tuple[float, float], caller: str
+) -> tuple[Any, np.ndarray]:
+    """Make a figure with a grid of axes, or check the grid of the user.
 
     Parameters
     ----------
@@ -112,7 +148,7 @@ def grid(axes, shape, cell, caller):
     shape : tuple of int
         (n_rows, n_columns).
     cell : tuple of float
-        Width and height, in inches, of an axis in a figure of its own.
+        Width and height of one axis in a new figure, in inches.
     caller : str
         Name of the function that draws.
 
@@ -126,23 +162,25 @@ def grid(axes, shape, cell, caller):
     if axes is None:
         size = (cell[0] * n_columns, cell[1] * n_rows)
         return plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
-    given = np.asarray(axes)
-    if given.size != n_rows * n_columns:
+    axes = np.asarray(axes)
+    if axes.size != n_rows * n_columns:
         raise ValueError(
-            f"axes has shape {given.shape}, but should have shape {shape}, an axis "
+            f"axes has shape {axes.shape}, but should have shape {shape}, one axis "
             "for each picture."
         )
-    return given.flat[0].figure, given.reshape(shape)
+    return axes.flat[0].figure, axes.reshape(shape)
 
 
-def single(ax, size, caller):
-    """Make a figure of one axis, or take the axis given.
+def make_axis(
+    ax: "Axes | None", size: tuple[float, float], caller: str
+) -> "tuple[Figure | SubFigure, Axes]":
+    """Make a figure with one axis, or use the axis of the user.
 
     Parameters
     ----------
     ax : Axes or None
     size : tuple of float
-        Width and height in inches of a figure of its own.
+        Width and height of a new figure, in inches.
     caller : str
         Name of the function that draws.
 
@@ -153,58 +191,67 @@ def single(ax, size, caller):
     """
     plt = require_pyplot(caller)
     if ax is None:
-        return plt.subplots(figsize=size, layout="constrained")
+        figure, ax = plt.subplots(figsize=size, layout="constrained")
+        return figure, ax
     return ax.figure, ax
 
 
-def limits(values):
-    """Least and largest of values that may miss some, and never the same."""
+def value_range(values: npt.ArrayLike) -> tuple[float, float]:
+    """Return the minimum and a larger maximum of values, ignoring NaN."""
     low, high = np.nanmin(values), np.nanmax(values)
     return low, high if high > low else low + 1
 
 
-def draw_image(ax, values, image_shape, low, high, cmap):
+def draw_image(
+    ax: "Axes",
+    values: np.ndarray,
+    image_shape: Sequence[int],
+    low: float,
+    high: float,
+    cmap: "str | Colormap | None",
+) -> None:
     """Draw a sample as an image; missing pixels are hatched.
 
-    Three channels are red, green and blue; of any other number they are drawn side
-    by side.
+    Three channels are drawn as red, green and blue, any other number side by side.
 
     Parameters
     ----------
     ax : Axes
     values : ndarray of shape (n_pixels,)
-        NaN is missing.
-    image_shape : tuple of int
+        NaN marks missing pixels.
+    image_shape : sequence of int
     low, high : float
-        What the ends of the colours stand for.
+        Values at the ends of the colour map.
     cmap : str, Colormap or None
-        None is matplotlib's default.
+        None uses the default of matplotlib.
     """
     image = values.reshape(image_shape)
     if np.isnan(image).any():
         ax.patch.set(hatch="//////", edgecolor=GREY)
     if image.shape[2:] == (3,):
-        seen = ~np.isnan(image).any(axis=2)
+        opacity = ~np.isnan(image).any(axis=2)
         colors = np.clip((image - low) / (high - low), 0, 1)
-        image = np.dstack([np.nan_to_num(colors), seen])
+        image = np.dstack([np.nan_to_num(colors), opacity])
     elif image.ndim == 3:
         image = image.transpose(0, 2, 1).reshape(len(image), -1)
     ax.imshow(image, vmin=low, vmax=high, cmap=cmap, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
 
 
-def draw_profile(ax, values, low, high, **kwargs):
-    """Draw a sample that is no image as steps, one a feature.
+def draw_profile(
+    ax: "Axes", values: np.ndarray, low: float, high: float, **kwargs: Any
+) -> None:
+    """Draw a sample of tabular data as a step plot, with one step per feature.
 
     Parameters
     ----------
     ax : Axes
     values : ndarray of shape (n_features,)
-        NaN is missing, and left open.
+        NaN marks missing values, which leave a gap.
     low, high : float
-        Ends of the axis.
+        Range of values of the axis.
     **kwargs : dict
-        For :meth:`matplotlib.axes.Axes.stairs`.
+        Passed to :meth:`matplotlib.axes.Axes.stairs`.
     """
     ax.stairs(values, np.arange(len(values) + 1) - 0.5, **kwargs)
     margin = 0.05 * (high - low)

@@ -1,4 +1,4 @@
-"""Known classes against clusters."""
+"""Confusion matrix of known classes and clusters."""
 
 from typing import TYPE_CHECKING, Any, Self
 
@@ -7,46 +7,47 @@ import numpy.typing as npt
 
 from ..metrics import matching
 from ..utils.types import Data
-from ._common import as_array, require_pyplot, single
+from ._common import as_array, make_axis, require_pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
-# What counts are divided by the sums over: clusters, classes or both.
+# Axes whose sums the counts are divided by; None is the sum over both.
 _NORMALIZATIONS = {"true": 1, "pred": 0, "all": None}
 
 
 class ConfusionDisplay:
-    """Samples of each class in each cluster.
+    """Confusion matrix of classes and clusters.
 
-    Clusters stand in the order that matches the classes best, so that a good
-    clustering is a bright diagonal; those without a class come last. The accuracy of
-    this matching is the title. It is recommended to use :meth:`from_estimator` or
-    :meth:`from_predictions`; the parameters of the constructor are stored as
-    attributes.
+    Clusters are ordered by the best matching with the classes, so that a good
+    clustering shows as a bright diagonal; clusters that match no class are last. The
+    title is the accuracy of the matching.
+
+    Create it by :meth:`from_estimator` or :meth:`from_predictions`; the parameters of
+    the constructor are stored as attributes.
 
     Parameters
     ----------
     counts : ndarray of shape (n_classes, n_clusters)
-        Samples of each class in each cluster, in the order in which they are drawn.
+        Numbers of samples of each class in each cluster, in the order of drawing.
     classes : ndarray of shape (n_classes,)
         Names of the classes.
     clusters : ndarray of shape (n_clusters,)
         Names of the clusters.
     accuracy : float
-        Share of samples whose cluster is matched with their class.
+        Fraction of samples whose cluster is matched with their class.
 
     Attributes
     ----------
     image_ : AxesImage
-        The picture of the matrix.
+        Image of the matrix.
     texts_ : list of Text
-        Its entries, row by row; those that are 0 are left out.
+        Texts of the non-zero entries, row by row.
     ax_ : Axes
-        Where they are drawn.
+        Axes of the plot.
     figure_ : Figure
-        What that is in.
+        Figure containing the axes.
 
     See Also
     --------
@@ -80,7 +81,7 @@ class ConfusionDisplay:
     def from_estimator(
         cls, estimator: Any, X: Data, y: npt.ArrayLike, **kwargs: Any
     ) -> Self:
-        """Draw the clusters that an estimator predicts against known classes.
+        """Draw the confusion matrix of known classes and predicted clusters.
 
         Parameters
         ----------
@@ -89,9 +90,9 @@ class ConfusionDisplay:
         X : array-like, tensor or data that are not in memory
             Samples, of shape (n_samples, n_features), in any form that `predict` takes.
         y : array-like or tensor of shape (n_samples,)
-            Their known classes.
+            Known classes of the samples.
         **kwargs : dict
-            For :meth:`plot`.
+            Passed to :meth:`plot`.
 
         Returns
         -------
@@ -109,8 +110,8 @@ class ConfusionDisplay:
         require_pyplot(f"{cls.__name__}.from_estimator")
         if not hasattr(estimator, "predict"):
             raise TypeError(
-                f"estimator={estimator!r} should have predict; for one that has not, "
-                "give its labels_ to from_predictions."
+                f"estimator={estimator!r} has no method predict; pass its labels_ to "
+                "from_predictions instead."
             )
         return cls.from_predictions(y, estimator.predict(X), **kwargs)
 
@@ -118,16 +119,16 @@ class ConfusionDisplay:
     def from_predictions(
         cls, y: npt.ArrayLike, labels: npt.ArrayLike, **kwargs: Any
     ) -> Self:
-        """Draw clusters against known classes.
+        """Draw the confusion matrix of known classes and clusters.
 
         Parameters
         ----------
         y : array-like or tensor of shape (n_samples,)
             Known classes, of any type.
         labels : array-like or tensor of shape (n_samples,)
-            Clusters, of any type, fewer or more than classes.
+            Clusters, of any type; their number may differ from the classes.
         **kwargs : dict
-            For :meth:`plot`.
+            Passed to :meth:`plot`.
 
         Returns
         -------
@@ -145,7 +146,7 @@ class ConfusionDisplay:
         y, labels = as_array(y), as_array(labels)
         counts, pairs = matching(y, labels)
         matched = pairs[1]
-        # The matched come in the order of their classes.
+        # Matched clusters are in the order of their classes.
         order = np.append(matched, np.setdiff1d(np.arange(counts.shape[1]), matched))
         display = cls(
             counts[:, order],
@@ -168,19 +169,19 @@ class ConfusionDisplay:
         Parameters
         ----------
         ax : Axes, default=None
-            Where to draw; None is a new figure.
+            Axes to draw on; None makes a new figure.
         normalize : {"true", "pred", "all"}, default=None
-            Draw shares of each class, of each cluster or of all samples; None is
-            counts.
+            Draw fractions of each class, of each cluster or of all samples; None
+            draws counts.
         include_values : bool, default=True
-            Whether to write the entries that are not 0 into the picture.
+            Whether to write the non-zero entries into the image.
         cmap : str or Colormap, default=None
-            Colours; None is matplotlib's default.
+            Colour map; None uses the default of matplotlib.
 
         Returns
         -------
         display : ConfusionDisplay
-            Itself.
+            This object.
         """
         if normalize is not None and normalize not in _NORMALIZATIONS:
             raise ValueError(
@@ -188,7 +189,7 @@ class ConfusionDisplay:
             )
         n_classes, n_clusters = self.counts.shape
         size = (2.4 + 0.45 * n_clusters, 1.5 + 0.4 * n_classes)
-        self.figure_, self.ax_ = single(ax, size, "ConfusionDisplay.plot")
+        self.figure_, self.ax_ = make_axis(ax, size, "ConfusionDisplay.plot")
         values = self.counts
         if normalize is not None:
             axis = _NORMALIZATIONS[normalize]
@@ -209,16 +210,16 @@ class ConfusionDisplay:
         )
         return self
 
-    def _write(self, values):
-        """Write entries in the end of the colours that is far from their own."""
-        ends = self.image_.cmap([1.0, 0.0])
+    def _write(self, values: np.ndarray) -> list[Any]:
+        """Write the entries in a colour that contrasts with their background."""
+        colors = self.image_.cmap([1.0, 0.0])
         form = ".2f" if values.dtype.kind == "f" else "d"
         return [
             self.ax_.text(
                 column,
                 row,
                 format(values[row, column], form),
-                color=ends[int(values[row, column] > values.max() / 2)],
+                color=colors[int(values[row, column] > values.max() / 2)],
                 horizontalalignment="center",
                 verticalalignment="center",
                 fontsize="small",

@@ -1,4 +1,4 @@
-"""The atoms of each cluster."""
+"""Dictionaries: the atoms of each cluster."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -11,52 +11,54 @@ from ..estimators._mixmate import MixMateClustering
 from ..utils.types import Data
 from ._common import (
     as_array,
-    check_mixmate,
-    chosen_clusters,
-    chosen_image_shape,
+    check_estimator,
     draw_image,
     draw_profile,
-    grid,
-    limits,
+    make_grid,
     require_pyplot,
+    resolve_image_shape,
+    select_clusters,
+    value_range,
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
-# Rows whose codes are held at a time to count how much atoms are used.
-_BLOCK = 4096
+# Number of rows whose codes are computed at a time to measure the usage of atoms.
+_BATCH_SIZE = 4096
 
 
 class DictionaryDisplay:
-    """The intercept and the atoms of each cluster, a cluster in each row.
+    """Intercept and atoms of each cluster, one cluster per row.
 
-    Atoms of images are images, red where they add and blue where they take away,
-    each with a scale of its own, and those of colour images grey where they do
-    nothing; other atoms are steps above and below 0, one a feature. The number above
-    an atom is its index in ``dictionaries_``. It is recommended to use
-    :meth:`from_estimator`; the parameters of the constructor are stored as
-    attributes.
+    Atoms of images are drawn as images, each with its own colour scale: positive pixels
+    are red and negative ones blue, and in colour images grey pixels are zero. Atoms of
+    tabular data are drawn as step plots, with one step per feature. The number above an
+    atom is its index in ``dictionaries_``.
+
+    Create it by :meth:`from_estimator`; the parameters of the constructor are stored
+    as attributes.
 
     Parameters
     ----------
     atoms : ndarray of shape (n_drawn, n_atoms, n_features)
-        Atoms of each cluster that is drawn, in the order in which they are.
+        Atoms of each cluster that is drawn, in the order of drawing.
     indices : ndarray of shape (n_drawn, n_atoms)
-        Their indices in ``dictionaries_``.
+        Indices of the atoms in ``dictionaries_``.
     intercepts : ndarray of shape (n_drawn, n_features) or None
-        Intercepts, in the units of the data; None draws none.
+        Intercepts in the units of the data; None draws no intercepts.
     clusters : ndarray of shape (n_drawn,)
         Numbers of the clusters.
     image_shape : tuple of int or None
-        (height, width) or (height, width, n_channels) if they are images.
+        (height, width) or (height, width, n_channels) if atoms are images.
 
     Attributes
     ----------
     axes_ : ndarray of Axes, of shape (n_drawn, n_columns)
-        The intercept, where there is one, and the atoms.
+        Axes of the intercept, if there is one, and of the atoms.
     figure_ : Figure
-        What they are in.
+        Figure containing the axes.
 
     Examples
     --------
@@ -90,7 +92,7 @@ class DictionaryDisplay:
     @classmethod
     def from_estimator(
         cls,
-        mixmate: MixMateClustering,
+        estimator: MixMateClustering,
         X: Data | None = None,
         *,
         image_shape: Sequence[int] | None = None,
@@ -103,27 +105,26 @@ class DictionaryDisplay:
 
         Parameters
         ----------
-        mixmate : MixMateClustering
-            Fitted. Where it models scattering coefficients, intercepts are brought
-            to pixels by its decoder, and an atom is the difference that adding it
-            to the intercept makes.
+        estimator : MixMateClustering
+            Fitted. If its representation is scattering coefficients, intercepts are
+            decoded to pixels, and an atom is drawn as the change of the decoded
+            intercept when the atom is added to it.
         X : array-like, tensor or data that are not in memory, default=None
             Samples, of shape (n_samples, n_features), in any form that the methods of
-            the estimator take. If given, the atoms that these samples use most come
-            first: those of largest sum of ``|code|`` over the samples of the cluster.
-            Without, atoms are in the order in which they are stored.
+            the estimator take. The atoms of each cluster are sorted by usage, the sum
+            of ``|code|`` over the samples of the cluster. None keeps their order.
         image_shape : tuple of int, default=None
             (height, width) or (height, width, n_channels) if samples are images.
-            None is the `image_shape` of the estimator.
+            None uses the `image_shape` of the estimator.
         clusters : array-like of int, default=None
-            Clusters to draw, in this order; all if None.
+            Clusters to draw, in this order; None draws all.
         n_atoms : int, default=12
-            Atoms to draw of each, if it has so many.
+            Largest number of atoms to draw of each cluster.
         cmap : str or Colormap, default="RdBu_r"
-            Diverging colours of atoms that are images. Its middle is 0.
+            Diverging colour map of atoms that are images. Its middle is 0.
         axes : array-like of Axes, default=None
-            Where to draw, a row for each cluster, with a column more than atoms if
-            there are intercepts; None is a new figure.
+            Axes to draw on, a row for each cluster, and a column for the intercept,
+            if there is one, and each atom; None makes a new figure.
 
         Returns
         -------
@@ -132,33 +133,33 @@ class DictionaryDisplay:
         Raises
         ------
         TypeError
-            If `mixmate` is another estimator.
+            If `estimator` is not a MixMateClustering.
         ValueError
             If a parameter is out of its range, or X does not fit the estimator.
         ImportError
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
-        check_mixmate(mixmate)
+        check_estimator(estimator)
         if not isinstance(n_atoms, Integral) or n_atoms < 1:
             raise ValueError(f"n_atoms={n_atoms!r} should be an integer >= 1.")
-        chosen = chosen_clusters(clusters, len(mixmate.dictionaries_))
-        shape = chosen_image_shape(image_shape, mixmate)
-        order = _order_of_atoms(mixmate, X)[chosen, :n_atoms]
-        intercepts = mixmate.intercepts_[chosen]
-        atoms = mixmate.dictionaries_[chosen[:, None], order]
-        if mixmate.representation_ is not None:
-            decode = mixmate.representation_.inverse_transform
-            start = intercepts[:, None]
-            atoms = decode(start + atoms) - decode(start)
+        selected = select_clusters(clusters, len(estimator.dictionaries_))
+        shape = resolve_image_shape(image_shape, estimator)
+        order = _sort_atoms(estimator, X)[selected, :n_atoms]
+        intercepts = estimator.intercepts_[selected]
+        atoms = estimator.dictionaries_[selected[:, None], order]
+        if estimator.representation_ is not None:
+            decode = estimator.representation_.inverse_transform
+            origin = intercepts[:, None]
+            atoms = decode(origin + atoms) - decode(origin)
             intercepts = decode(intercepts)
-        # Of clusters without atoms there is nothing else to draw.
-        has_intercepts = mixmate.intercepts_.any() or atoms.shape[1] == 0
+        # Clusters without atoms have nothing else to draw.
+        has_intercepts = estimator.intercepts_.any() or atoms.shape[1] == 0
         display = cls(
             atoms,
             indices=order,
             intercepts=intercepts if has_intercepts else None,
-            clusters=chosen,
+            clusters=selected,
             image_shape=shape,
         )
         return display.plot(cmap=cmap, axes=axes)
@@ -169,26 +170,26 @@ class DictionaryDisplay:
         Parameters
         ----------
         cmap : str or Colormap, default="RdBu_r"
-            Diverging colours of atoms that are images. Its middle is 0.
+            Diverging colour map of atoms that are images. Its middle is 0.
         axes : array-like of Axes of shape (n_drawn, n_columns), default=None
-            Where to draw; None is a new figure.
+            Axes to draw on; None makes a new figure.
 
         Returns
         -------
         display : DictionaryDisplay
-            Itself.
+            This object.
         """
         n_drawn, n_atoms, _ = self.atoms.shape
         first = int(self.intercepts is not None)
-        self.figure_, self.axes_ = grid(
+        self.figure_, self.axes_ = make_grid(
             axes, (n_drawn, first + n_atoms), (0.85, 0.85), "DictionaryDisplay.plot"
         )
         if self.intercepts is not None:
             self._draw_intercepts(self.intercepts)
-        for axes_of, atoms, indices in zip(
+        for axes_row, atoms, indices in zip(
             self.axes_[:, first:], self.atoms, self.indices, strict=True
         ):
-            for ax, atom, index in zip(axes_of, atoms, indices, strict=True):
+            for ax, atom, index in zip(axes_row, atoms, indices, strict=True):
                 self._draw_atom(ax, atom, cmap)
                 ax.set_title(index, fontsize="x-small", pad=2)
         for ax, cluster in zip(self.axes_[:, 0], self.clusters, strict=True):
@@ -198,8 +199,8 @@ class DictionaryDisplay:
                 ax.set_xlabel("feature", fontsize="x-small")
         return self
 
-    def _draw_intercepts(self, intercepts):
-        low, high = limits(intercepts)
+    def _draw_intercepts(self, intercepts: np.ndarray) -> None:
+        low, high = value_range(intercepts)
         for ax, intercept in zip(self.axes_[:, 0], intercepts, strict=True):
             if self.image_shape is None:
                 draw_profile(ax, intercept, low, high, fill=True)
@@ -207,7 +208,7 @@ class DictionaryDisplay:
                 draw_image(ax, intercept, self.image_shape, low, high, cmap=None)
         self.axes_[0, 0].set_title("intercept", fontsize="x-small", pad=2)
 
-    def _draw_atom(self, ax, atom, cmap):
+    def _draw_atom(self, ax: "Axes", atom: np.ndarray, cmap: "str | Colormap") -> None:
         limit = np.abs(atom).max() or 1.0
         if self.image_shape is None:
             draw_profile(ax, atom, -limit, limit, fill=True)
@@ -215,12 +216,12 @@ class DictionaryDisplay:
             draw_image(ax, atom, self.image_shape, -limit, limit, cmap)
 
 
-def _order_of_atoms(mixmate, X):
-    """Atoms of each cluster, the most used first, or as stored if X is None."""
-    n_clusters, n_atoms, _ = mixmate.dictionaries_.shape
+def _sort_atoms(estimator: MixMateClustering, X: Data | None) -> np.ndarray:
+    """Return the atoms of each cluster by usage, or in their order if X is None."""
+    n_clusters, n_atoms, _ = estimator.dictionaries_.shape
     if X is None:
         return np.tile(np.arange(n_atoms), (n_clusters, 1))
     usage = np.zeros(n_clusters * n_atoms)
-    for codes in mixmate.predict_batches(X, "transform", batch_size=_BLOCK):
+    for codes in estimator.predict_batches(X, "transform", batch_size=_BATCH_SIZE):
         usage += np.abs(as_array(codes)).sum(axis=0)
     return np.argsort(-usage.reshape(n_clusters, n_atoms), axis=1, kind="stable")

@@ -1,4 +1,4 @@
-"""How clearly samples belong to their clusters."""
+"""Margins of energy: how clearly samples belong to their clusters."""
 
 from typing import TYPE_CHECKING, Self
 
@@ -8,26 +8,35 @@ import numpy.typing as npt
 from ..estimators._mixmate import MixMateClustering
 from ..metrics import matching
 from ..utils.types import Data
-from ._common import BLUE, GREY, ORANGE, as_array, check_mixmate, require_pyplot, single
+from ._common import (
+    BLUE,
+    GREY,
+    ORANGE,
+    as_array,
+    check_estimator,
+    make_axis,
+    require_pyplot,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Margins below the first, odds of 1.01, are all the same to a reader; the axis starts
-# between the two.
-_AXIS_STARTS, _N_BINS = (0.01, 0.5), 40
+# Smallest and largest start of the axis: margins below 0.01, odds of 1.01, are all
+# equally ambiguous.
+_AXIS_START_RANGE, _N_BINS = (0.01, 0.5), 40
 
 
 class EnergyDisplay:
-    """Distribution, in each cluster, of the margin of energy of its samples.
+    """Histograms of the margins of energy of the samples of each cluster.
 
-    The margin is the second lowest energy of a sample less its lowest: the logarithm
-    of the odds, in the posterior, of its cluster over the next. Left of the dotted
-    line, at 1, a sample could as well belong to the other. Each cluster is a
-    histogram, of a height of its own, with a mark at the median; the most ambiguous
-    is on top, and those without samples are left out. It is recommended to use
-    :meth:`from_estimator`; the parameters of the constructor are stored as
-    attributes.
+    The margin is the second lowest energy of a sample minus the lowest: the posterior
+    log odds of its cluster against the next one. A large margin means that one cluster
+    fits the sample far better than any other; left of the dotted line, at 1, the sample
+    is ambiguous. Each cluster has one histogram, scaled to its maximum, with a mark at
+    the median. The most ambiguous cluster is at the top; empty clusters are omitted.
+
+    Create it by :meth:`from_estimator`; the parameters of the constructor are stored
+    as attributes.
 
     Parameters
     ----------
@@ -44,9 +53,9 @@ class EnergyDisplay:
     clusters_ : ndarray of int
         Clusters from top to bottom: by median margin.
     ax_ : Axes
-        Where they are drawn.
+        Axes of the plot.
     figure_ : Figure
-        What that is in.
+        Figure containing the axes.
 
     Examples
     --------
@@ -76,7 +85,7 @@ class EnergyDisplay:
     @classmethod
     def from_estimator(
         cls,
-        mixmate: MixMateClustering,
+        estimator: MixMateClustering,
         X: Data,
         y: npt.ArrayLike | None = None,
         *,
@@ -86,16 +95,16 @@ class EnergyDisplay:
 
         Parameters
         ----------
-        mixmate : MixMateClustering
+        estimator : MixMateClustering
             Fitted, with at least two clusters.
         X : array-like, tensor or data that are not in memory
             Samples, of shape (n_samples, n_features), in any form that the methods of
-            the estimator take; NaN is missing.
+            the estimator take; NaN marks missing values.
         y : array-like or tensor of shape (n_samples,), default=None
-            Their known classes. If given, samples are coloured by whether their
-            cluster is the one that is matched with their class.
+            Known classes of the samples. If given, samples are coloured by whether
+            their cluster is matched with their class.
         ax : Axes, default=None
-            Where to draw; None is a new figure.
+            Axes to draw on; None makes a new figure.
 
         Returns
         -------
@@ -104,22 +113,22 @@ class EnergyDisplay:
         Raises
         ------
         TypeError
-            If `mixmate` is another estimator.
+            If `estimator` is not a MixMateClustering.
         ValueError
-            If it has one cluster only, X does not fit it, or X and y differ in
-            length.
+            If the estimator has only one cluster, X does not fit it, or X and y
+            differ in length.
         ImportError
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
-        check_mixmate(mixmate)
-        n_clusters = len(mixmate.dictionaries_)
+        check_estimator(estimator)
+        n_clusters = len(estimator.dictionaries_)
         if n_clusters < 2:
             raise ValueError(
-                f"mixmate has n_clusters={n_clusters}; a margin of energy needs at "
+                f"estimator has n_clusters={n_clusters}; a margin of energy needs at "
                 "least 2."
             )
-        energies = as_array(mixmate.energies(X))
+        energies = as_array(estimator.energies(X))
         lowest, second = np.partition(energies, 1, axis=1)[:, :2].T
         labels = energies.argmin(axis=1)
         correct = None if y is None else _is_matched(as_array(y), labels)
@@ -131,12 +140,12 @@ class EnergyDisplay:
         Parameters
         ----------
         ax : Axes, default=None
-            Where to draw; None is a new figure.
+            Axes to draw on; None makes a new figure.
 
         Returns
         -------
         display : EnergyDisplay
-            Itself.
+            This object.
         """
         clusters = np.unique(self.labels)
         medians = np.array(
@@ -145,8 +154,8 @@ class EnergyDisplay:
         order = np.argsort(medians, kind="stable")
         self.clusters_, rows = clusters[order], np.arange(len(clusters))
         size = (6.4, 1.5 + 0.42 * len(clusters))
-        self.figure_, self.ax_ = single(ax, size, "EnergyDisplay.plot")
-        start = np.clip(self.margins.min(), *_AXIS_STARTS)
+        self.figure_, self.ax_ = make_axis(ax, size, "EnergyDisplay.plot")
+        start = np.clip(self.margins.min(), *_AXIS_START_RANGE)
         end = max(2.0, 1.01 * self.margins.max())
         edges = np.geomspace(start, end, _N_BINS + 1)
         self.ax_.axvline(1, color=GREY, linestyle=":")
@@ -170,18 +179,19 @@ class EnergyDisplay:
         self.ax_.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
         return self
 
-    def _draw_histograms(self, edges):
+    def _draw_histograms(self, edges: np.ndarray) -> None:
+        groups: dict[str | None, tuple[np.ndarray, str]]
         if self.correct is None:
-            parts = {None: (np.ones(len(self.labels), dtype=bool), BLUE)}
+            groups = {None: (np.ones(len(self.labels), dtype=bool), BLUE)}
         else:
-            parts = {"right": (self.correct, BLUE), "wrong": (~self.correct, ORANGE)}
+            groups = {"right": (self.correct, BLUE), "wrong": (~self.correct, ORANGE)}
         margins = np.maximum(self.margins, edges[0])
         for row, cluster in enumerate(self.clusters_):
-            own = self.labels == cluster
-            largest = np.histogram(margins[own], edges)[0].max()
+            in_cluster = self.labels == cluster
+            largest = np.histogram(margins[in_cluster], edges)[0].max()
             base = np.full(len(edges) - 1, float(row))
-            for name, (part, color) in parts.items():
-                counts, _ = np.histogram(margins[own & part], edges)
+            for name, (in_group, color) in groups.items():
+                counts, _ = np.histogram(margins[in_cluster & in_group], edges)
                 # The axis points down.
                 top = base - 0.85 * counts / largest
                 self.ax_.stairs(
@@ -195,10 +205,11 @@ class EnergyDisplay:
                 base = top
 
 
-def _is_matched(y, labels):
-    """Whether the cluster of each sample is matched with its class."""
+def _is_matched(y: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return whether the cluster of each sample is matched with its class."""
     counts, (rows, columns) = matching(y, labels)
     class_of = np.full(counts.shape[1], -1)
     class_of[columns] = rows
     clusters = np.unique(labels, return_inverse=True)[1]
-    return class_of[clusters] == np.unique(y, return_inverse=True)[1]
+    classes = np.unique(y, return_inverse=True)[1]
+    return np.equal(class_of[clusters], classes)

@@ -1,20 +1,20 @@
-"""The loss over the epochs of a fit."""
+"""Loss curve of a fit."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from ..estimators._mixmate import MixMateClustering
-from ._common import check_mixmate, require_pyplot, single
+from ._common import check_estimator, make_axis, require_pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 class LossCurveDisplay:
-    """The mean loss of each epoch.
+    """Mean loss of each epoch.
 
-    It is recommended to use :meth:`from_estimator`; the parameter of the constructor
-    is stored as an attribute.
+    Create it by :meth:`from_estimator`; the parameter of the constructor is stored as
+    an attribute.
 
     Parameters
     ----------
@@ -24,11 +24,11 @@ class LossCurveDisplay:
     Attributes
     ----------
     line_ : Line2D
-        The curve.
+        Line of the curve.
     ax_ : Axes
-        Where it is drawn.
+        Axes of the plot.
     figure_ : Figure
-        What that is in.
+        Figure containing the axes.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class LossCurveDisplay:
     @classmethod
     def from_estimator(
         cls,
-        mixmate: MixMateClustering,
+        estimator: MixMateClustering,
         *,
         ax: "Axes | None" = None,
         label: str | None = None,
@@ -64,14 +64,14 @@ class LossCurveDisplay:
 
         Parameters
         ----------
-        mixmate : MixMateClustering
-            Fitted, for at least one epoch.
+        estimator : MixMateClustering
+            Fitted for at least one epoch.
         ax : Axes, default=None
-            Where to draw, beside what is there; None is a new figure.
+            Axes to draw on, which may hold other curves; None makes a new figure.
         label : str, default=None
             Name of the curve in the legend.
         **kwargs : dict
-            For :meth:`matplotlib.axes.Axes.plot`.
+            Passed to :meth:`matplotlib.axes.Axes.plot`.
 
         Returns
         -------
@@ -80,20 +80,20 @@ class LossCurveDisplay:
         Raises
         ------
         TypeError
-            If `mixmate` is another estimator.
+            If `estimator` is not a MixMateClustering.
         ValueError
-            If it was fitted for no epoch.
+            If it was not fitted for any epoch.
         ImportError
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
-        check_mixmate(mixmate)
-        if not mixmate.loss_curve_:
+        check_estimator(estimator)
+        if not estimator.loss_curve_:
             raise ValueError(
-                f"mixmate has no loss curve: n_iter_={mixmate.n_iter_} epochs were run "
-                f"(max_iter={mixmate.max_iter}); should be at least 1."
+                f"estimator has no loss curve: n_iter_={estimator.n_iter_} epochs were "
+                f"run (max_iter={estimator.max_iter}). Fit it with max_iter >= 1."
             )
-        return cls(mixmate.loss_curve_).plot(ax, label=label, **kwargs)
+        return cls(estimator.loss_curve_).plot(ax, label=label, **kwargs)
 
     def plot(
         self, ax: "Axes | None" = None, *, label: str | None = None, **kwargs: Any
@@ -103,23 +103,24 @@ class LossCurveDisplay:
         Parameters
         ----------
         ax : Axes, default=None
-            Where to draw, beside what is there; None is a new figure.
+            Axes to draw on, which may hold other curves; None makes a new figure.
         label : str, default=None
             Name of the curve in the legend.
         **kwargs : dict
-            For :meth:`matplotlib.axes.Axes.plot`.
+            Passed to :meth:`matplotlib.axes.Axes.plot`.
 
         Returns
         -------
         display : LossCurveDisplay
-            Itself.
+            This object.
         """
-        self.figure_, self.ax_ = single(ax, (5, 3.5), "LossCurveDisplay.plot")
+        self.figure_, self.ax_ = make_axis(ax, (5, 3.5), "LossCurveDisplay.plot")
         epochs = range(1, len(self.loss_curve) + 1)
         style = {"marker": ".", "label": label, **kwargs}
         (self.line_,) = self.ax_.plot(epochs, self.loss_curve, **style)
         self.ax_.set(xlabel="epoch", ylabel="mean loss")
-        self.ax_.xaxis.get_major_locator().set_params(integer=True)
+        locator: Any = self.ax_.xaxis.get_major_locator()
+        locator.set_params(integer=True)
         if label is not None:
             self.ax_.legend()
         return self

@@ -1,4 +1,4 @@
-"""One sample as every cluster explains it."""
+"""Reconstructions of one sample by all clusters."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..data.loader import validate_rows
-from ..data.readers import is_stream, stream_parts
+from ..data.readers import is_stream
+from ..data.streams import stream_chunks
+from ..data.validation import validate_rows
 from ..estimators._mixmate import MixMateClustering
 from ..utils.types import Data
 from ._common import (
@@ -15,14 +16,14 @@ from ._common import (
     GREY,
     ORANGE,
     as_array,
-    check_mixmate,
-    chosen_clusters,
-    chosen_image_shape,
+    check_estimator,
     draw_image,
     draw_profile,
-    grid,
-    limits,
+    make_grid,
     require_pyplot,
+    resolve_image_shape,
+    select_clusters,
+    value_range,
 )
 
 if TYPE_CHECKING:
@@ -32,22 +33,23 @@ if TYPE_CHECKING:
 class ReconstructionDisplay:
     """A sample, its reconstruction by every cluster, and the codes.
 
-    Under each reconstruction stands its code, and under that the mean squared error
-    (MSE), the number of non-zeros (L0) and the energy, of which the assigned cluster
-    has the least; that one is framed. It is recommended to use
-    :meth:`from_estimator`; the parameters of the constructor are stored as
-    attributes.
+    Below each reconstruction are its code, the mean squared error (MSE), the number of
+    non-zero entries of the code (L0) and the energy. The assigned cluster, which has
+    the lowest energy, is framed.
+
+    Create it by :meth:`from_estimator`; the parameters of the constructor are stored
+    as attributes.
 
     Parameters
     ----------
     sample : ndarray of shape (n_features,)
-        The sample; NaN is missing.
+        The sample; NaN marks missing values.
     reconstructions : ndarray of shape (n_drawn, n_features)
-        The sample as each cluster explains it.
+        Reconstruction of the sample by each cluster.
     codes : ndarray of shape (n_drawn, n_atoms)
-        Its code in each cluster.
+        Code of the sample in each cluster.
     energies : ndarray of shape (n_drawn,)
-        Its energy in each cluster.
+        Energy of the sample in each cluster.
     clusters : ndarray of shape (n_drawn,)
         Numbers of the clusters.
     label : int
@@ -58,9 +60,10 @@ class ReconstructionDisplay:
     Attributes
     ----------
     axes_ : ndarray of Axes, of shape (2, 1 + n_drawn)
-        The sample and its reconstructions; the names of the figures, and the codes.
+        First row: the sample and its reconstructions. Second row: the names of the
+        numbers, and the codes.
     figure_ : Figure
-        What they are in.
+        Figure containing the axes.
 
     References
     ----------
@@ -104,7 +107,7 @@ class ReconstructionDisplay:
     @classmethod
     def from_estimator(
         cls,
-        mixmate: MixMateClustering,
+        estimator: MixMateClustering,
         x: Data,
         *,
         image_shape: Sequence[int] | None = None,
@@ -112,25 +115,25 @@ class ReconstructionDisplay:
         cmap: "str | Colormap | None" = None,
         axes: Any = None,
     ) -> Self:
-        """Draw how an estimator sees a sample.
+        """Draw the reconstructions of a sample by an estimator.
 
         Parameters
         ----------
-        mixmate : MixMateClustering
+        estimator : MixMateClustering
             Fitted.
         x : array-like, tensor or data that are not in memory
             The sample, of shape (n_features,) or (1, n_features), in any form that the
-            methods of the estimator take. NaN is missing: such pixels are hatched,
-            other features left open, and take no part in the error.
+            methods of the estimator take. NaN marks missing values: pixels are hatched,
+            other features leave a gap, and both are ignored in the error.
         image_shape : tuple of int, default=None
             (height, width) or (height, width, n_channels) if samples are images.
-            None is the `image_shape` of the estimator.
+            None uses the `image_shape` of the estimator.
         clusters : array-like of int, default=None
-            Clusters to draw, in this order; all if None.
+            Clusters to draw, in this order; None draws all.
         cmap : str or Colormap, default=None
-            Colours of images; None is matplotlib's default.
+            Colour map of images; None uses the default of matplotlib.
         axes : array-like of Axes of shape (2, 1 + n_drawn), default=None
-            Where to draw; None is a new figure.
+            Axes to draw on; None makes a new figure.
 
         Returns
         -------
@@ -139,31 +142,34 @@ class ReconstructionDisplay:
         Raises
         ------
         TypeError
-            If `mixmate` is another estimator.
+            If `estimator` is not a MixMateClustering.
         ValueError
-            If x is not one sample, has nothing observed or does not fit the
+            If x is not one sample, has only missing values or does not fit the
             estimator, or another parameter is out of its range.
         ImportError
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
-        check_mixmate(mixmate)
-        chosen = chosen_clusters(clusters, len(mixmate.dictionaries_))
-        shape = chosen_image_shape(image_shape, mixmate)
-        X = _as_rows(mixmate, x)
-        sample = _the_row(validate_rows(mixmate, X, reset=False))
+        check_estimator(estimator)
+        selected = select_clusters(clusters, len(estimator.dictionaries_))
+        shape = resolve_image_shape(image_shape, estimator)
+        X = _to_rows(estimator, x)
+        sample = _single_row(validate_rows(estimator, X, reset=False))
         if np.isnan(sample).all():
             raise ValueError("x has only missing entries; at least one is needed.")
-        codes = as_array(mixmate.encode(X))[0]
-        energies = as_array(mixmate.energies(X))[0]
+        codes = as_array(estimator.encode(X))[0]
+        energies = as_array(estimator.energies(X))[0]
         # Each cluster decodes a copy of the sample, from its own code and intercept.
-        alone = np.eye(len(codes), dtype=codes.dtype)
+        one_hot = np.eye(len(codes), dtype=codes.dtype)
+        reconstructions = estimator._model().decode(
+            one_hot[:, :, None] * codes, one_hot
+        )
         display = cls(
             sample,
-            reconstructions=mixmate._decode(alone[:, :, None] * codes, alone)[chosen],
-            codes=codes[chosen],
-            energies=energies[chosen],
-            clusters=chosen,
+            reconstructions=reconstructions[selected],
+            codes=codes[selected],
+            energies=energies[selected],
+            clusters=selected,
             label=int(energies.argmin()),
             image_shape=shape,
         )
@@ -175,16 +181,16 @@ class ReconstructionDisplay:
         Parameters
         ----------
         cmap : str or Colormap, default=None
-            Colours of images; None is matplotlib's default.
+            Colour map of images; None uses the default of matplotlib.
         axes : array-like of Axes of shape (2, 1 + n_drawn), default=None
-            Where to draw; None is a new figure.
+            Axes to draw on; None makes a new figure.
 
         Returns
         -------
         display : ReconstructionDisplay
-            Itself.
+            This object.
         """
-        self.figure_, self.axes_ = grid(
+        self.figure_, self.axes_ = make_grid(
             axes, (2, 1 + len(self.clusters)), (1.1, 1.4), "ReconstructionDisplay.plot"
         )
         self._draw_samples(cmap)
@@ -194,13 +200,13 @@ class ReconstructionDisplay:
                 ax.spines[:].set(color=ORANGE, linewidth=2.5)
         return self
 
-    def _draw_samples(self, cmap):
+    def _draw_samples(self, cmap: "str | Colormap | None") -> None:
         samples = np.vstack([self.sample, self.reconstructions])
         names = ["sample", *(f"cluster {cluster}" for cluster in self.clusters)]
-        low, high = limits(samples)
+        low, high = value_range(samples)
         if self.image_shape is not None:
-            # A reconstruction that overshoots must not pale the sample.
-            low, high = limits(self.sample)
+            # The range of the sample alone: reconstructions may overshoot.
+            low, high = value_range(self.sample)
         for ax, sample, name in zip(self.axes_[0], samples, names, strict=True):
             if self.image_shape is None:
                 draw_profile(ax, self.sample, low, high, fill=True, color=GREY)
@@ -213,9 +219,9 @@ class ReconstructionDisplay:
             for ax, sample in zip(self.axes_[0, 1:], samples[1:], strict=True):
                 draw_profile(ax, sample, low, high, color=BLUE)
 
-    def _draw_codes(self):
+    def _draw_codes(self) -> None:
         errors = np.nanmean((self.reconstructions - self.sample) ** 2, axis=1)
-        low, high = limits([self.codes.min(initial=0), self.codes.max(initial=0)])
+        low, high = value_range([self.codes.min(initial=0), self.codes.max(initial=0)])
         margin = 0.05 * (high - low)
         header = self.axes_[1, 0]
         header.set(xticks=[], yticks=[], facecolor="none")
@@ -224,19 +230,21 @@ class ReconstructionDisplay:
         for ax, code, error, energy in zip(
             self.axes_[1, 1:], self.codes, errors, self.energies, strict=True
         ):
-            used = np.flatnonzero(code)
+            nonzero = np.flatnonzero(code)
             ax.axhline(0, color=GREY, linewidth=0.5)
-            ax.vlines(used, 0, code[used], color=BLUE)
+            ax.vlines(nonzero, 0, code[nonzero], color=BLUE)
             ax.set(xlim=(-0.5, max(len(code), 1) - 0.5), xticks=[])
             ax.set(ylim=(low - margin, high + margin), yticks=[])
-            ax.set_xlabel(f"{error:.3g}\n{len(used)}\n{energy:.4g}", fontsize="small")
+            ax.set_xlabel(
+                f"{error:.3g}\n{len(nonzero)}\n{energy:.4g}", fontsize="small"
+            )
         self.axes_[1, 1].set_ylabel("code", fontsize="small")
 
 
-def _as_rows(mixmate, x):
-    """Bring a sample to the shape of data."""
+def _to_rows(estimator: MixMateClustering, x: Any) -> Any:
+    """Convert a sample to data with one row."""
     if is_stream(x):
-        return next(stream_parts(x, mixmate.image_shape))
+        return next(stream_chunks(x, estimator.image_shape))
     if hasattr(x, "to_frame"):  # a Series knows the names of the features
         return x.to_frame().T
     if isinstance(x, (list, tuple)) and np.ndim(x[0] if x else 0) == 0:
@@ -245,8 +253,8 @@ def _as_rows(mixmate, x):
     return x.reshape(1, -1) if is_flat else x
 
 
-def _the_row(rows):
-    """Return the only row of an array, tensor or Source, as an array."""
+def _single_row(rows: Any) -> np.ndarray:
+    """Return the only row of an array, tensor or reader, as an array."""
     if len(rows) != 1:
         raise ValueError(
             f"x has shape {tuple(rows.shape)}, but should be one sample, of shape "

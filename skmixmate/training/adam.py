@@ -1,20 +1,20 @@
-"""Adam, by the kernel that torch has for it.
+"""Adam, by torch's fused kernel.
 
-``torch.optim.Adam(fused=True)`` calls the same kernel, and gives the same numbers. But
-the first optimiser of torch that is made brings its compiler in, which takes longer
-than all else in the fit of a small set, and tens of MiB.
+``torch.optim.Adam(fused=True)`` calls the same kernel and is bit-identical. But the
+first optimiser of torch that is created imports torch's compiler, which takes longer
+than the whole fit of a small data set, and tens of MiB.
 """
 
 import torch
 
 
 class Adam:
-    """Adam on one tensor, with the moments of a gradient that is given.
+    """Adam on one tensor.
 
     Parameters
     ----------
     parameter : tensor
-        Moved in place.
+        Updated in place.
     learning_rate : float
 
     References
@@ -32,7 +32,7 @@ class Adam:
     tensor([-0.1000,  0.1000])
     """
 
-    def __init__(self, parameter, learning_rate):
+    def __init__(self, parameter: torch.Tensor, learning_rate: float) -> None:
         self.parameter = parameter
         self.learning_rate = learning_rate
         self.moments = {
@@ -41,13 +41,13 @@ class Adam:
             "exp_avg_sq": torch.zeros_like(parameter),
         }
 
-    def step(self, gradient):
-        """Move the parameter.
+    def step(self, gradient: torch.Tensor) -> None:
+        """Update the parameter and the moments of the gradient.
 
         Parameters
         ----------
         gradient : tensor
-            Of the same shape.
+            Of the shape of the parameter.
         """
         moments = self.moments
         moments["step"] += 1
@@ -56,7 +56,7 @@ class Adam:
             [gradient],
             [moments["exp_avg"]],
             [moments["exp_avg_sq"]],
-            [],  # the largest so far, which only amsgrad keeps
+            [],  # maxima, which only amsgrad needs
             [moments["step"]],
             lr=self.learning_rate,
             beta1=0.9,

@@ -1,84 +1,94 @@
-"""A training step launched at once.
+"""Training steps as CUDA graphs.
 
-On a GPU the hundreds of calls that make a step take longer than what they do. A CUDA
-graph has them recorded, with the memory they work in, and launches all in one call.
+On a GPU, launching the hundreds of kernels of a step takes longer than running them. A
+CUDA graph records them, with the addresses of their tensors, and launches all at once.
 """
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
-# Of a process only one thread at a time may record.
-_RECORDING = threading.Lock()
+from ..data.batch import Batch
 
-# Steps that are taken call by call first: libraries set themselves up in them.
-_N_WARM = 3
+# Only one thread of a process at a time may capture a graph.
+_CAPTURING = threading.Lock()
+
+# Number of steps before the capture, in which libraries initialise themselves.
+_N_WARMUP = 3
+
+# Runs a function while recording it; returns a function that replays the recording, and
+# the outputs of the function.
+Capture = Callable[[Callable[[], Any]], tuple[Callable[[], Any], Any]]
 
 
 class CudaGraphStep:
-    """Training steps, of which one is recorded and then played back.
+    """Training steps, of which one is captured and then replayed.
 
-    Complete and incomplete mini-batches are two kinds of steps, each with a recording.
+    Steps on complete and on incomplete mini-batches are captured separately.
 
     Parameters
     ----------
-    record : callable
-        Is given a function without arguments, records what it does, and returns a
-        callable that does it again, and what the function gave.
+    capture : callable
+        Takes a function without arguments, records it, and returns a function that
+        replays the recording, and the outputs of the function.
 
     Examples
     --------
-    A recording that does nothing but call again:
+    A capture that calls the function again:
 
     >>> import torch
+    >>> from skmixmate.data.batch import Batch
     >>> from skmixmate.training.cuda_graph import CudaGraphStep
     >>> captured = CudaGraphStep(lambda function: (function, function()))
+    >>> batch = Batch(torch.ones(2, 3))
     >>> for _ in range(5):
-    ...     (total,) = captured(lambda rows, _: (rows.sum(),), torch.ones(2, 3), None)
+    ...     (total,) = captured(lambda batch: (batch.rows.sum(),), batch)
     >>> total
     tensor(6.)
     """
 
-    def __init__(self, record):
-        self._record = record
-        self._n_warm = {False: 0, True: 0}
-        self._recorded = {}
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+        self._n_warmup = {False: 0, True: 0}
+        self._graphs: dict[bool, tuple[Batch, Callable[[], Any], Any]] = {}
 
-    def __call__(self, step, rows, observed):
+    def __call__(self, step: Callable[[Batch], Any], batch: Batch) -> Any:
         """Take a step.
 
         Parameters
         ----------
         step : callable
-            The same each time; ``step(rows, observed)`` gives a tuple of tensors. What
-            it changes it changes in place, and it never waits for the device.
-        rows : tensor of shape (n_rows, n_features)
-            As many rows as in the other steps.
-        observed : bool tensor of shape (n_rows, n_features) or None
+            The same function each time; ``step(batch)`` returns a tuple of tensors. It
+            changes tensors only in place, and never synchronises with the device.
+        batch : Batch
+            Of the same number of rows each time.
 
         Returns
         -------
         *outputs : tensors
-            What the step gives. The next one overwrites it.
+            The outputs of the step. The next step overwrites them.
         """
-        kind = observed is None
-        if self._n_warm[kind] < _N_WARM:
-            self._n_warm[kind] += 1
-            return step(rows, observed)
-        if kind not in self._recorded:
-            inputs = rows.clone(), None if kind else observed.clone()
-            play, outputs = self._record(lambda: step(*inputs))
-            self._recorded[kind] = inputs, play, outputs
-        (near_rows, near_observed), play, outputs = self._recorded[kind]
-        near_rows.copy_(rows)
-        if not kind:
-            near_observed.copy_(observed)
-        play()
+        is_complete = batch.observed is None
+        if self._n_warmup[is_complete] < _N_WARMUP:
+            self._n_warmup[is_complete] += 1
+            return step(batch)
+        if is_complete not in self._graphs:
+            observed = None if batch.observed is None else batch.observed.clone()
+            static = Batch(batch.rows.clone(), observed)
+            replay, outputs = self._capture(lambda: step(static))
+            self._graphs[is_complete] = static, replay, outputs
+        static, replay, outputs = self._graphs[is_complete]
+        static.rows.copy_(batch.rows)
+        if static.observed is not None and batch.observed is not None:
+            static.observed.copy_(batch.observed)
+        replay()
         return outputs
 
 
-def cuda_graph_capturer(device):
-    """Give what records on a device.
+def cuda_graph_capturer(device: torch.device) -> Capture | None:
+    """Return a function that captures CUDA graphs on a device.
 
     Parameters
     ----------
@@ -86,22 +96,22 @@ def cuda_graph_capturer(device):
 
     Returns
     -------
-    record : callable or None
-        As :class:`CudaGraphStep` wants it; None where nothing can be recorded.
+    capture : callable or None
+        As :class:`CudaGraphStep` takes it; None unless the device is a GPU.
     """
     if device.type != "cuda":
         return None
 
-    def record(function):
+    def capture(function: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
         graph = torch.cuda.CUDAGraph()
-        capture = torch.cuda.graph(
+        context = torch.cuda.graph(
             graph,
-            stream=torch.cuda.Stream(device),
-            # Other threads may go on, with starts of their own.
+            stream=torch.cuda.Stream(device),  # type: ignore[no-untyped-call]
+            # Other threads may continue, and capture their own graphs.
             capture_error_mode="thread_local",
         )
-        with _RECORDING, capture:  # what is recorded is not done yet
+        with _CAPTURING, context:  # records kernels without running them
             outputs = function()
         return graph.replay, outputs
 
-    return record
+    return capture

@@ -1,1 +1,1 @@
-"""What every room may use: numbers, modes of torch, random states, types."""
+"""Utilities: floating-point numbers, modes of torch, random states and types."""

@@ -1,23 +1,28 @@
-"""Guards around public methods: no half-done fit, no mode of the caller's."""
+"""Decorators of public methods: default modes of torch and numpy, and rollback."""
 
 import contextlib
 import functools
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 
-# Kinds of devices on which torch casts automatically, where it is told to.
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Types of devices that support autocast.
 _AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 @contextlib.contextmanager
-def default_modes():
-    """Compute as if the caller had set no global mode; also a decorator.
+def default_modes() -> Iterator[None]:
+    """Reset the global modes of torch and numpy; context manager and decorator.
 
     Under ``torch.inference_mode`` there are no gradients, under ``torch.autocast``
-    products have three digits, with a default device new tensors are elsewhere than
-    expected, and under ``numpy.seterr`` an underflow may be an error. The modes of the
-    caller are restored on the way out. Where none is set this takes ten microseconds.
+    products have three digits, with a default device new tensors are on an unexpected
+    device, and under ``numpy.seterr`` an underflow may raise an error. The modes of the
+    caller are restored on exit. If none is set this takes ten microseconds.
 
     Examples
     --------
@@ -39,17 +44,18 @@ def default_modes():
         yield
 
 
-def all_or_nothing(method):
-    """Decorate a method that fits: where it raises, the estimator stays as it was.
+def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
+    """Restore the attributes of an estimator if the decorated method raises.
 
-    What a fit sets, attribute by attribute, is undone if it is refused, fails or is
-    interrupted: a half of one model with a half of another would predict without a
-    word. Outermost of all decorators, so that callbacks are ended before.
+    A fit sets one attribute after the other. If it fails or is interrupted, the
+    attributes of two different models would be mixed, and would predict without an
+    error. This should be the outermost decorator, so that callbacks have ended before
+    attributes are restored.
 
     Parameters
     ----------
     method : function
-        Must replace attributes, and not change what they hold.
+        Must replace attributes, and must not modify their values in place.
 
     Returns
     -------
@@ -57,12 +63,13 @@ def all_or_nothing(method):
     """
 
     @functools.wraps(method)
-    def undone_on_error(estimator, *args, **kwargs):
-        before = vars(estimator).copy()
+    def restoring_method(*args: P.args, **kwargs: P.kwargs) -> R:
+        estimator: Any = args[0]
+        attributes = vars(estimator).copy()
         try:
-            return method(estimator, *args, **kwargs)
+            return method(*args, **kwargs)
         except BaseException:
-            estimator.__dict__ = before  # at once: another interrupt may follow
+            estimator.__dict__ = attributes  # atomic: another interrupt may follow
             raise
 
-    return undone_on_error
+    return restoring_method

@@ -1,22 +1,21 @@
-"""Data in any units and anywhere: powers of two, offsets, and what floats can hold.
+"""Scaling and centring of data whose magnitude or offset would lose precision.
 
-A power of two changes no digit of a float. Where squares would overflow or underflow
-data are multiplied by one before, and results by its inverse after; data of ordinary
-magnitude are left as they are, to the last bit.
+Multiplication by a power of two is exact in floating point. If squares would overflow
+or underflow, data are multiplied by a power of two, and the results by its inverse.
+Data of ordinary magnitude are not changed at all.
 """
 
 import math
 
 import numpy as np
 
-# Data are far from the origin where their mean is so many times their spread: then
-# distances, and means in float32, lose two digits and more. Nearer data are left as
-# they are.
+# Data whose mean is this multiple of their spread are far from the origin: distances,
+# and means in float32, lose two digits or more. Other data are not changed.
 _FAR = 100.0
 
 
-def safe_exponent(X):
-    """Find the power of two to divide by, so that squares can be computed.
+def safe_exponent(X: np.ndarray) -> int:
+    """Find the power of two to divide by, so that squares do not overflow.
 
     Parameters
     ----------
@@ -26,8 +25,8 @@ def safe_exponent(X):
     Returns
     -------
     exponent : int
-        0 where the largest magnitude is between 2e-10 and 4e9 in float32, 1e-77 and
-        1e77 in float64; elsewhere such that it becomes less than 1, but not than 1/2.
+        0 if the largest magnitude is between 2e-10 and 4e9 in float32, 1e-77 and 1e77
+        in float64; otherwise the exponent for which it is in [1/2, 1) after division.
 
     Examples
     --------
@@ -44,8 +43,8 @@ def safe_exponent(X):
     return 0 if is_safe else exponent
 
 
-def largest_magnitude(X):
-    """Return the largest magnitude of the entries that are not NaN, 0 without any.
+def largest_magnitude(X: np.ndarray) -> float:
+    """Return the largest magnitude of the entries that are not NaN.
 
     Parameters
     ----------
@@ -54,13 +53,14 @@ def largest_magnitude(X):
     Returns
     -------
     largest : float
+        0 if there are none.
     """
     high = np.fmax.reduce(X, axis=None, initial=-np.inf)
     low = np.fmin.reduce(X, axis=None, initial=np.inf)
     return max(float(high), -float(low), 0.0)
 
 
-def with_safe_squares(X):
+def with_safe_squares(X: np.ndarray) -> np.ndarray:
     """Multiply data of extreme magnitude by a power of two.
 
     Parameters
@@ -70,14 +70,14 @@ def with_safe_squares(X):
     Returns
     -------
     X : ndarray
-        The same array where the magnitude is not extreme.
+        The same array if the magnitude is not extreme.
     """
     exponent = safe_exponent(X)
     return np.ldexp(X, -exponent) if exponent else X
 
 
-def far_means(X):
-    """Find the column means of data that are far from the origin.
+def far_means(X: np.ndarray) -> np.ndarray | None:
+    """Compute the column means of data that are far from the origin.
 
     Parameters
     ----------
@@ -87,40 +87,40 @@ def far_means(X):
     Returns
     -------
     means : float64 ndarray of shape (n_features,) or None
-        Exact for constant columns; 0 for columns without entries. None where the root
-        mean square of the column means is no more than a hundred times that of the
-        deviations from them, so that nothing is to be gained from centering.
+        Exact for constant columns; 0 for columns without entries. None if the root
+        mean square of the column means is at most a hundred times the root mean square
+        of the deviations, so that centring does not improve the precision.
     """
-    # Columns may differ by more than can be squared: each is scaled by its own power
-    # of two.
-    columns = np.fmax.reduce(np.abs(X), axis=0, initial=0)
-    if not columns.any():
+    # Each column is scaled by its own power of two, as their magnitudes may differ by
+    # more than the range of squares.
+    largest = np.fmax.reduce(np.abs(X), axis=0, initial=0)
+    if not largest.any():
         return None
-    exponents = np.frexp(columns)[1]
+    exponents = np.frexp(largest)[1]
     scaled = np.ldexp(X.astype(np.float64, copy=False), -exponents)
     missing = np.isnan(scaled)
     counts = np.maximum(len(X) - missing.sum(axis=0), 1)
     scaled[missing] = 0
     means = scaled.sum(axis=0) / counts
     scaled -= means
-    # What rounding left. In a constant column all deviations are the same few units in
-    # the last place, whose sum is exact.
+    # Correct the means by their rounding error. In a constant column all deviations are
+    # the same few units in the last place, whose sum is exact.
     scaled[missing] = 0
-    left = scaled.sum(axis=0) / counts
-    means += left
-    scaled -= left
+    corrections = scaled.sum(axis=0) / counts
+    means += corrections
+    scaled -= corrections
     scaled[missing] = 0
-    largest = exponents[columns > 0].max()
-    spread = _root_mean_square(np.ldexp(scaled, exponents - largest))
-    offset = _root_mean_square(np.ldexp(means, exponents - largest))
+    max_exponent = exponents[largest > 0].max()
+    spread = _root_mean_square(np.ldexp(scaled, exponents - max_exponent))
+    offset = _root_mean_square(np.ldexp(means, exponents - max_exponent))
     return np.ldexp(means, exponents) if offset > _FAR * spread else None
 
 
-def _root_mean_square(X):
+def _root_mean_square(X: np.ndarray) -> float:
     return math.sqrt(np.square(X).mean()) if X.size else 0.0
 
 
-def near_origin(X):
+def near_origin(X: np.ndarray) -> np.ndarray:
     """Subtract the column means of data that are far from the origin.
 
     Parameters
@@ -130,8 +130,8 @@ def near_origin(X):
     Returns
     -------
     X : ndarray of shape (n_samples, n_features)
-        The same array where it is not far, see :func:`far_means`; up to a power of two
-        where differences would overflow.
+        The same array if it is not far from the origin, see :func:`far_means`. Divided
+        by 4 if differences would overflow.
     """
     means = far_means(X)
     if means is None:

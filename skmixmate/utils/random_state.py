@@ -1,13 +1,16 @@
-"""Random states that leave the global ones alone."""
+"""Random states that are independent of the global one."""
 
 import json
 
 import numpy as np
+import torch
 from sklearn.utils import check_random_state
 
 
-def private_random_state(random_state):
-    """Return a random state that never draws on numpy's global one.
+def private_random_state(
+    random_state: int | np.random.RandomState | None,
+) -> np.random.RandomState:
+    """Return a random state that never draws from numpy's global one.
 
     Parameters
     ----------
@@ -16,7 +19,7 @@ def private_random_state(random_state):
     Returns
     -------
     random_state : RandomState
-        Freshly seeded by the operating system where None was given.
+        With None, seeded by the operating system.
     """
     return (
         np.random.RandomState()
@@ -25,8 +28,8 @@ def private_random_state(random_state):
     )
 
 
-def dump_random_state(random_state):
-    """Write down where a random state is.
+def dump_random_state(random_state: np.random.RandomState) -> str:
+    """Serialize the state of a random number generator.
 
     Parameters
     ----------
@@ -40,14 +43,28 @@ def dump_random_state(random_state):
     return json.dumps(state, default=np.ndarray.tolist)
 
 
-def load_random_state(random_state, text):
-    """Take a random state to where another was.
+def load_random_state(random_state: np.random.RandomState, text: str) -> None:
+    """Restore a serialized state of a random number generator.
 
     Parameters
     ----------
     random_state : RandomState
-        With a bit generator of the same kind.
+        Modified in place. Its bit generator must be of the same type.
     text : str
-        What :func:`dump_random_state` gave.
+        Returned by :func:`dump_random_state`.
     """
     random_state.set_state(json.loads(text))
+
+
+def make_generator(random_state: np.random.RandomState) -> torch.Generator:
+    """Draw the seed of a generator of torch.
+
+    Parameters
+    ----------
+    random_state : RandomState
+
+    Returns
+    -------
+    generator : torch.Generator
+    """
+    return torch.Generator().manual_seed(int(random_state.randint(2**31)))

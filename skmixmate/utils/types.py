@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-# What is taken: anything array-like, a DataFrame and a tensor among it, and what
-# gives slices of rows, data sets and loaders of torch.
+# Input: array-likes, including DataFrames and tensors, objects that return slices of
+# rows, and datasets and loaders of torch.
 Data = npt.ArrayLike | torch.Tensor | Any
 
-# What is answered: a tensor for a tensor, else an array (or what `set_output`
-# asks for).
-Answer = np.ndarray | torch.Tensor | Any
+# Output: a tensor if the input is one, otherwise an array, or the container selected
+# with `set_output`.
+ArrayOut = np.ndarray | torch.Tensor | Any

@@ -1,7 +1,7 @@
-"""Random tests: as many tries as are asked for, each of which can be repeated alone.
+"""Random tests: --tries sets the number of tries, each of which can be repeated alone.
 
 ``pytest -m campaign --tries 10000`` runs all of them; a failure prints the command that
-repeats it. ``python -m benchmarks.campaign`` writes down what they took.
+repeats it. ``python -m benchmarks.campaign`` reports the tries and their times.
 """
 
 import time
@@ -16,6 +16,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.campaign)
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Damaged and hostile files, kills and interrupts: nothing lost, no raw exception."""
+"""Damaged and hostile files, kills and interrupts: no data lost, documented errors."""
 
 import contextlib
 import hashlib
@@ -20,14 +20,14 @@ from sklearn.datasets import load_digits
 
 import skmixmate
 from skmixmate import MixMateClustering
-from skmixmate.files import checkpoint as _checkpoint
+from skmixmate.files import checkpoint as checkpoint_module
 from skmixmate.training.em import ExpectationMaximization
 
 resource = pytest.importorskip("resource")  # not on Windows
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
-# Seconds for one try, and KiB that a campaign may add to the memory of the process.
+# Time limit of a try in seconds, and limit of the memory growth of a test in KiB.
 SECONDS, KIB = 10, 300 * 2**10
 
 BLOBS = np.random.default_rng(0).normal(size=(30, 6)) + np.repeat([[0], [9]], 15, 0)
@@ -79,16 +79,16 @@ def pick(rng, values):
 
 @pytest.fixture(autouse=True)
 def within_bounds():
-    """Fail where a campaign takes more memory than it may."""
+    """Fail if a test takes more memory than the limit."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown <= KIB, f"{grown} KiB more than before"
+    growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert growth <= KIB, f"{growth} KiB more than before"
 
 
 @pytest.fixture
 def limited():
-    """Raise TimeoutError in a try that takes too long; warnings are not looked at."""
+    """Return a caller that raises TimeoutError after a time limit; no warnings."""
 
     def late(*_):
         raise TimeoutError(f"more than {SECONDS} s")
@@ -110,7 +110,7 @@ def limited():
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Content of a file of each of the models."""
+    """Return the content of a file of each model."""
     path, contents = tmp_path_factory.mktemp("models") / "model", {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -124,7 +124,7 @@ def saved(tmp_path_factory):
 
 
 def mutated(rng, content):
-    """Change bytes: flip, cut off, leave out, move, repeat or overwrite some."""
+    """Return changed bytes: flipped, cut off, removed, moved, repeated, overwritten."""
     content = bytearray(content)
     for _ in range(rng.integers(1, 4)):
         start, stop = sorted(rng.integers(len(content) + 1, size=2))
@@ -138,8 +138,8 @@ def mutated(rng, content):
         elif kind == 2:
             del content[start:stop]
         elif kind == 3:
-            place = rng.integers(len(content) + 1)
-            content[place:place] = chunk
+            offset = rng.integers(len(content) + 1)
+            content[offset:offset] = chunk
         elif kind == 4:
             content[start:stop] = rng.bytes(len(chunk))
         elif kind == 5:
@@ -155,11 +155,11 @@ def unpacked(content):
 
 
 def packed(rng, members):
-    """Pack members anew, most often as they should be."""
+    """Pack members into an archive, mostly a valid one."""
     file = io.BytesIO()
     compression = pick(rng, [zipfile.ZIP_STORED] * 15 + [zipfile.ZIP_DEFLATED])
     with warnings.catch_warnings(), zipfile.ZipFile(file, "w", compression) as archive:
-        warnings.simplefilter("ignore")  # of names that are there twice
+        warnings.simplefilter("ignore")  # of duplicate names
         for name, content in members.items():
             archive.writestr(name, content)
         if rng.random() < 0.03:
@@ -172,9 +172,9 @@ def packed(rng, members):
         content = content[:start] + mutated(rng, content[start:])
     if rng.random() < 0.05:  # a number in a record of the archive
         start = content.find(pick(rng, [b"PK\1\2", b"PK\3\4", b"PK\5\6"]))
-        place = start + 2 * int(rng.integers(2, 15))
+        offset = start + 2 * int(rng.integers(2, 15))
         number = struct.pack("<I", pick(rng, [0, 1, 2**16 - 1, 2**31, 2**32 - 1]))
-        content = content[:place] + number + content[place + 4 :]
+        content = content[:offset] + number + content[offset + 4 :]
     return content
 
 
@@ -185,9 +185,9 @@ def with_nasty_array(rng, members):
         header = pick(rng, HEADERS)
         length = struct.pack("<H", len(header) + 1)
         content = b"\x93NUMPY\1\0" + length + header + b"\n" + rng.bytes(16)
-    elif kind == 1:  # a damaged one
+    elif kind == 1:  # a damaged header
         content = mutated(rng, members[name][:128]) + members[name][128:]
-    elif kind == 2:  # that of another array
+    elif kind == 2:  # the content of another array
         content = members[pick(rng, [n for n in members if n.endswith(".npy")])]
     else:
         array = np.load(io.BytesIO(members[name]))
@@ -212,7 +212,7 @@ def with_nasty_array(rng, members):
 
 
 def with_nasty_description(rng, members):
-    """Change one of the values of the description, or drop, add or repeat one."""
+    """Change, remove, add or duplicate a value of the description."""
     text = members["skmixmate.json"]
     if rng.random() < 0.1:
         members["skmixmate.json"] = pick(
@@ -245,7 +245,7 @@ def with_nasty_description(rng, members):
 
 
 def use(mixmate, X, path):
-    """Ask everything of an estimator that was loaded."""
+    """Call all methods of a loaded estimator."""
     X = X[:9]
     for method in (*type(mixmate)._OUTPUTS, "score"):
         getattr(mixmate, method)(X)
@@ -262,7 +262,7 @@ def use(mixmate, X, path):
 
 
 def learn(mixmate, X):
-    """Go on learning, which may ask more of the parameters than an answer does."""
+    """Call partial_fit, which checks more parameters than prediction does."""
     try:
         mixmate.partial_fit(X)
     except np.linalg.LinAlgError:
@@ -271,13 +271,13 @@ def learn(mixmate, X):
         pass
 
 
-# How an error about rows begins that are too far from the clusters of a file, with its
-# scale, for the dtype of the answer.
+# Starts of errors about rows whose distance to the clusters of a file, in units of its
+# scale, overflows.
 TOO_FAR = ("X has a row so far", "X has an entry")
 
 
 def load_and_use(path, X):
-    """Load a file and use the model; what is documented to be refused may be."""
+    """Load a file and use the model; only documented errors may be raised."""
     try:
         mixmate = skmixmate.load(path)
     except ValueError as error:
@@ -289,14 +289,16 @@ def load_and_use(path, X):
     except np.linalg.LinAlgError:
         raise
     except ValueError as error:
-        # What a user may ask of another model, or on another machine, too.
+        # Errors that a valid model may raise too, for other data or machines.
         documented = ("device=", "should be", *TOO_FAR)
         if not any(words in str(error) for words in documented):
             raise
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_model_files_are_refused_or_of_use(name, saved, attempt, limited, tmp_path):
+def test_damaged_model_files_are_rejected_or_usable(
+    name, saved, attempt, limited, tmp_path
+):
     path, X = tmp_path / "model", MODELS[name][1]
 
     def try_one(rng):
@@ -317,7 +319,7 @@ def test_model_files_are_refused_or_of_use(name, saved, attempt, limited, tmp_pa
 
 
 def fit(name, path, max_iter=3):
-    """Fit from the checkpoint that is there."""
+    """Fit with a checkpoint."""
     mixmate, X = MODELS[name]
     params = mixmate.get_params() | {"max_iter": max_iter, "checkpoint": path}
     return MixMateClustering(**params).fit(X)
@@ -325,11 +327,11 @@ def fit(name, path, max_iter=3):
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """What a fit that was cut short left, for some of the models."""
+    """Return the content of a checkpoint of an unfinished fit of each model."""
     folder, contents = tmp_path_factory.mktemp("checkpoints"), {}
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        patch.setattr(_checkpoint, "_INTERVAL", 0)
+        patch.setattr(checkpoint_module, "_INTERVAL", 0)
         run_epoch = ExpectationMaximization.run_epoch
 
         def run(em):
@@ -346,11 +348,11 @@ def checkpoints(tmp_path_factory):
 
 
 def sealed(payload):
-    return _checkpoint._FORMAT + hashlib.sha256(payload).digest() + payload
+    return checkpoint_module._FORMAT + hashlib.sha256(payload).digest() + payload
 
 
 def with_nasty_content(rng, payload):
-    """Change a value somewhere in the content of a checkpoint."""
+    """Change a value in the content of a checkpoint."""
     content = torch.load(io.BytesIO(payload), weights_only=True)
     owner = content
     while rng.random() < 0.8:
@@ -374,7 +376,7 @@ def with_nasty_content(rng, payload):
         changes += [lambda t: t.to_sparse(), torch.nn.Parameter, lambda t: t.bool()]
         try:
             owner[name] = pick(rng, changes)(value)
-        except (IndexError, RuntimeError):  # no such change of this tensor
+        except (IndexError, RuntimeError):  # not possible for this tensor
             owner[name] = torch.zeros(3)
     elif isinstance(value, str) and kind < 6:
         owner[name] = mutated(rng, value.encode()).decode(errors="replace")
@@ -385,7 +387,7 @@ def with_nasty_content(rng, payload):
     return file.getvalue()
 
 
-def go_on(name, path):
+def resume(name, path):
     try:
         fit(name, path)
     except np.linalg.LinAlgError:
@@ -397,11 +399,11 @@ def go_on(name, path):
 
 
 @pytest.mark.parametrize("name", ["plain", "float32", "counts", "scattering"])
-def test_checkpoints_are_refused_or_of_use(
+def test_damaged_checkpoints_are_rejected_or_usable(
     name, checkpoints, attempt, limited, tmp_path
 ):
     path = tmp_path / "checkpoint"
-    n_header = len(_checkpoint._FORMAT) + _checkpoint._DIGEST_SIZE
+    n_header = len(checkpoint_module._FORMAT) + checkpoint_module._DIGEST_SIZE
     payload = checkpoints[name][n_header:]
 
     def try_one(rng):
@@ -418,23 +420,23 @@ def test_checkpoints_are_refused_or_of_use(
         else:
             content = sealed(with_nasty_content(rng, payload))
         path.write_bytes(content)
-        limited(go_on, name, path)
+        limited(resume, name, path)
 
     attempt(try_one, cost=4)
 
 
 # --- kills and interrupts ------------------------------------------------------------
 
-# Takes one number after the other, and answers each by a line: "ok", or what is wrong.
+# Reads seeds from standard input, and prints "ok" or a traceback for each.
 KILLER = """
 import os, pickle, signal, sys, time, traceback, warnings
 import numpy as np
 import skmixmate
 from skmixmate import MixMateClustering
-from skmixmate.files import checkpoint as _checkpoint
+from skmixmate.files import checkpoint as checkpoint_module
 from tests.campaign.test_files import assert_killed_is_harmless
 
-_checkpoint._INTERVAL = 0
+checkpoint_module._INTERVAL = 0
 for line in sys.stdin:
     try:
         assert_killed_is_harmless(int(line), sys.argv[1])
@@ -444,8 +446,8 @@ for line in sys.stdin:
 """
 
 
-def killed(rng, function):
-    """Run a function in another process, which is killed at some moment."""
+def run_and_kill(rng, function):
+    """Run a function in a forked process, and kill it at a random moment."""
     process = os.fork()
     if process == 0:
         try:
@@ -468,13 +470,13 @@ def assert_killed_is_harmless(seed, folder):
             for mixmate in fits:
                 mixmate.save(path)
 
-    killed(rng, save)
+    run_and_kill(rng, save)
     assert len(skmixmate.load(path).dictionaries_[0]) in (2, 3)
     params = {"n_atoms": 2, "max_iter": 60, "tol": 0, "random_state": seed}
     expected = MixMateClustering(2, **params).fit(BLOBS)
     mixmate = MixMateClustering(2, checkpoint=path + ".fit", **params)
     for _ in range(3):
-        killed(rng, lambda: mixmate.fit(BLOBS))
+        run_and_kill(rng, lambda: mixmate.fit(BLOBS))
     mixmate.fit(BLOBS)
     assert not os.path.exists(path + ".fit")
     for name in ("dictionaries_", "intercepts_", "labels_", "loss_curve_"):
@@ -482,7 +484,7 @@ def assert_killed_is_harmless(seed, folder):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_kills_leave_whole_files_and_fits_go_on(attempt, tmp_path):
+def test_files_are_complete_and_fits_resume_after_kills(attempt, tmp_path):
     # The threads of OpenMP do not survive a fork.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", KILLER, str(tmp_path)]
@@ -497,14 +499,15 @@ def test_kills_leave_whole_files_and_fits_go_on(attempt, tmp_path):
         killer.stdin.close()
 
 
-INTERRUPTIBLE = ("_persistence.py", "_files.py", "_checkpoint.py", "_archives.py")
+MODULES = ("model_file", "model_content", "atomic", "checkpoint", "archives")
+INTERRUPTIBLE = tuple(os.path.join("files", f"{name}.py") for name in MODULES)
 INTERRUPTIBLE += ("zipfile.py", "contextlib.py", "format.py")
 
 
 def interrupted(function, n_lines):
-    """Call a function, with a KeyboardInterrupt before one of its lines.
+    """Call a function, and raise KeyboardInterrupt before its line number `n_lines`.
 
-    Returns the number of lines that were left when it was through.
+    Returns the number of lines that were not reached.
     """
 
     def trace(frame, event, argument):
@@ -530,14 +533,14 @@ def interrupted(function, n_lines):
     return n_lines
 
 
-# Python tells of an archive that was interrupted while it was being made, and goes on.
+# Python only reports, and ignores, an interrupt in the constructor of an archive.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", ["save", "checkpoint"])
-def test_interrupts_leave_a_whole_file_and_no_other(kind, saved, attempt, tmp_path):
+def test_interrupts_leave_a_complete_file_and_no_other(kind, saved, attempt, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(saved["plain"])
     mixmate = skmixmate.load(path)
-    checkpoint = _checkpoint.Checkpoint(tmp_path / "other", {})
+    checkpoint = checkpoint_module.Checkpoint(tmp_path / "other", {}, expected=None)
     checkpoint.start, checkpoint.path = {}, os.fspath(path)
 
     def write():
@@ -548,12 +551,12 @@ def test_interrupts_leave_a_whole_file_and_no_other(kind, saved, attempt, tmp_pa
 
     many = 10**6
     n_lines = many - interrupted(write, many)
-    whole = {saved["plain"], path.read_bytes()}
+    complete = {saved["plain"], path.read_bytes()}
 
     def try_one(rng):
         path.write_bytes(saved["plain"])
         interrupted(write, rng.integers(1, n_lines + 1))
-        assert path.read_bytes() in whole
+        assert path.read_bytes() in complete
         assert os.listdir(tmp_path) == ["file"]
 
     attempt(try_one)

@@ -9,17 +9,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from skmixmate import MixMateClustering
 
+from ..helpers import METHODS
 from ..sources import File, Listed, Pairs, Stream
-
-METHODS = [
-    "predict",
-    "predict_proba",
-    "energies",
-    "encode",
-    "transform",
-    "reconstruct",
-    "score_samples",
-]
 
 
 def small(rng):

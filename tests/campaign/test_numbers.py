@@ -1,4 +1,4 @@
-"""Random problems: the same answers on all paths, and in all units and places."""
+"""Random problems: equal results on all code paths, scales and offsets."""
 
 import warnings
 
@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from skmixmate import MixMateClustering
-from skmixmate.model.gaussian import NormalMixture
-from skmixmate.model.native import binding as compiled
+from skmixmate.data.batch import Batch
+from skmixmate.model.native import binding
 from skmixmate.model.posterior import posterior, thresholded_responsibilities
 from skmixmate.model.priors import (
     AtomwiseLaplace,
@@ -18,10 +18,11 @@ from skmixmate.model.priors import (
     GroupLaplace,
     Laplace,
 )
+from skmixmate.model.spherical import SphericalMixture
 
 
 def random_rows(rng, n_rows, n_features):
-    """Rows of one of several kinds, some values of which are missing."""
+    """Rows of a random kind, of which some values may be missing."""
     rows = rng.normal(size=(n_rows, n_features))
     if rng.random() < 0.3:
         rows *= 10.0 ** rng.uniform(-8, 3, size=(n_rows, 1))
@@ -40,7 +41,7 @@ def random_rows(rng, n_rows, n_features):
         observed[rng.random(n_rows) < 0.1] = False
         observed[:, rng.random(n_features) < 0.1] = False
         rows = rows * observed
-    # All paths are given the same numbers.
+    # All code paths receive the same numbers.
     return rows.astype(np.float32).astype(np.float64), observed
 
 
@@ -59,7 +60,7 @@ def random_prior(rng, n_clusters, n_atoms, n_features):
 
 
 def random_problem(rng):
-    """Make rows, which miss entries or not, and what gives a mixture of any dtype."""
+    """Rows, possibly with missing entries, and a function that creates a mixture."""
     n_clusters = int(rng.integers(1, 8))
     n_atoms, n_features = int(rng.integers(0, 71)), int(rng.integers(1, 71))
     n_rows = int(rng.integers(1, 71))
@@ -82,10 +83,10 @@ def random_problem(rng):
 
     def mixture(dtype):
         def tensor(array):
-            # Rounded as float32 rounds them, in float64 too.
+            # Rounded to float32, in float64 as well.
             return torch.from_numpy(array.astype(np.float32)).to(dtype)
 
-        return NormalMixture(
+        return SphericalMixture(
             dictionaries=tensor(atoms),
             intercepts=None if intercepts is None else tensor(intercepts),
             weights=tensor(weights),
@@ -96,74 +97,72 @@ def random_problem(rng):
     return torch.from_numpy(rows), observed, mixture
 
 
-def answers(mixture, rows, observed):
-    """Energies, posterior, codes, and the gradient where the posterior is even."""
+def outputs(mixture, rows, observed):
+    """Energies, posterior, codes and gradient of a mixture."""
     precomputed = mixture.precompute()
     with torch.no_grad():
-        inferred = mixture.e_step(rows, observed, precomputed)
-    *_, codes, energies = inferred
+        e_step = mixture.e_step(Batch(rows, observed), precomputed)
+    energies = e_step.energies
     gradient = torch.zeros_like(mixture.dictionaries)
     if gradient.numel():
         mixture.add_gradient(
             gradient,
-            rows,
-            observed,
-            inferred,
+            Batch(rows, observed),
+            e_step,
             thresholded_responsibilities(energies),
             precomputed,
         )
-    return energies, posterior(energies), codes, gradient
+    return energies, posterior(energies), e_step.codes, gradient
 
 
-def test_three_paths_agree(attempt):
+def test_float64_compiled_and_torch_agree(attempt):
     def try_one(rng):
         rows, observed, mixture = random_problem(rng)
-        seen = None if observed is None else torch.from_numpy(observed)
-        wide = answers(mixture(torch.float64), rows, seen)
-        narrow = answers(mixture(torch.float32), rows.float(), seen)
+        mask = None if observed is None else torch.from_numpy(observed)
+        double = outputs(mixture(torch.float64), rows, mask)
+        compiled = outputs(mixture(torch.float32), rows.float(), mask)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compiled, "_library", None)
-            in_torch = answers(mixture(torch.float32), rows.float(), seen)
-        energies, _, codes, gradient = wide
+            patch.setattr(binding, "_library", None)
+            in_torch = outputs(mixture(torch.float32), rows.float(), mask)
+        energies, _, codes, gradient = double
         noise = mixture(torch.float64).noise_variance
         intercepts = mixture(torch.float64).intercepts
         norm = float(rows.norm(dim=1).max())
         if intercepts is not None:
             norm += float(intercepts.norm(dim=1).max())
-        # In the Gram form an energy is a difference of terms of the size of the squared
-        # norm over twice the noise variance, each rounded; of some hundred terms.
-        slack = 1e3 * torch.finfo(torch.float32).eps
-        of_energies = slack * (norm**2 / noise + float(energies.abs().max()) + 1)
-        # Codes are sums of correlations, through as many layers as there are, each of
-        # which adds rounding in proportion to the norm.
-        of_codes = 30 * slack * norm
-        for found in (narrow, in_torch):
-            assert all(part.isfinite().all() for part in found)
-            assert float((found[0] - energies).abs().max()) <= of_energies
+        # In the Gram form, an energy is the difference of about a hundred rounded terms
+        # of the size of the squared norm over twice the noise variance.
+        rtol = 1e3 * torch.finfo(torch.float32).eps
+        energy_atol = rtol * (norm**2 / noise + float(energies.abs().max()) + 1)
+        # Every layer adds a rounding error that is proportional to the norm.
+        code_atol = 30 * rtol * norm
+        for single in (compiled, in_torch):
+            assert all(output.isfinite().all() for output in single)
+            assert float((single[0] - energies).abs().max()) <= energy_atol
             if codes.numel():
-                assert float((found[2] - codes).abs().max()) <= of_codes
-            # Probabilities follow from energies.
-            spread = float((found[0] - energies).abs().max())
-            expected = torch.softmax(-found[0].double(), dim=0)
+                assert float((single[2] - codes).abs().max()) <= code_atol
+            # The posterior is a function of the energies.
+            spread = float((single[0] - energies).abs().max())
+            expected = torch.softmax(-single[0].double(), dim=0)
             torch.testing.assert_close(
-                found[1].double(), expected, rtol=1e-3, atol=1e-5
+                single[1].double(), expected, rtol=1e-3, atol=1e-5
             )
             if spread < 1e-4:
                 torch.testing.assert_close(
-                    found[1].double(), wide[1], rtol=1e-3, atol=1e-3
+                    single[1].double(), double[1], rtol=1e-3, atol=1e-3
                 )
-        # The gradient of both kinds of float32, where no code lies on a threshold: a
-        # sum over rows of numbers in proportion to their squared norm.
-        if torch.equal(narrow[2] != 0, in_torch[2] != 0) and gradient.numel():
+        # The gradients in float32, if no code lies on a threshold, are sums over rows
+        # of terms that are proportional to their squared norms.
+        if torch.equal(compiled[2] != 0, in_torch[2] != 0) and gradient.numel():
             scale = float(in_torch[3].abs().max()) + norm**2 / noise
-            difference = (narrow[3] - in_torch[3]).abs().max()
+            difference = (compiled[3] - in_torch[3]).abs().max()
             assert float(difference) <= 0.05 * scale * len(rows) + 1e-6
 
     attempt(try_one, cost=2)
 
 
 def blobs(rng):
-    """Clusters that are apart in each feature, and what a fit of them is given."""
+    """Clusters that are separated in each feature, labels, and parameters of a fit."""
     n_clusters, n_features = int(rng.integers(2, 5)), int(rng.integers(2, 9))
     centers = 30.0 * np.stack(
         [rng.permutation(n_clusters) for _ in range(n_features)], axis=1
@@ -176,23 +175,23 @@ def blobs(rng):
     return X, y, {**params, "max_iter": 1, "tol": 0, "random_state": 0}
 
 
-def test_units_and_places_do_not_matter(attempt):
+def test_scales_and_offsets_do_not_change_labels(attempt):
     def try_one(rng):
         X, y, params = blobs(rng)
         dtype = rng.choice([np.float32, np.float64])
-        most = 36 if dtype == np.float32 else 300
+        max_exponent = 36 if dtype == np.float32 else 300
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            factor = 10.0 ** rng.uniform(-most, most - 2)
-            far = 10.0 ** rng.uniform(0, 5 if dtype == np.float32 else 12)
-            moved = X + far * rng.normal(size=X.shape[1]) * (rng.random() < 0.5)
+            factor = 10.0 ** rng.uniform(-max_exponent, max_exponent - 2)
+            offset = 10.0 ** rng.uniform(0, 5 if dtype == np.float32 else 12)
+            moved = X + offset * rng.normal(size=X.shape[1]) * (rng.random() < 0.5)
             if rng.random() < 0.3:
                 moved[:, 0] = rng.choice([0, 1, 1e8]) * 3.3
                 X[:, 0] = 0
             plain = MixMateClustering(**params).fit_predict(X.astype(dtype))
-            factor = min(factor, 10.0**most / np.nanmax(np.abs(moved)))
+            factor = min(factor, 10.0**max_exponent / np.nanmax(np.abs(moved)))
             mixmate = MixMateClustering(**params).fit((moved * factor).astype(dtype))
-        # A start may miss clusters of which entries are filled with means.
+        # With imputed means, the initialisation may miss clusters.
         if adjusted_rand_score(y, plain) == 1:
             assert adjusted_rand_score(y, mixmate.labels_) == 1
         probabilities = mixmate.predict_proba((moved * factor).astype(dtype))

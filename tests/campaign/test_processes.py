@@ -1,7 +1,7 @@
-"""Two processes that fit together, and what may happen to one of them, or to both.
+"""Random errors, interrupts and kills of two processes that fit together.
 
-Whatever it is, and whenever: both end within seconds, by what is documented, and fit
-together again if both are still there.
+Whatever happens, and whenever: both end within seconds with a documented error, and fit
+together again if both are still alive.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from torch import multiprocessing
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.distributed.communicator import Communicator
+from skmixmate.distributed.connection import Connection
 from skmixmate.training.em import ExpectationMaximization
 
 pytestmark = pytest.mark.skipif(
     not dist.is_available() or os.name != "posix", reason="needs gloo"
 )
 
-LIMIT = 10  # seconds, from what happens to the end of both
+LIMIT = 10  # seconds, from the event to the end of both
 SIZES = (180, 120)  # rows
 PARAMS = [
     {"max_iter": 6},
@@ -46,18 +46,18 @@ PARAMS = [
 
 
 def work(rank, folder, connection):
-    """Fit again and again, each time under other circumstances."""
+    """Fit again and again, each time with another event."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.register(signal.SIGUSR1)
     warnings.simplefilter("ignore")
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    how = {"init_method": f"file://{folder}/store"}
+    init = {"init_method": f"file://{folder}/store"}
     if folder.endswith("tcp"):
         with open(f"{folder}/port") as file:
-            how = {"init_method": f"tcp://127.0.0.1:{file.read()}"}
+            init = {"init_method": f"tcp://127.0.0.1:{file.read()}"}
     timeout = datetime.timedelta(minutes=10)  # more than this test waits
-    dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timeout, **how)
+    dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timeout, **init)
     step = ExpectationMaximization.step
     while True:
         params, event, delay = connection.recv()
@@ -66,27 +66,30 @@ def work(rank, folder, connection):
         while not ended:
             try:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-                connection.send("begins")
+                connection.send("starts")
                 fit(params, event, rank, ended)
             except KeyboardInterrupt as error:
-                with contextlib.suppress(KeyboardInterrupt):  # one more, and too late
+                with contextlib.suppress(
+                    KeyboardInterrupt
+                ):  # another one, which is ignored
                     signal.signal(signal.SIGINT, signal.SIG_IGN)
-                if not ended and has_come(error):
+                if not ended and has_started(error):
                     ended.append(("KeyboardInterrupt", str(error), ""))
-                event = ("", 0)  # once is enough
+                event = ("", 0)  # it happens only once
             finally:
                 sys.setprofile(None)
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
         connection.send(ended[0])
 
 
-def has_come(error):
-    """Return whether this process had begun the fit; if not, the other waits for it."""
+def has_started(error):
+    """Return whether this process had started the fit; if not, the other one waits."""
     while error is not None:  # an interrupt may follow another
         for frame, _ in traceback.walk_tb(error.__traceback__):
             for value in frame.f_locals.values():
-                number = getattr(value, "_number", None)  # it may be half made
-                if isinstance(value, Communicator) and number is not None:
+                connection = getattr(value, "_connection", value)
+                number = getattr(connection, "number", None)  # maybe not yet set
+                if isinstance(connection, Connection) and number is not None:
                     return True
         error = error.__context__
     return False
@@ -113,14 +116,14 @@ class Failing(ScoringMonitor):
 
 
 def interrupt_after(n_calls):
-    """Raise KeyboardInterrupt where Python looks for signals, after so many calls."""
-    left = [n_calls]
+    """Raise KeyboardInterrupt after `n_calls` calls, when Python checks signals."""
+    n_remaining = [n_calls]
 
     def profile(frame, event, function):
-        left[0] -= event in ("call", "c_return") and "skmixmate" in (
+        n_remaining[0] -= event in ("call", "c_return") and "skmixmate" in (
             frame.f_code.co_filename
         )
-        if left[0] == 0:
+        if n_remaining[0] == 0:
             sys.setprofile(None)
             raise KeyboardInterrupt
 
@@ -128,7 +131,7 @@ def interrupt_after(n_calls):
 
 
 def fit(params, event, rank, ended):
-    """Append what was learned, or the error, and its text and warnings."""
+    """Append a digest of the model, or the error, and its text and warnings."""
     mixture = make_sparse_mixture(sum(SIZES), 16, n_atoms=4, random_state=0)
     X = np.split(mixture.data, SIZES[:1])[rank]
     mixmate = MixMateClustering(
@@ -148,11 +151,11 @@ def fit(params, event, rank, ended):
                 interrupt_after(n)
             mixmate.fit(X)
             sys.setprofile(None)
-            learned = hashlib.sha256()
+            digest = hashlib.sha256()
             for name in ("dictionaries_", "intercepts_", "weights_"):
-                learned.update(getattr(mixmate, name).tobytes())
+                digest.update(getattr(mixmate, name).tobytes())
             text = " ".join(str(warning.message) for warning in caught)
-            ended.append(("fitted", learned.hexdigest(), text))
+            ended.append(("fitted", digest.hexdigest(), text))
         except Exception as error:
             ended.append((type(error).__name__, str(error), ""))
 
@@ -161,11 +164,11 @@ def fit(params, event, rank, ended):
 
 
 class Pair:
-    """Two processes that are started anew if one of them has ended."""
+    """Two processes, which are restarted if one of them has ended."""
 
     def __init__(self, folders):
         self.folders = folders
-        self.communicator = []
+        self.processes = []
         self.expected = {}
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["skmixmate", "sklearn.callback"])
@@ -175,22 +178,24 @@ class Pair:
         folder = self.folders.mktemp("pair") / store
         folder.mkdir()
         (folder / "port").write_text(str(free_port()))
-        self.connections, there = zip(
+        self.connections, peer_connections = zip(
             *(self.context.Pipe() for _ in range(2)), strict=True
         )
-        self.communicator = [
+        self.processes = [
             self.context.Process(
-                target=work, args=(rank, str(folder), there[rank]), daemon=True
+                target=work,
+                args=(rank, str(folder), peer_connections[rank]),
+                daemon=True,
             )
             for rank in range(2)
         ]
-        for process in self.communicator:
+        for process in self.processes:
             process.start()
-        for connection in there:
+        for connection in peer_connections:
             connection.close()
 
     def is_alive(self):
-        return bool(self.communicator) and all(p.is_alive() for p in self.communicator)
+        return bool(self.processes) and all(p.is_alive() for p in self.processes)
 
     def fit(self, params, events=(("", 0), ("", 0)), delays=(0, 0), signals=()):
         """Fit in both; send signals, each (seconds, rank, number), sorted."""
@@ -199,17 +204,17 @@ class Pair:
         ):
             connection.send((params, event, delay))
         for connection in self.connections:
-            assert self.hear(connection, 60) == "begins"
-        began = time.monotonic()
+            assert self.receive(connection, 60) == "starts"
+        start = time.monotonic()
         for seconds, rank, number in signals:
-            time.sleep(max(0, began + seconds - time.monotonic()))
-            os.kill(self.communicator[rank].pid, number)
+            time.sleep(max(0, start + seconds - time.monotonic()))
+            os.kill(self.processes[rank].pid, number)
         return [self.result(connection) for connection in self.connections]
 
-    def hear(self, connection, seconds):
+    def receive(self, connection, seconds):
         if not connection.poll(seconds):
-            for process in self.communicator:
-                os.kill(process.pid, signal.SIGUSR1)  # prints where it is
+            for process in self.processes:
+                os.kill(process.pid, signal.SIGUSR1)  # prints a traceback
             time.sleep(1)
             self.close()
             pytest.fail(f"a process has not ended within {seconds} seconds")
@@ -219,24 +224,25 @@ class Pair:
             return ("killed", "", "")
 
     def result(self, connection):
-        result = "begins"
-        while result == "begins":
-            result = self.hear(connection, LIMIT)
+        result = "starts"
+        while result == "starts":
+            result = self.receive(connection, LIMIT)
         return result
 
     def close(self):
-        for process in self.communicator:
+        for process in self.processes:
             process.kill()
             process.join()
-        self.communicator = []
+        self.processes = []
 
     def undisturbed(self, number):
-        """Fit without any event; return seconds and what is learned."""
-        began = time.monotonic()
-        here, there = self.fit(PARAMS[number])
-        assert here[0] == there[0] == "fitted", (here, there)
-        assert here[1] == there[1] == self.expected.setdefault(number, here[1])
-        return time.monotonic() - began
+        """Fit without any event; check the model, and return the seconds it takes."""
+        start = time.monotonic()
+        first, second = self.fit(PARAMS[number])
+        assert first[0] == second[0] == "fitted", (first, second)
+        digest = self.expected.setdefault(number, first[1])
+        assert first[1] == second[1] == digest
+        return time.monotonic() - start
 
 
 def free_port():
@@ -253,7 +259,7 @@ def pair(tmp_path_factory):
 
 
 def events_of(rng, seconds):
-    """Draw what happens: an event and a delay for each process, and signals."""
+    """Draw an event and a delay for each process, and signals."""
     events, delays = [("", 0), ("", 0)], rng.choice([0, 0, 0.03], 2).tolist()
     seconds += 20 * sum(delays)
     what = str(rng.choice(["signals", "interrupt at a call", "an error", "death"]))
@@ -277,7 +283,7 @@ def events_of(rng, seconds):
 
 def check(results, events, signals):
     kinds = [kind for kind, *_ in results]
-    is_interrupted = ["interrupted after" in warned for *_, warned in results]
+    is_interrupted = ["interrupted after" in warning for *_, warning in results]
     numbers = {number for *_, number in signals}
     if kinds == ["fitted", "fitted"]:
         assert results[0][1] == results[1][1]
@@ -286,7 +292,7 @@ def check(results, events, signals):
         assert "killed" in kinds
         assert set(kinds) <= {"killed", "RuntimeError", "fitted"}
     elif signals or "interrupt at a call" in dict(events):
-        # One that is interrupted at the very end may be alone.
+        # An interrupt at the very end may affect only one process.
         assert set(kinds) <= {"fitted", "KeyboardInterrupt"}
         assert not any(is_interrupted)
     else:

@@ -1,6 +1,6 @@
-"""Random problems through the compiled layers, built with sanitizers.
+"""Random problems in the compiled layers, built with sanitizers.
 
-A process of its own runs them, as the library of the sanitizer has to be loaded first.
+They run in a separate process, as the library of the sanitizer has to be loaded first.
 """
 
 import os
@@ -12,42 +12,45 @@ from pathlib import Path
 
 import pytest
 
-MODEL = Path(__file__).parents[2] / "skmixmate" / "model" / "native"
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "skmixmate" / "model" / "native" / "kernels.c"
 
 needs_compiler = pytest.mark.skipif(
     platform.system() != "Linux"
     or platform.machine() != "x86_64"
     or shutil.which("gcc") is None,
-    reason="there is no gcc, or it does not make what the layers want",
+    reason="needs gcc for x86-64 Linux",
 )
 
-# Sanitizers make everything several times as slow.
+# Sanitizers slow the layers down several times.
 _COST = 4
 
-# All arrays are of their exact sizes, so that reading beyond one is found.
+# All arrays have their exact sizes, so that reading beyond one is detected.
 PROGRAM = """
 import ctypes, sys
 import numpy as np, torch
-from skmixmate.model import compiled
-from skmixmate.model.fista import encode_and_gain, largest_eigenvalue, pulls, unroll
-from skmixmate.model.posterior import Blocks
+from skmixmate.model.active_rows import ActiveRows
+from skmixmate.model.fista import (
+    encode_with_energy_drop, lipschitz_bound, residual_correlations, unroll
+)
+from skmixmate.model.native import binding
 from skmixmate.model.priors import AtomwiseLaplace, Exponential, Laplace
 
 library = ctypes.CDLL(sys.argv[1])
-n_most = library.layers_lanes()
+max_vlen = library.kernels_vlen()
 
 class Library:
     def __getattr__(self, name):
         return getattr(library, name)
 
-    def layers_lanes(self):
-        return self.n_lanes
+    def kernels_vlen(self):
+        return self.vlen
 
-compiled._library = Library()
+binding._library = Library()
 for seed in map(int, sys.argv[2:]):
     print("seed", seed, flush=True)
     rng = np.random.default_rng(seed)
-    compiled._library.n_lanes = min(n_most, int(rng.choice([8, 16])))
+    binding._library.vlen = min(max_vlen, int(rng.choice([8, 16])))
     torch.set_num_threads(int(rng.integers(1, 4)))
     K, D, P, N, L = (int(rng.integers(1, top)) for top in (6, 71, 71, 71, 17))
 
@@ -59,50 +62,51 @@ for seed in map(int, sys.argv[2:]):
 
     dictionaries = torch.nn.functional.normalize(draw(K, D, P).nan_to_num(), dim=2)
     gram = dictionaries @ dictionaries.mT
-    step = largest_eigenvalue(gram).reciprocal()
+    step = lipschitz_bound(gram).reciprocal()
     prior = rng.choice([
         Laplace(0.2), Laplace(0.0), Exponential(0.3),
         AtomwiseLaplace(torch.ones(K, D), P),
     ])
-    codes, tape = unroll(draw(K, D, N), gram, step, prior, L, keep=True)
+    codes, tape = unroll(draw(K, D, N), gram, step, prior, L, keep_tape=True)
     tape.backward(draw(K, D, N))
     with torch.no_grad():
-        encode_and_gain(draw(K, D, N), gram, step, prior, L)
+        encode_with_energy_drop(draw(K, D, N), gram, step, prior, L)
     observed = (torch.from_numpy(rng.random((P, N))) < 0.5).float()
     targets = draw(P, N) if rng.random() < 0.5 else draw(K, P, N)
-    pulls(targets, observed, dictionaries, codes)
-    counting = torch.from_numpy(rng.random((K, N))) < rng.random()
-    counting[0, 0] = True
-    blocks = Blocks.of(counting.float())
-    slopes = draw(len(blocks.index), D, blocks.index.shape[1])
-    blocks.add_products(torch.zeros(K, D, P), slopes, draw(N, P))
+    residual_correlations(targets, observed, dictionaries, codes)
+    is_active = torch.from_numpy(rng.random((K, N))) < rng.random()
+    is_active[0, 0] = True
+    blocks = ActiveRows.from_responsibilities(is_active.float())
+    grad_correlations = draw(len(blocks.index), D, blocks.index.shape[1])
+    gradient = torch.zeros(K, D, P)
+    blocks.add_gradient_products(gradient, grad_correlations, draw(N, P))
 print("done")
 """
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Build the layers; return their path, and variables for the process."""
-    path = tmp_path_factory.mktemp("sanitized") / "layers.so"
+    """Build the layers; return their path and the environment of the process."""
+    path = tmp_path_factory.mktemp("sanitized") / "kernels.so"
     flags = ["-O1", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined"]
     flags.append("-fno-sanitize-recover=undefined")
-    command = ["gcc", *flags, str(MODEL / "kernels.c"), "-o", str(path)]
+    command = ["gcc", *flags, str(SOURCE), "-o", str(path)]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode:
         pytest.skip(f"gcc has no sanitizers here: {built.stderr[-200:]}")
-    found = [
+    libraries = [
         subprocess.run(
             ["gcc", f"-print-file-name={name}"], capture_output=True, text=True
         ).stdout.strip()
         for name in ("libasan.so", "libubsan.so")
     ]
     variables = {
-        "LD_PRELOAD": " ".join(found),
-        # Python itself leaves memory to the end of the process.
+        "LD_PRELOAD": " ".join(libraries),
+        # Python does not free all memory before the process ends.
         "ASAN_OPTIONS": "detect_leaks=0",
         "PYTHONMALLOC": "malloc",
-        "OMP_WAIT_POLICY": "passive",  # threads may be more than processors
-        "PYTHONPATH": str(MODEL.parents[1]),
+        "OMP_WAIT_POLICY": "passive",  # there may be more threads than processors
+        "PYTHONPATH": str(ROOT),
     }
     return path, {**os.environ, **variables}
 

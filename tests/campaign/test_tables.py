@@ -1,4 +1,4 @@
-"""Damaged tables: the command line answers each of them by a line."""
+"""Damaged tables: the command line prints one line for each."""
 
 import contextlib
 import io
@@ -17,11 +17,11 @@ from skmixmate.cli._main import main
 X = np.random.default_rng(0).normal(size=(60, 4)).round(3)
 X[3, 2] = np.nan
 
-# The last two are refused whatever they hold.
+# The last two are always rejected.
 METHODS = 4 * [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]
 METHODS += [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 
-# What headers and fields are made of, and what they should not be.
+# Valid and invalid pieces of headers and fields.
 NPY_TOKENS = [
     *["{", "}", "[", "'", ",", ":", "#", "-", "L", "\0", "\n", 90 * "(", 99 * "9"],
     *["4", "60", "240", "4294967296", "1e9", "True", "False", "None", "descr", "shape"],
@@ -82,8 +82,8 @@ def one_of(rng, choices):
     return choices[rng.integers(len(choices))]
 
 
-def place(rng, data):
-    """Draw a place, of which ends and beginnings have more than their share."""
+def draw_offset(rng, data):
+    """Draw an offset, more often near the start and the end."""
     n = len(data)
     last = min(n, int(rng.choice([n, 64, 256])))
     i = int(rng.integers(last + 1))
@@ -91,18 +91,20 @@ def place(rng, data):
 
 
 def span(rng, data):
-    start = place(rng, data)
+    start = draw_offset(rng, data)
     return slice(start, start + int(rng.choice([1, 2, 4, 8, 100])))
 
 
 def flip(rng, data):
     for _ in range(rng.integers(1, 4)):
         if data:
-            data[min(place(rng, data), len(data) - 1)] ^= 1 << int(rng.integers(8))
+            data[min(draw_offset(rng, data), len(data) - 1)] ^= 1 << int(
+                rng.integers(8)
+            )
 
 
 def truncate(rng, data):
-    del data[place(rng, data) :]
+    del data[draw_offset(rng, data) :]
 
 
 def cut_out(rng, data):
@@ -110,28 +112,28 @@ def cut_out(rng, data):
 
 
 def double(rng, data):
-    there = span(rng, data)
-    data[there] = 2 * data[there]
+    where = span(rng, data)
+    data[where] = 2 * data[where]
 
 
 def overwrite(rng, data):
-    there = span(rng, data)
-    n = len(data[there])
-    data[there] = one_of(rng, [bytes(n), n * b"\xff", rng.bytes(n)])
+    where = span(rng, data)
+    n = len(data[where])
+    data[where] = one_of(rng, [bytes(n), n * b"\xff", rng.bytes(n)])
 
 
 def set_number(rng, data):
-    """Write a number, as sizes and offsets are written in the headers."""
+    """Overwrite bytes with a number, in the format of sizes and offsets in headers."""
     kind = rng.choice(["<H", "<I", "<Q"])
     number = int(rng.choice([0, 1, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1]))
     content = struct.pack(kind, number % 256 ** struct.calcsize(kind))
-    start = place(rng, data)
+    start = draw_offset(rng, data)
     data[start : start + len(content)] = content
 
 
 def splice(rng, data):
     other = one_of(rng, NPY + NPZ + CSV + PARQUET)
-    data[place(rng, data) :] = other[place(rng, other) :]
+    data[draw_offset(rng, data) :] = other[draw_offset(rng, other) :]
 
 
 DAMAGES = [flip, flip, truncate, cut_out, double, overwrite, set_number, splice]
@@ -145,7 +147,7 @@ def damaged(rng, data):
 
 
 def with_tokens(rng, data, tokens, end):
-    """Put tokens in the place of some bytes before an end."""
+    """Replace some bytes before `end` by tokens."""
     data = bytearray(data)
     for _ in range(one_of(rng, [1, 1, 2, 3])):
         start = int(rng.integers(end))
@@ -155,7 +157,7 @@ def with_tokens(rng, data, tokens, end):
 
 
 def with_header(rng, data):
-    """Edit the header of an array, and its length to what it is then."""
+    """Edit the header of an array, and correct its length."""
     start = 10 if data[6] == 1 else 12
     end = data.index(b"\n") + 1
     header = with_tokens(rng, data[start:end], NPY_TOKENS, 60)
@@ -171,7 +173,7 @@ def damaged_npy(rng):
 def damaged_npz(rng):
     if rng.random() < 0.5:
         return damaged(rng, one_of(rng, NPZ))
-    # The checksum is of the damaged array, which is then reached.
+    # The checksum is right for the damaged array, so that it is parsed.
     return npz({"X.npy": damaged_npy(rng)}, one_of(rng, METHODS))
 
 
@@ -191,7 +193,7 @@ def damaged_parquet(rng):
     data = one_of(rng, PARQUET)
     if rng.random() < 0.3:
         return damaged(rng, data)
-    # The end, without which nothing else is read, is that of the damaged file.
+    # Keep the end of the file valid, without which nothing else is read.
     data, (length,) = data[:-8], struct.unpack("<I", data[-8:-4])
     body, footer = data[:-length], data[-length:]
     if rng.random() < 0.5:
@@ -212,8 +214,8 @@ KINDS = {
 # --- the campaign --------------------------------------------------------------------
 
 
-def answer(command):
-    """Run the command line; return its exit code and its lines on standard error."""
+def run(command):
+    """Run the command line; return its exit code and the lines on standard error."""
     err = io.StringIO()
     with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
         try:
@@ -229,13 +231,13 @@ def peak_memory():
 
 
 @pytest.mark.filterwarnings("default")
-def test_damaged_tables(attempt, tmp_path, monkeypatch):
+def test_damaged_tables_give_one_line_each(attempt, tmp_path, monkeypatch):
     pytest.importorskip("pyarrow")
     monkeypatch.chdir(tmp_path)
     MixMateClustering(2, n_atoms=2, max_iter=0, random_state=0).fit(X).save("model")
     for suffix, data in zip(KINDS, (NPY[0], NPZ[-4], CSV[0], PARQUET[0]), strict=True):
-        (tmp_path / f"whole{suffix}").write_bytes(data)
-        code, lines = answer(["predict", "model", f"whole{suffix}", "-o", "out.npy"])
+        (tmp_path / f"valid{suffix}").write_bytes(data)
+        code, lines = run(["predict", "model", f"valid{suffix}", "-o", "out.npy"])
         assert code == 0, lines
     before = peak_memory()
 
@@ -248,9 +250,9 @@ def test_damaged_tables(attempt, tmp_path, monkeypatch):
             command += ["--key", "X"]
         if suffix == ".csv":
             command += ["--header", one_of(rng, ["auto", "yes", "no"])]
-        begin = time.perf_counter()
-        code, lines = answer(command)
-        assert time.perf_counter() - begin < 10
+        start = time.perf_counter()
+        code, lines = run(command)
+        assert time.perf_counter() - start < 10
         assert all(line.isprintable() for line in lines)
         errors = [line for line in lines if line.startswith("skmixmate: error: ")]
         assert (code, len(errors)) in [(0, 0), (1, 1)]

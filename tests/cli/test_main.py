@@ -11,16 +11,17 @@ from sklearn.datasets import load_digits
 
 import skmixmate
 from skmixmate.cli._main import main
-from skmixmate.datasets import make_sparse_mixture
 from skmixmate.training.em import ExpectationMaximization
 
-X = make_sparse_mixture(120, 16, n_atoms=4, random_state=0).data
+from .. import helpers
+
+X = helpers.data()
 QUICK = ["--n-clusters", "3", "--n-atoms", "6", "--random-state", "0"]
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Go to a folder with a data set."""
+    """Change to a folder with a data set."""
     monkeypatch.chdir(tmp_path)
     np.save("data.npy", X)
     return tmp_path
@@ -30,10 +31,10 @@ def fit(*options):
     return main(["fit", "data.npy", "-o", "model", *QUICK, *options])
 
 
-# --- what the commands do ------------------------------------------------------------
+# --- commands ------------------------------------------------------------------------
 
 
-def test_fit_does_what_the_estimator_does(folder, capsys):
+def test_fit_gives_the_model_of_the_estimator(folder, capsys):
     assert fit("--labels", "labels.npy") == 0
     params = {"n_clusters": 3, "n_atoms": 6, "random_state": 0}
     expected = skmixmate.MixMateClustering(**params).fit(X)
@@ -51,13 +52,13 @@ def test_fit_does_what_the_estimator_does(folder, capsys):
     ]
 
 
-def test_options_are_parameters(folder):
+def test_options_set_parameters(folder):
     options = ["--alpha", "0.5", "--init", "kmeans", "--init-size", "90"]
     options += ["--n-init", "2", "--image-shape", "4x2x2", "--weights", "learned"]
     options += ["--representation", "pixels", "--max-iter", "3", "--tol", "0"]
     assert fit(*options, "--device", "cpu") == 0
     params = skmixmate.load("model").get_params()
-    given = {
+    expected = {
         "n_atoms": 6,
         "alpha": 0.5,
         "init": "kmeans",
@@ -70,15 +71,15 @@ def test_options_are_parameters(folder):
         "tol": 0.0,
         "device": "cpu",
     }
-    assert {name: params[name] for name in given} == given
+    assert {name: params[name] for name in expected} == expected
 
 
-def test_words_for_numbers(folder):
+def test_auto_in_place_of_numbers(folder):
     assert fit("--n-atoms", "auto", "--alpha", "auto", "--max-iter", "0") == 0
     assert skmixmate.load("model").n_atoms == "auto"
 
 
-def test_predict(folder):
+def test_predict_writes_labels_and_probabilities(folder):
     fit()
     mixmate = skmixmate.load("model")
     np.savetxt("more.csv", X[:10], delimiter=",")
@@ -93,7 +94,7 @@ def test_predict(folder):
         assert file.readline() == "cluster0,cluster1,cluster2\n"
 
 
-def test_one_array_of_an_archive(folder):
+def test_key_selects_an_array_of_an_archive(folder):
     np.savez("data.npz", X=X, y=np.zeros(120))
     assert main(["fit", "data.npz", "--key", "X", "-o", "model", *QUICK]) == 0
     command = ["predict", "model", "data.npz", "--key", "X", "-o", "labels.npy"]
@@ -101,7 +102,7 @@ def test_one_array_of_an_archive(folder):
     assert len(np.load("labels.npy")) == 120
 
 
-def test_demo(capsys, monkeypatch):
+def test_demo_compares_with_kmeans(capsys, monkeypatch):
     images, classes = load_digits(return_X_y=True)
     few = images[:500], classes[:500]
     monkeypatch.setattr("skmixmate.cli._main.load_digits", lambda **_: few)
@@ -111,19 +112,19 @@ def test_demo(capsys, monkeypatch):
     assert scores["MixMateClustering"] > 0.85 > scores["KMeans"]
 
 
-# --- what is said beside -------------------------------------------------------------
+# --- warnings and progress -----------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("default")
-def test_warnings_are_lines(folder, capsys):
+def test_each_warning_is_one_line(folder, capsys):
     assert fit("--max-iter", "1", "--tol", "1e-9") == 0
     assert capsys.readouterr().err == (
-        "skmixmate: warning: The loss was still falling after max_iter=1 epochs. "
+        "skmixmate: warning: The loss was still falling after --max-iter 1 epochs. "
         "Raise max_iter or tol.\n"
     )
 
 
-def test_progress_bars_where_somebody_sees_them(folder, capsys, monkeypatch):
+def test_progress_bars_are_shown_in_a_terminal(folder, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     fit()
     out, err = capsys.readouterr()
@@ -134,7 +135,7 @@ def test_progress_bars_where_somebody_sees_them(folder, capsys, monkeypatch):
     assert not capsys.readouterr().err
 
 
-# --- what goes wrong -----------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -144,27 +145,42 @@ def test_progress_bars_where_somebody_sees_them(folder, capsys, monkeypatch):
         ("fit data.txt -o model", "data.txt should end in one of .npy"),
         ("fit data.npy -o no/model", "no/model cannot be written: there is no"),
         ("fit data.npy -o model --labels l.txt", "l.txt should end in .npy or .csv"),
-        ("fit data.npy -o model --n-atoms few", "'n_atoms' parameter .* Got 'few'"),
-        ("fit data.npy -o model --alpha much", "'alpha' parameter .* Got 'much'"),
-        ("fit data.npy -o model --init best", "'init' parameter .* Got 'best'"),
-        ("fit data.npy -o model --image-shape 3x5", r"image_shape=\(3, 5\) should"),
-        ("fit data.npy -o model --device nowhere", "device='nowhere' is not to be"),
+        ("fit data.npy -o model --n-atoms few", "--n-atoms must be .* Got 'few'"),
+        ("fit data.npy -o model --alpha much", "--alpha must be .* Got 'much'"),
+        ("fit data.npy -o model --init best", "--init must be .* Got 'best'"),
+        ("fit data.npy -o model --image-shape 3x5", r"--image-shape \(3, 5\) should"),
+        (
+            "fit data.npy -o model --device nowhere",
+            "--device 'nowhere' is not available",
+        ),
         ("predict nothing data.npy -o l.npy", "nothing: No such file or directory"),
-        ("predict data.npy data.npy -o l.npy", "'data.npy' is not a file that"),
+        (
+            "predict data.npy data.npy -o l.npy",
+            "'data.npy' is not a skmixmate model file",
+        ),
         ("predict data.npy data.npy -o l.txt", "l.txt should end in .npy or .csv"),
-        ("fit data.npy -o model --device meta", "device='meta' is not to be had here"),
-        ("fit data.npy -o model --device hpu", "device='hpu' is not to be had here"),
+        (
+            "fit data.npy -o model --device meta",
+            "--device 'meta' is not available",
+        ),
+        (
+            "fit data.npy -o model --device hpu",
+            "--device 'hpu' is not available",
+        ),
         ("predict m data.npy -o l.npy --device meta", "m: No such file or directory"),
-        ("fit data.npy -o model --image-shape 0x0", r"image_shape=\(0, 0\) should"),
-        ("fit data.npy -o model --image-shape 5", r"image_shape=\(5,\) should"),
-        ("fit data.npy -o model --tol -1", "'tol' parameter .* Got -1.0"),
-        ("fit data.npy -o model --alpha nan", "'alpha' parameter .* Got 'nan'"),
-        ("fit data.npy -o model --n-clusters 99999999", "init_size=5000 should be >="),
-        ("fit data.npy -o model --key X", "key='X' is for .npz files"),
-        ("fit data.npy -o model --header no", "header='no' is for .csv files"),
+        ("fit data.npy -o model --image-shape 0x0", r"--image-shape \(0, 0\) should"),
+        ("fit data.npy -o model --image-shape 5", r"--image-shape \(5,\) should"),
+        ("fit data.npy -o model --tol -1", "--tol must be .* Got -1.0"),
+        ("fit data.npy -o model --alpha nan", "--alpha must be .* Got 'nan'"),
+        (
+            "fit data.npy -o model --n-clusters 99999999",
+            "--init-size 5000 should be >=",
+        ),
+        ("fit data.npy -o model --key X", "--key X is for .npz files only"),
+        ("fit data.npy -o model --header no", "--header no is for .csv files only"),
     ],
 )
-def test_mistakes_are_one_line(command, message, folder, capsys):
+def test_each_error_is_one_line(command, message, folder, capsys):
     assert main(command.split()) == 1
     out, err = capsys.readouterr()
     assert re.fullmatch(rf"skmixmate: error: .*{message}.*\n", err)
@@ -193,7 +209,7 @@ def test_mistakes_are_one_line(command, message, folder, capsys):
         "fit data.npy -o model --header maybe",
     ],
 )
-def test_usage(command, folder, capsys):
+def test_invalid_commands_show_the_usage(command, folder, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(command.split())
     assert exit_.value.code == 2
@@ -202,7 +218,7 @@ def test_usage(command, folder, capsys):
 
 
 @pytest.mark.parametrize("option", ["--output=", "--labels=", "--output=a\0b"])
-def test_names_that_no_file_can_have(option, folder, capsys):
+def test_invalid_names_of_files_are_rejected(option, folder, capsys):
     with pytest.raises(SystemExit) as exit_:
         fit(option)
     assert exit_.value.code == 2
@@ -212,15 +228,20 @@ def test_names_that_no_file_can_have(option, folder, capsys):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--n-atoms=10000000", r"n_atoms=10000000 is too large: .* at most \d+, with"),
-        ("--n-init=100000000", r"n_init=100000000 should be at most \d+ starts"),
+        (
+            "--n-atoms=10000000",
+            r"--n-atoms 10000000 is too large: .* at most \d+, with",
+        ),
+        ("--n-init=100000000", r"--n-init 100000000 should be at most \d+"),
     ],
 )
-def test_numbers_that_would_take_all_memory(option, message, folder, capsys):
-    begin, before = time.perf_counter(), peak_memory()
+def test_numbers_that_would_exhaust_the_memory_are_rejected(
+    option, message, folder, capsys
+):
+    start, before = time.perf_counter(), peak_memory()
     assert fit(option) == 1
     assert re.fullmatch(rf"skmixmate: error: {message}.*\n", capsys.readouterr().err)
-    assert time.perf_counter() - begin < 5
+    assert time.perf_counter() - start < 5
     assert peak_memory() - before < 100
 
 
@@ -240,7 +261,7 @@ def peak_memory():
         ("a.parquet", b"PAR1aaaaPAR1"),
     ],
 )
-def test_data_that_cannot_be_used_are_named(name, content, folder, capsys):
+def test_errors_in_data_name_the_file(name, content, folder, capsys):
     fit()
     (folder / name).write_bytes(content)
     capsys.readouterr()
@@ -251,7 +272,7 @@ def test_data_that_cannot_be_used_are_named(name, content, folder, capsys):
     assert not os.path.exists("labels.npy")
 
 
-def test_a_pipe_is_not_waited_for(folder, capsys):
+def test_a_pipe_raises_at_once(folder, capsys):
     fit()
     for name in ("pipe.csv", "pipe"):
         os.mkfifo(name)
@@ -277,7 +298,7 @@ def test_a_pipe_is_not_waited_for(folder, capsys):
         "predict model.npy data.npy -o hard.npy",
     ],
 )
-def test_no_file_is_written_over_another(command, folder, capsys):
+def test_no_file_overwrites_another(command, folder, capsys):
     fit("-o", "model.npy")
     os.link("data.npy", "hard.npy")
     os.symlink("data.npy", "soft.npy")
@@ -286,19 +307,19 @@ def test_no_file_is_written_over_another(command, folder, capsys):
     capsys.readouterr()
     assert main([*command.split()]) == 1
     out, err = capsys.readouterr()
-    assert re.fullmatch(r"skmixmate: error: .* is the file of .* and also of .*\n", err)
+    assert re.fullmatch(r"skmixmate: error: .* is used for .* and for .*\n", err)
     assert not out
     assert {name: contents(name) for name in os.listdir()} == before
 
 
 def contents(name):
-    if not os.path.exists(name):  # a link that leads nowhere
+    if not os.path.exists(name):  # a dangling link
         return None
     with open(name, "rb") as file:
         return file.read()
 
 
-def test_the_first_line_may_be_a_header(folder, capsys):
+def test_a_note_if_the_first_line_may_be_a_header(folder, capsys):
     header = ",".join(map(str, range(16)))
     np.savetxt("data.csv", X, delimiter=",", header=header, comments="")
     command = ["fit", "data.csv", "-o", "model", *QUICK]
@@ -306,8 +327,8 @@ def test_the_first_line_may_be_a_header(folder, capsys):
     out, err = capsys.readouterr()
     assert "samples        121\n" in out
     assert err == (
-        "skmixmate: note: the first line of data.csv was taken for data; if it has the "
-        "names of the columns, say --header yes.\n"
+        "skmixmate: note: the first line of data.csv was read as data; if it holds the "
+        "names of the columns, pass --header yes.\n"
     )
     for header, n_samples in (("yes", 120), ("no", 121)):
         assert main([*command, "--header", header]) == 0
@@ -316,7 +337,7 @@ def test_the_first_line_may_be_a_header(folder, capsys):
         assert not err
 
 
-def test_nothing_that_is_said_controls_the_terminal(folder, capsys):
+def test_control_characters_in_messages_are_escaped(folder, capsys):
     name = "\x1b]0;title\x07\u202e\udcff.csv"
     assert main(["fit", name, "-o", "model"]) == 1
     (folder / "data.csv").write_text("\x1b[2Jname\n\x1b[31mred\n")
@@ -329,7 +350,7 @@ def test_nothing_that_is_said_controls_the_terminal(folder, capsys):
     assert r"not numeric: \x1b[2Jname, with '\x1b[31mred' in line 2" in err
 
 
-def test_long_messages_are_cut(folder, capsys):
+def test_long_messages_are_truncated(folder, capsys):
     (folder / "data.csv").write_text("a,b\n1," + 100_000 * "x")
     assert main(["fit", "data.csv", "-o", "model"]) == 1
     err = capsys.readouterr().err
@@ -344,7 +365,7 @@ def test_long_messages_are_cut(folder, capsys):
         (RuntimeError("CUDA error:\nno kernel"), "error: CUDA error: no kernel"),
     ],
 )
-def test_failures_of_the_machine_are_one_line(
+def test_errors_of_the_machine_are_one_line(
     error, message, folder, capsys, monkeypatch
 ):
     def fail(*_):
@@ -374,7 +395,7 @@ def test_an_interrupted_fit_is_saved(folder, capsys, monkeypatch):
     assert err.startswith("skmixmate: warning: The fit was interrupted after 2 whole")
 
 
-def test_interrupted_before_there_is_a_model(folder, capsys, monkeypatch):
+def test_an_interrupt_before_training_saves_nothing(folder, capsys, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -385,10 +406,12 @@ def test_interrupted_before_there_is_a_model(folder, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("function", ["numpy.save", "os.fsync", "os.replace"])
-def test_interrupted_while_a_table_is_written(function, folder, capsys, monkeypatch):
+def test_an_interrupt_while_writing_keeps_the_existing_file(
+    function, folder, capsys, monkeypatch
+):
     fit()
     capsys.readouterr()
-    (folder / "labels.npy").write_bytes(b"earlier")
+    (folder / "labels.npy").write_bytes(b"existing")
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt
@@ -396,11 +419,11 @@ def test_interrupted_while_a_table_is_written(function, folder, capsys, monkeypa
     monkeypatch.setattr(function, interrupt)
     assert main(["predict", "model", "data.npy", "-o", "labels.npy"]) == 130
     assert capsys.readouterr().err == "skmixmate: interrupted\n"
-    assert (folder / "labels.npy").read_bytes() == b"earlier"
+    assert (folder / "labels.npy").read_bytes() == b"existing"
     assert sorted(os.listdir()) == ["data.npy", "labels.npy", "model"]
 
 
-# --- where the answers go ------------------------------------------------------------
+# --- output streams ------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -412,19 +435,21 @@ def broken_pipe():
 
 
 @pytest.mark.parametrize("buffering", [1, -1])
-def test_an_answer_that_nobody_reads(buffering, folder, monkeypatch, broken_pipe):
+def test_a_closed_standard_output_is_no_error(
+    buffering, folder, monkeypatch, broken_pipe
+):
     broken_pipe.reconfigure(line_buffering=buffering == 1)
     monkeypatch.setattr(sys, "stdout", broken_pipe)
     assert fit() == 0
     assert skmixmate.load("model").n_clusters == 3
 
 
-def test_messages_that_nobody_reads(folder, monkeypatch, broken_pipe):
+def test_a_closed_standard_error_is_no_error(folder, monkeypatch, broken_pipe):
     monkeypatch.setattr(sys, "stderr", broken_pipe)
     assert main(["fit", "nothing.npy", "-o", "model"]) == 1
 
 
-def test_streams_that_are_closed(folder, monkeypatch, capsys):
+def test_missing_streams_are_no_error(folder, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", None)
     assert fit() == 0
     assert main(["fit", "nothing.npy", "-o", "model"]) == 1
@@ -434,7 +459,7 @@ def test_streams_that_are_closed(folder, monkeypatch, capsys):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
-def test_an_answer_for_which_there_is_no_room(folder, monkeypatch, capsys):
+def test_a_full_standard_output_is_an_error(folder, monkeypatch, capsys):
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         assert fit() == 1
@@ -443,23 +468,23 @@ def test_an_answer_for_which_there_is_no_room(folder, monkeypatch, capsys):
     )
 
 
-# --- as a program --------------------------------------------------------------------
+# --- the program ---------------------------------------------------------------------
 
 
-def test_version_of_the_program():
+def test_the_program_prints_its_version():
     command = [sys.executable, "-m", "skmixmate", "--version"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert answer.stdout == f"skmixmate {skmixmate.__version__}\n"
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert process.stdout == f"skmixmate {skmixmate.__version__}\n"
 
 
-def test_the_program_may_be_cut_off(broken_pipe):
+def test_help_into_a_closed_pipe_is_no_error(broken_pipe):
     command = [sys.executable, "-m", "skmixmate", "--help"]
-    answer = subprocess.run(command, stdout=broken_pipe, stderr=subprocess.PIPE)
-    assert answer.returncode == 0
-    assert not answer.stderr
+    process = subprocess.run(command, stdout=broken_pipe, stderr=subprocess.PIPE)
+    assert process.returncode == 0
+    assert not process.stderr
 
 
-def test_help_has_examples_and_the_defaults_of_the_estimator(capsys):
+def test_help_shows_examples_and_defaults(capsys):
     for command in (["--help"], ["fit", "--help"]):
         with pytest.raises(SystemExit) as exit_:
             main(command)

@@ -19,7 +19,7 @@ from skmixmate.cluster._graph import (
 from .test_ssc import subspaces
 
 
-def test_affinity_follows_its_definition():
+def test_affinity_matches_its_definition():
     X = np.random.default_rng(0).normal(size=(12, 3))
     affinity = self_tuning_affinity(X, n_neighbors=4).toarray()
     distances = np.linalg.norm(X[:, None] - X[None], axis=2)
@@ -29,7 +29,7 @@ def test_affinity_follows_its_definition():
     np.testing.assert_allclose(affinity, (expected + expected.T) / 2)
 
 
-def test_samples_that_coincide_are_joined():
+def test_samples_that_coincide_have_affinity_one():
     affinity = self_tuning_affinity(np.zeros((4, 2)), n_neighbors=2)
     assert affinity.max() == 1
     assert np.isfinite(affinity.toarray()).all()
@@ -42,7 +42,7 @@ def test_normalized_affinity_has_largest_eigenvalue_one():
 
 
 @pytest.mark.parametrize("n_clusters", [5, 7])
-def test_clusters_far_apart_are_pieces_of_the_graph(n_clusters):
+def test_distant_clusters_are_connected_components_of_the_graph(n_clusters):
     X, y = make_blobs(1000, 10, centers=5, random_state=2)
     spectral = SpectralGraphClustering(n_clusters, random_state=2).fit(X)
     values, vectors = leading_eigenvectors(
@@ -52,19 +52,19 @@ def test_clusters_far_apart_are_pieces_of_the_graph(n_clusters):
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(n_clusters), atol=1e-8)
     normalized = degree_normalize(spectral.affinity_matrix_)
     np.testing.assert_allclose(normalized @ vectors, vectors * values, atol=1e-8)
-    # No cluster has samples of two pieces.
+    # No cluster has samples of two components.
     assert homogeneity_score(y, spectral.labels_) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("n_samples", [200, 1000])  # dense and Lanczos
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
-def test_moons_in_any_units(n_samples, scale):
+def test_moons_are_separated_at_any_scale(n_samples, scale):
     X, y = make_moons(n_samples, noise=0.05, random_state=0)
     labels = SpectralGraphClustering(2, random_state=0).fit_predict(scale * X)
     assert adjusted_rand_score(y, labels) == 1
 
 
-def test_digits():
+def test_digits_are_separated():
     X, y = load_digits(return_X_y=True)
     labels = SpectralGraphClustering(10, random_state=0).fit_predict(X)
     assert normalized_mutual_info_score(y, labels) > 0.85
@@ -73,32 +73,35 @@ def test_digits():
 @pytest.mark.parametrize(
     ("n_neighbors", "n_nonzero_coefs"), [(10, None), (None, 3), (10, 3)]
 )
-def test_graphs_that_make_up_the_affinity(n_neighbors, n_nonzero_coefs):
+def test_affinity_is_the_sum_of_the_graphs(n_neighbors, n_nonzero_coefs):
     X, y = subspaces(n_each=100)
     graph = SpectralGraphClustering(
         3, n_neighbors=n_neighbors, n_nonzero_coefs=n_nonzero_coefs, random_state=0
     ).fit(X)
-    neighbors, writers = self_tuning_affinity(X, 10), representation_affinity(X, 3)
-    expected = neighbors if n_neighbors else writers
+    neighbors, representation = (
+        self_tuning_affinity(X, 10),
+        representation_affinity(X, 3),
+    )
+    expected = neighbors if n_neighbors else representation
     if n_neighbors and n_nonzero_coefs:
-        expected = degree_normalize(neighbors) + degree_normalize(writers)
+        expected = degree_normalize(neighbors) + degree_normalize(representation)
     assert abs(graph.affinity_matrix_ - expected).max() < 1e-12
     assert adjusted_rand_score(y, graph.labels_) > (0.9 if n_nonzero_coefs else 0.5)
 
 
-def test_cosine_ignores_lengths():
+def test_cosine_metric_ignores_norms():
     X, _ = subspaces(n_each=100)
-    lengths = np.random.default_rng(0).uniform(0.1, 10, size=(len(X), 1))
+    norms = np.random.default_rng(0).uniform(0.1, 10, size=(len(X), 1))
     graphs = [
         SpectralGraphClustering(3, metric="cosine", random_state=0).fit(rows)
-        for rows in (X, lengths * X)
+        for rows in (X, norms * X)
     ]
     assert abs(graphs[0].affinity_matrix_ - graphs[1].affinity_matrix_).max() < 1e-9
     np.testing.assert_array_equal(graphs[0].labels_, graphs[1].labels_)
 
 
-def unlike_blobs(n_each=150):
-    """A pair of clusters far closer to one another than to a third."""
+def unequally_spaced_blobs(n_each=150):
+    """Return two clusters close to each other, and a third one far from both."""
     rng = np.random.default_rng(0)
     centers = np.array([[0, 0, 0], [4.5, 0, 0], [40, 0, 0]])
     X = np.vstack([center + rng.normal(size=(n_each, 3)) for center in centers])
@@ -107,15 +110,15 @@ def unlike_blobs(n_each=150):
 
 @pytest.mark.parametrize("n_each", [100, 400])  # dense and Lanczos
 @pytest.mark.parametrize("n_steps", [None, 1, 4])
-def test_walks_on_a_graph_in_pieces(n_each, n_steps):
-    X, y = unlike_blobs(n_each)
+def test_diffusion_on_a_disconnected_graph(n_each, n_steps):
+    X, y = unequally_spaced_blobs(n_each)
     graph = SpectralGraphClustering(3, n_steps=n_steps, random_state=0)
     assert adjusted_rand_score(y, graph.fit_predict(X)) > 0.95
 
 
-def test_eigenvectors_are_those_of_the_normalized_affinity():
-    X, _ = unlike_blobs(250)
-    affinity = self_tuning_affinity(X + 0.0, 250)  # so that it is in one piece
+def test_eigenvectors_solve_the_eigenproblem_of_the_normalized_affinity():
+    X, _ = unequally_spaced_blobs(250)
+    affinity = self_tuning_affinity(X + 0.0, 250)  # connected
     values, vectors = leading_eigenvectors(affinity, 4, np.random.RandomState(0))
     normalized = degree_normalize(affinity)
     np.testing.assert_allclose(normalized @ vectors, vectors * values, atol=1e-9)
@@ -126,12 +129,12 @@ def test_eigenvectors_are_those_of_the_normalized_affinity():
     np.testing.assert_allclose(np.abs(rest), np.abs(vectors[:, :3]), atol=1e-6)
 
 
-def test_no_graph_at_all():
+def test_at_least_one_graph_is_required():
     with pytest.raises(ValueError, match="leave no graph"):
         SpectralGraphClustering(2, n_neighbors=None).fit(np.eye(5))
 
 
-def test_random_state_decides_and_global_state_stays():
+def test_labels_are_reproducible_and_independent_of_the_global_state():
     X, _ = load_digits(return_X_y=True)
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     first, second = (
@@ -142,7 +145,7 @@ def test_random_state_decides_and_global_state_stays():
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
-def test_fewer_samples_than_clusters():
+def test_fewer_samples_than_clusters_are_rejected():
     with pytest.raises(ValueError, match=r"n_samples=4 should be >= n_clusters=8"):
         SpectralGraphClustering(8).fit(np.eye(4))
 
@@ -150,15 +153,15 @@ def test_fewer_samples_than_clusters():
 @pytest.mark.parametrize(
     "estimator", [SpectralGraphClustering, SparseSubspaceClustering]
 )
-def test_graphs_are_of_dense_real_and_complete_data(estimator):
+def test_incomplete_complex_and_sparse_data_are_rejected(estimator):
     X = np.arange(40.0).reshape(20, 2)
-    for given, error, message in (
+    for data, error, message in (
         (np.ma.array(X, mask=X == 7), ValueError, "X contains NaN"),
         (torch.from_numpy(X) * 1j, ValueError, "Complex data not supported"),
         (torch.from_numpy(X).to_sparse(), TypeError, "Sparse data was passed for X"),
     ):
         with pytest.raises(error, match=message):
-            estimator(2).fit(given)
+            estimator(2).fit(data)
 
 
 @pytest.mark.parametrize("refine", [False, True])
@@ -174,7 +177,7 @@ def test_graphs_are_of_dense_real_and_complete_data(estimator):
         (np.float32, 0, 1e-36),
     ],
 )
-def test_neither_offset_nor_unit_matters(dtype, offset, factor, refine):
+def test_labels_are_invariant_to_offset_and_scale(dtype, offset, factor, refine):
     X, y = make_blobs(150, 4, centers=3, random_state=0)
     X = (X * factor + offset).astype(dtype)
     labels = SpectralGraphClustering(3, refine=refine, random_state=0).fit_predict(X)
@@ -182,7 +185,7 @@ def test_neither_offset_nor_unit_matters(dtype, offset, factor, refine):
 
 
 @pytest.mark.parametrize("factor", [1e300, 1e-200])
-def test_units_do_not_matter_to_self_representation(factor):
+def test_self_representation_is_invariant_to_scale(factor):
     X, _ = subspaces()
     plain, scaled = (
         SpectralGraphClustering(

@@ -28,14 +28,14 @@ def test_self_representation_is_orthogonal_matching_pursuit(n_nonzero_coefs):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_pursuit_stops_where_nothing_is_left(dtype):
+def test_pursuit_stops_when_the_residual_is_small(dtype):
     X, y = subspaces()
     coefs = self_representation(normalize(X).astype(dtype), 10, tol=1e-5).tocoo()
     assert np.bincount(coefs.row).max() == 3  # the dimension of the subspaces
     np.testing.assert_array_equal(y[coefs.row], y[coefs.col])
 
 
-def test_samples_that_coincide_or_are_zero():
+def test_samples_may_coincide_or_be_zero():
     X, _ = subspaces(n_each=10)
     X = np.vstack([X, X[:5], np.zeros((2, 20))])
     coefs = self_representation(X, 5, tol=1e-5)
@@ -45,13 +45,13 @@ def test_samples_that_coincide_or_are_zero():
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
-def test_subspaces_in_any_units(scale):
+def test_subspaces_are_separated_at_any_scale(scale):
     X, y = subspaces()
     labels = SparseSubspaceClustering(3, random_state=0).fit_predict(scale * X)
     assert adjusted_rand_score(y, labels) == 1
 
 
-def test_bad_parameters_are_named():
+def test_invalid_parameters_are_rejected():
     with pytest.raises(ValueError, match=r"'n_nonzero_coefs'.*Got 0 instead"):
         SparseSubspaceClustering(n_nonzero_coefs=0).fit(np.eye(9))
     with pytest.raises(ValueError, match=r"n_samples=4 should be >= n_clusters=8"):

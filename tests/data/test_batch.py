@@ -3,7 +3,7 @@ import torch
 from skmixmate.data.batch import Batch
 
 
-def test_completeness_groups():
+def test_complete_and_incomplete_rows_are_separated():
     rows = torch.arange(12.0).view(4, 3)
     observed = torch.ones(4, 3, dtype=torch.bool)
     observed[1, 2] = observed[3] = False
@@ -19,7 +19,7 @@ def test_completeness_groups():
     assert len(list(Batch(rows, observed | True).completeness_groups())) == 1
 
 
-def test_products():
+def test_products_match_einsum():
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(5, 3, generator=generator)
     dictionaries = torch.randn(2, 4, 3, generator=generator)

@@ -15,23 +15,17 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from skmixmate.data import readers as _sources
-from skmixmate.data.loader import is_lazy, validate_rows
-from skmixmate.data.readers import (
-    MapReader,
-    as_reader,
-    is_stream,
-    stack_rows,
-    stream_parts,
-)
+from skmixmate.data.loader import is_lazy
+from skmixmate.data.readers import MapReader, as_reader
+from skmixmate.data.validation import as_floats, validate_rows
 
 from ..sources import File, Listed, Pairs, Stream
 
-LONGEST = 25  # rows, of 5 features each
+MAX_ROWS = 25  # rows of 5 features in a slice
 
 
-class Sparse:
-    """Gives slices that are sparse, as a file of a sparse matrix may."""
+class SparseFile:
+    """Returns sparse slices."""
 
     def __init__(self, X):
         self.X, self.shape, self.dtype = sparse.csr_array(X), X.shape, X.dtype
@@ -41,7 +35,7 @@ class Sparse:
 
 
 class Repeated:
-    """Gives each row in a slice so many times."""
+    """Returns each row of a slice several times."""
 
     def __init__(self, X, times):
         self.X, self.times, self.shape, self.dtype = X, times, X.shape, X.dtype
@@ -59,14 +53,13 @@ def sparse_rows():
     return [sparse.csr_array(row[None]) for row in np.eye(3)]
 
 
-@pytest.fixture(autouse=True)
-def small_readings(monkeypatch):
-    monkeypatch.setattr(_sources, "_READ", 5 * LONGEST)
-    monkeypatch.setattr(_sources, "_GAP", 5 * 4)
+def reader(X):
+    """Return a reader with chunks of 25 rows, which seeks over more than 4 rows."""
+    return as_reader(X, None, as_floats, chunk_entries=5 * MAX_ROWS, max_gap=5 * 4)
 
 
 def as_file(X):
-    return File(X, LONGEST)
+    return File(X, MAX_ROWS)
 
 
 def data(n_samples=100, dtype=np.float64):
@@ -75,38 +68,38 @@ def data(n_samples=100, dtype=np.float64):
     return X.astype(dtype)
 
 
-def named(rows):
+def collate_to_dict(rows):
     return {"row": torch.stack([row for row, _ in rows]), "n": len(rows)}
 
 
-SOURCES = {
+CONTAINERS = {
     "file": as_file,
     "dataset of arrays": Pairs,
     "dataset of tensors": lambda X: TensorDataset(torch.from_numpy(X)),
     "shuffled loader": lambda X: DataLoader(
         TensorDataset(torch.from_numpy(X), torch.arange(len(X))), 7, shuffle=True
     ),
-    "loader of one by one": lambda X: DataLoader(TensorDataset(torch.from_numpy(X))),
-    "loader with its own batches": lambda X: DataLoader(
+    "loader of single items": lambda X: DataLoader(TensorDataset(torch.from_numpy(X))),
+    "loader with a batch sampler": lambda X: DataLoader(
         Pairs(torch.from_numpy(X)),
         batch_sampler=[[3, 1], [2]],
-        collate_fn=named,
+        collate_fn=collate_to_dict,
     ),
     "loader with workers": lambda X: DataLoader(
-        Pairs(torch.from_numpy(X)), 16, collate_fn=named, num_workers=2
+        Pairs(torch.from_numpy(X)), 16, collate_fn=collate_to_dict, num_workers=2
     ),
-    "transformed": lambda X: MapReader(X / 2, lambda rows: rows * 2, 9),
+    "map": lambda X: MapReader(X / 2, lambda rows: rows * 2, 9, as_floats),
 }
 
 
 # --- reading -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("kind", CONTAINERS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_sources_give_the_rows_of_an_array(kind, dtype):
+def test_readers_read_the_same_rows_as_an_array(kind, dtype):
     X = data(dtype=dtype)
-    source = as_reader(SOURCES[kind](X), None)
+    source = reader(CONTAINERS[kind](X))
     assert is_lazy(source)
     assert source.shape == X.shape
     assert source.dtype == X.dtype
@@ -120,7 +113,7 @@ def test_sources_give_the_rows_of_an_array(kind, dtype):
         slice(None),
     ):
         np.testing.assert_array_equal(source[index], X[index])
-    if kind != "transformed":
+    if kind != "map":
         for index in (np.arange(3, 100), np.array([9, 2, 99, 50]), np.arange(0)):
             np.testing.assert_array_equal(source[index], X[index])
 
@@ -131,63 +124,62 @@ def test_sources_give_the_rows_of_an_array(kind, dtype):
     reads=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=8),
     index=st.lists(st.integers(0, 99), max_size=40),
 )
-def test_any_order_of_reading_gives_the_rows_of_an_array(n_samples, reads, index):
+def test_rows_can_be_read_in_any_order(n_samples, reads, index):
     X = data(n_samples)
-    source = as_reader(as_file(X), None)
+    source = reader(as_file(X))
     index = np.array(index, dtype=int) % n_samples
     for start, stop in reads:
         np.testing.assert_array_equal(source[start:stop], X[start:stop])
         np.testing.assert_array_equal(source[index], X[index])
 
 
-def test_slices_that_follow_each_other_read_each_row_once():
+def test_consecutive_slices_read_each_row_once():
     file = as_file(data())
-    source = as_reader(file, None)
+    source = reader(file)
     for start in range(0, 100, 3):
         source[start : start + 3]
     assert file.n_read == 100
     assert file.n_alive == 0
-    assert file.most_alive <= 2 * LONGEST
+    assert file.most_alive <= 2 * MAX_ROWS
 
 
-def test_neighbours_are_read_together_and_distant_rows_are_not():
+def test_gaps_are_read_through_only_if_they_are_small():
     file = as_file(data())
-    source = as_reader(file, None)
+    source = reader(file)
     read = file.n_read
     source[np.array([10, 12, 14, 60])]
     assert file.n_read - read == 5 + 1
 
 
-def test_a_source_is_pickled_without_what_it_has_read():
-    source = as_reader(Pairs(data()), None)
+def test_pickles_do_not_contain_the_rows_read_ahead():
+    source = reader(Pairs(data()))
     source[:10]
     copy = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(copy[10:20], source[10:20])
 
 
-def test_workers_and_loaders_leave_the_global_state_alone():
+def test_loaders_do_not_draw_from_the_global_generator():
     X = data()
     loader = DataLoader(TensorDataset(torch.from_numpy(X)), 8, shuffle=True)
     before = torch.random.get_rng_state()
-    source = as_reader(loader, None)
+    source = reader(loader)
     source[:]
     source[np.arange(50)]
-    list(stream_parts(Stream(X), None))
     assert before.equal(torch.random.get_rng_state())
 
 
-def test_sampler_of_a_loader_has_no_say():
+def test_the_sampler_of_a_loader_is_ignored():
     X = torch.arange(20.0).reshape(10, 2)
     sampler = RandomSampler(X, num_samples=3)
     loader = DataLoader(TensorDataset(X), 4, sampler=sampler, drop_last=True)
-    np.testing.assert_array_equal(as_reader(loader, None)[:], X)
+    np.testing.assert_array_equal(reader(loader)[:], X)
 
 
 # --- types ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("X", "expected"),
     [
         (as_file(np.ones((4, 2), np.uint8)), np.float64),
         (as_file(np.ones((4, 2), np.float16)), np.float64),
@@ -198,8 +190,8 @@ def test_sampler_of_a_loader_has_no_say():
         (Pairs(torch.ones(4, 2, dtype=torch.float64).requires_grad_()), np.float64),
     ],
 )
-def test_types_are_converted_as_those_of_arrays_and_tensors(given, expected):
-    rows = as_reader(given, None)[:]
+def test_dtypes_are_converted_as_for_arrays_and_tensors(X, expected):
+    rows = reader(X)[:]
     assert rows.dtype == expected
     assert (rows == 1).all()
 
@@ -214,11 +206,11 @@ def test_items_are_rows_or_have_one_as_their_first_entry():
         ((row, row), 1),
         row.reshape(1, 2, 3),
     ):
-        source = as_reader(Listed([item, item]), None)
+        source = reader(Listed([item, item]))
         np.testing.assert_array_equal(source[:], [row, row])
 
 
-def test_what_is_in_memory_stays_as_it_is():
+def test_data_in_memory_are_not_wrapped():
     for X in (
         [[1.0]],
         np.ones((2, 2)),
@@ -228,19 +220,19 @@ def test_what_is_in_memory_stays_as_it_is():
         pd.DataFrame({"dtype": [1.0], "shape": [2.0]}),
         "text",
     ):
-        assert as_reader(X, None) is X
+        assert reader(X) is X
 
 
 def test_masked_entries_of_slices_are_missing():
     X = data()
     masked = np.ma.array(np.nan_to_num(X, nan=1e6), mask=np.isnan(X))
-    source = as_reader(as_file(masked), None)
+    source = reader(as_file(masked))
     np.testing.assert_array_equal(source[:], X)
     np.testing.assert_array_equal(source[np.array([9, 2, 99, 7])], X[[9, 2, 99, 7]])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
-def test_masked_items_are_missing_where_they_are_masked(dtype):
+def test_masked_entries_of_items_are_missing(dtype):
     X = data()
     X[~np.isnan(X)] = X[~np.isnan(X)].astype(dtype)
     masked = np.ma.array(np.nan_to_num(X, nan=99).astype(dtype), mask=np.isnan(X))
@@ -250,61 +242,28 @@ def test_masked_items_are_missing_where_they_are_masked(dtype):
         DataLoader(Listed(rows), 7),
         DataLoader(Listed([(row, None) for row in rows]), 7, num_workers=2),
     ):
-        np.testing.assert_array_equal(as_reader(container, None)[:], X)
-    for stream in (Stream(rows), DataLoader(Stream(rows), 7)):
-        np.testing.assert_array_equal(np.concatenate([*stream_parts(stream, None)]), X)
+        np.testing.assert_array_equal(reader(container)[:], X)
 
 
-def test_items_may_be_views_that_torch_does_not_wrap():
+def test_items_may_be_views_that_torch_cannot_wrap():
     X = data()
     X.flags.writeable = False
     for rows in (list(X), list(X[:, ::-1]), list(X.astype(X.dtype.newbyteorder()))):
-        source = as_reader(DataLoader(Listed(rows), 7), None)
+        source = reader(DataLoader(Listed(rows), 7))
         np.testing.assert_array_equal(source[:], np.stack(rows))
 
 
-def test_loaders_convert_types_as_torch_does():
+def test_loaders_convert_dtypes_as_torch_does():
     counts = np.arange(20).reshape(4, 5)
-    assert as_reader(DataLoader(Listed(list(counts))), None).dtype == np.float32
-    assert as_reader(Listed(list(counts)), None).dtype == np.float64
+    assert reader(DataLoader(Listed(list(counts)))).dtype == np.float32
+    assert reader(Listed(list(counts))).dtype == np.float64
 
 
-def test_an_empty_batch_in_a_stream_is_no_harm():
-    X = data()
-    batches = [X[:10], X[10:10], X[10:]]
-    stream = DataLoader(Stream(batches), batch_size=None)
-    np.testing.assert_array_equal(np.concatenate(list(stream_parts(stream, None))), X)
-
-
-# --- streams -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n_samples", [3, 100, 60])
-def test_parts_of_a_stream(n_samples):
-    X = data(n_samples)
-    pairs = Stream([(row, None) for row in X])
-    for stream, size in (
-        (pairs, 256),
-        (DataLoader(pairs, 10, collate_fn=stack_rows), 30),
-        (DataLoader(Stream(X.reshape(-1, 1, 5)), 10), 30),
-    ):
-        assert is_stream(stream)
-        parts = list(stream_parts(stream, None))
-        np.testing.assert_array_equal(np.concatenate(parts), X)
-        assert max(map(len, parts)) <= size
-
-
-def test_a_stream_of_batches():
-    X = data()
-    stream = DataLoader(Stream(np.split(X, [10, 50])), batch_size=None)
-    np.testing.assert_array_equal(np.concatenate(list(stream_parts(stream, None))), X)
-
-
-# --- mistakes ------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "message"),
+    ("X", "error", "message"),
     [
         (as_file(np.ones(3)), ValueError, r"Expected 2D array, got X of shape \(3,\)"),
         (as_file(np.ones((2, 3, 3))), ValueError, r"Expected 2D.*\(2, 3, 3\)"),
@@ -314,7 +273,7 @@ def test_a_stream_of_batches():
         (as_file(np.ones((3, 0))), ValueError, r"0 feature\(s\)"),
         (as_file(np.full((3, 3), np.inf)), ValueError, "infinity"),
         (as_file(np.zeros((3, 3), "M8[D]")), ValueError, "datetime64.*numeric"),
-        (Sparse(np.eye(3)), TypeError, "Sparse data was passed for X"),
+        (SparseFile(np.eye(3)), TypeError, "Sparse data was passed for X"),
         (Pairs(torch.ones(3, 3) * 1j), ValueError, "Complex data not supported"),
         (DataLoader(Pairs(np.ones((3, 3)) * 1j)), ValueError, "Complex data"),
         (Listed(sparse_rows()), TypeError, "Sparse data was passed for X"),
@@ -328,7 +287,7 @@ def test_a_stream_of_batches():
         (Listed([()]), ValueError, r"should be rows.*shape \(1,\)"),
         (Listed([np.ones(0)]), ValueError, r"0 feature\(s\)"),
         (Listed([np.ones((2, 0))]), ValueError, r"0 feature\(s\)"),
-        (Lengthless(), TypeError, "Lengthless, a Dataset .* X, has no __len__"),
+        (Lengthless(), TypeError, "X is a Lengthless, a Dataset .* no __len__"),
         (DataLoader(Lengthless(), batch_sampler=[[0]]), TypeError, "no __len__"),
         (Listed([]), ValueError, r"0 sample\(s\)"),
         (Listed([[1.0, 2.0]]), ValueError, r"should be rows.*shape \(1,\)"),
@@ -338,52 +297,34 @@ def test_a_stream_of_batches():
         (DataLoader(Stream([])), TypeError, "DataLoader without length.*partial_fit"),
     ],
 )
-def test_mistakes_are_named(given, error, message):
+def test_invalid_data_are_rejected(X, error, message):
     with pytest.raises(error, match=message):
-        validate_rows(BaseEstimator(), given, reset=True)
+        validate_rows(BaseEstimator(), X, reset=True)
 
 
-def test_mistakes_further_on_are_named_when_they_are_read():
+def test_errors_in_later_rows_are_raised_when_they_are_read():
     X = data()
     X[-1, 3] = np.inf
-    source = as_reader(as_file(X), None)
+    source = reader(as_file(X))
     source[:70]
     with pytest.raises(ValueError, match="X contains infinity"):
         source[70:]
     loader = DataLoader(Listed([np.ones(3), np.ones(2)]))
     with pytest.raises(ValueError, match="rows of 2 features after rows of 3"):
-        as_reader(loader, None)[:]
+        reader(loader)[:]
     loader = DataLoader(Pairs(X), 10, collate_fn=lambda items: items[0][0][None])
-    with pytest.raises(ValueError, match="X gave 10 rows where 100 were asked for"):
-        as_reader(loader, None)[:]
-    with pytest.raises(ValueError, match="X gave 1 rows where 3 were asked for"):
-        as_reader(loader, None)[np.arange(3)]
-    with pytest.raises(ValueError, match="X yielded no rows"):
-        list(stream_parts(Stream([]), None))
+    with pytest.raises(ValueError, match="X returned 10 rows where 100 were requested"):
+        reader(loader)[:]
+    with pytest.raises(ValueError, match="X returned 1 rows where 3 were requested"):
+        reader(loader)[np.arange(3)]
 
 
-@pytest.mark.parametrize(("times", "n_given"), [(0, 0), (2, 2)])
-def test_slices_of_another_length_are_named(times, n_given):
+@pytest.mark.parametrize(("times", "n_rows"), [(0, 0), (2, 2)])
+def test_slices_of_the_wrong_length_are_rejected(times, n_rows):
     broken = Repeated(data(), 1)
-    source = as_reader(broken, None)
+    source = reader(broken)
     broken.times = times
-    with pytest.raises(ValueError, match=r"X gave \d+ rows where 75 were"):
+    with pytest.raises(ValueError, match=r"X returned \d+ rows where 75 were"):
         source[25:]
-    with pytest.raises(ValueError, match=f"X gave {n_given} rows where 1 were"):
+    with pytest.raises(ValueError, match=f"X returned {n_rows} rows where 1 were"):
         source[np.array([60])]
-
-
-def test_images_with_channels_first_are_refused():
-    estimator = BaseEstimator()
-    estimator.image_shape = (4, 2, 3)
-    images = torch.arange(48.0).reshape(2, 4, 2, 3)
-    rows = validate_rows(estimator, TensorDataset(images), reset=True)
-    np.testing.assert_array_equal(rows[:], images.flatten(1))
-    channels_first = TensorDataset(images.permute(0, 3, 1, 2))
-    with pytest.raises(ValueError, match=r"\(3, 4, 2\).*\(4, 2, 3\).*channels last"):
-        validate_rows(estimator, channels_first, reset=True)
-    estimator.image_shape = (4, 6)
-    of_one_channel = TensorDataset(images.reshape(2, 1, 4, 6))
-    np.testing.assert_array_equal(
-        validate_rows(estimator, of_one_channel, reset=True)[:], images.flatten(1)
-    )

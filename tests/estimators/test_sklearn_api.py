@@ -1,4 +1,4 @@
-"""scikit-learn's own checks."""
+"""scikit-learn's checks of estimators."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ from skmixmate import (
 from skmixmate.model.priors import PRIORS
 
 
-class OfShares(MixMateClustering):
-    """Takes numbers of any size, as the checks bring them, as shares of one."""
+class FractionMixMate(MixMateClustering):
+    """Bernoulli mixtures that map the data of the checks to fractions of one."""
 
     def __init__(
         self,
@@ -35,16 +35,16 @@ class OfShares(MixMateClustering):
         )
 
     def fit(self, X, y=None):
-        return super().fit(as_shares(X), y)
+        return super().fit(as_fractions(X), y)
 
     def partial_fit(self, X, y=None):
-        return super().partial_fit(as_shares(X), y)
+        return super().partial_fit(as_fractions(X), y)
 
-    def _answer(self, X, method, out):
-        return super()._answer(as_shares(X), method, out)
+    def _predict_rows(self, X, method, out):
+        return super()._predict_rows(as_fractions(X), method, out)
 
 
-def as_shares(X):
+def as_fractions(X):
     if sparse.issparse(X) or hasattr(X, "columns"):
         return X
     array = np.asarray(X)
@@ -53,19 +53,31 @@ def as_shares(X):
 
 ESTIMATORS = [
     MixMateClustering(),
+    MixMateClustering(likelihood="poisson"),
+    FractionMixMate(),
+    SparseSubspaceClustering(),
+    SpectralGraphClustering(),
+]
+# These repeat the checks with other parameters, and take a minute together.
+VARIANTS = [
     MixMateClustering(init="ssc"),
     MixMateClustering(weights="learned"),
     MixMateClustering(fit_intercept=True),
+    MixMateClustering(fit_intercept=False),
     MixMateClustering(scale=2.0),
     MixMateClustering(noise_variance="auto"),
     *(MixMateClustering(prior=name) for name in PRIORS if name != "laplace"),
-    MixMateClustering(fit_intercept=False),
-    *(MixMateClustering(likelihood="poisson", prior=name) for name in PRIORS),
+    *(
+        MixMateClustering(likelihood="poisson", prior=name)
+        for name in PRIORS
+        if name != "laplace"
+    ),
     MixMateClustering(likelihood="poisson", fit_intercept=False),
-    *(OfShares(prior=name) for name in PRIORS),
-    OfShares(fit_intercept=False),
-    SparseSubspaceClustering(),
-    SpectralGraphClustering(),
+    MixMateClustering(likelihood="negative_binomial"),
+    MixMateClustering(likelihood="student_t"),
+    MixMateClustering(likelihood="student_t", noise_variance="auto"),
+    *(FractionMixMate(prior=name) for name in PRIORS if name != "laplace"),
+    FractionMixMate(fit_intercept=False),
 ]
 
 
@@ -75,22 +87,32 @@ def expected_failures(estimator):
             "check_clustering": "its data are blobs in the plane, where any sample "
             "is a combination of any two others: there are no subspaces to find"
         }
-    if getattr(estimator, "likelihood", None) == "poisson":
+    if getattr(estimator, "likelihood", None) in ("poisson", "negative_binomial"):
         return {
-            "check_clustering": "its data are negative in part, although the tag "
+            "check_clustering": "some of its data are negative, although the tag "
             "positive_only is set"
         }
     return {}
 
 
-# The checks fit a few dozen samples for few epochs, often random ones.
-@pytest.mark.filterwarnings("ignore:The loss was still falling")
-@pytest.mark.filterwarnings("ignore:Clusters .* have no sample left")
-@pytest.mark.filterwarnings("ignore:The codes are nearly full")
-@pytest.mark.filterwarnings("ignore:Every code is empty")
-@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
-# Skipped where array API support is not installed, by a warning.
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+# The checks fit a few dozen samples, often random ones, for few epochs.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The loss was still falling"),
+    pytest.mark.filterwarnings("ignore:Clusters .* have no sample left"),
+    pytest.mark.filterwarnings("ignore:The codes are nearly full"),
+    pytest.mark.filterwarnings("ignore:Every code is empty"),
+    pytest.mark.filterwarnings("ignore:Number of distinct clusters"),
+    # Checks are skipped, with a warning, if array API support is not installed.
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning"),
+]
+
+
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
 def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(VARIANTS, expected_failed_checks=expected_failures)
+def test_scikit_learn_checks_of_variants(estimator, check):
     check(estimator)

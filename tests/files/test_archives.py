@@ -8,8 +8,8 @@ import pytest
 from skmixmate.files.archives import StoredArray, open_archive, read_member
 
 
-def stored(*arrays, **options):
-    """Archive of arrays as numpy writes them, named 0, 1 and so on."""
+def archive_of(*arrays, **options):
+    """Return an archive of arrays in .npy format, named 0, 1 and so on."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", **options) as archive:
         for i, array in enumerate(arrays):
@@ -37,16 +37,16 @@ def with_header(header, content=b"\0" * 16):
         np.array(3.5),
         np.zeros((0, 4)),
         np.array([True, False]),
-        np.zeros(300_000),  # read in parts
+        np.zeros(300_000),  # read in chunks
     ],
 )
-def test_arrays_come_back_in_the_byte_order_of_this_machine(array):
-    found = StoredArray(open_archive(stored(array)), "0")
-    assert found.array.shape == array.shape
-    found.fill()
-    np.testing.assert_array_equal(found.array, array)
-    assert found.array.dtype == array.dtype.newbyteorder("=")
-    assert found.array.flags.writeable
+def test_arrays_are_read_in_native_byte_order(array):
+    stored = StoredArray(open_archive(archive_of(array)), "0")
+    assert stored.array.shape == array.shape
+    stored.fill()
+    np.testing.assert_array_equal(stored.array, array)
+    assert stored.array.dtype == array.dtype.newbyteorder("=")
+    assert stored.array.flags.writeable
 
 
 def directory_of(file):
@@ -55,32 +55,32 @@ def directory_of(file):
     return content[:start], content[start : start + length]
 
 
-def test_a_directory_of_very_many_entries_is_not_read():
-    before, directory = directory_of(stored(np.zeros(9)))
+def test_a_directory_with_too_many_entries_is_not_read():
+    members, directory = directory_of(archive_of(np.zeros(9)))
     n_entries = 100_000
     directory *= n_entries
-    numbers = (44, 45, 45, 0, 0, n_entries, n_entries, len(directory), len(before))
+    numbers = (44, 45, 45, 0, 0, n_entries, n_entries, len(directory), len(members))
     end = struct.pack("<IQHHIIQQQQ", 0x06064B50, *numbers)
-    end += struct.pack("<IIQI", 0x07064B50, 0, len(before) + len(directory), 1)
+    end += struct.pack("<IIQI", 0x07064B50, 0, len(members) + len(directory), 1)
     end += struct.pack("<IHHHHIIH", 0x06054B50, *[0] * 2, *[2**16 - 1] * 2, 0, 0, 0)
     with pytest.raises(zipfile.BadZipFile, match="its directory has 4700000 bytes"):
-        open_archive(io.BytesIO(before + directory + end))
+        open_archive(io.BytesIO(members + directory + end))
 
 
-def test_members_that_lie_in_each_other():
-    before, directory = directory_of(stored(np.zeros(900)))
+def test_overlapping_members_are_rejected():
+    members, directory = directory_of(archive_of(np.zeros(900)))
     directories = [directory[:-1] + bytes([c]) for c in b"0123456789"]
     directory = b"".join(directories)
-    numbers = (0, 0, 10, 10, len(directory), len(before), 0)
+    numbers = (0, 0, 10, 10, len(directory), len(members), 0)
     end = struct.pack("<IHHHHIIH", 0x06054B50, *numbers)
-    with pytest.raises(zipfile.BadZipFile, match=r"73280 bytes together, and the file"):
-        open_archive(io.BytesIO(before + directory + end))
+    with pytest.raises(zipfile.BadZipFile, match=r"73280 bytes together, but the file"):
+        open_archive(io.BytesIO(members + directory + end))
 
 
-def test_other_archives():
+def test_compressed_and_truncated_archives_are_rejected():
     with pytest.raises(zipfile.BadZipFile, match="compressed"):
-        open_archive(stored(np.zeros(9), compression=zipfile.ZIP_DEFLATED))
-    content = stored(np.zeros(9)).getvalue()
+        open_archive(archive_of(np.zeros(9), compression=zipfile.ZIP_DEFLATED))
+    content = archive_of(np.zeros(9)).getvalue()
     for damaged, message in (
         (b"", "no directory"),
         (content[:-1], "no directory"),
@@ -92,19 +92,19 @@ def test_other_archives():
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "message"),
+    ("offset", "value", "message"),
     [
         (8, b"\1", "encrypted"),
-        (20, b"\xff\xff", "two sizes"),
+        (20, b"\xff\xff", "two different sizes"),
         (46, b"\0", "cut off"),
     ],
 )
-def test_directories_that_were_changed(place, value, message):
-    before, directory = directory_of(stored(np.zeros(9)))
-    end = stored(np.zeros(9)).getvalue()[len(before) + len(directory) :]
-    directory = directory[:place] + value + directory[place + len(value) :]
+def test_damaged_directories_are_rejected(offset, value, message):
+    members, directory = directory_of(archive_of(np.zeros(9)))
+    end = archive_of(np.zeros(9)).getvalue()[len(members) + len(directory) :]
+    directory = directory[:offset] + value + directory[offset + len(value) :]
     with pytest.raises(zipfile.BadZipFile, match=message):
-        open_archive(io.BytesIO(before + directory + end))
+        open_archive(io.BytesIO(members + directory + end))
 
 
 @pytest.mark.parametrize(
@@ -122,20 +122,20 @@ def test_directories_that_were_changed(place, value, message):
         b"",
     ],
 )
-def test_headers_that_numpy_does_not_write(header):
+def test_headers_that_numpy_does_not_write_are_rejected(header):
     with pytest.raises(ValueError, match=r"header|bytes for|dtype|data type"):
         StoredArray(with_header(header), "0")
 
 
-def test_large_members_are_not_read():
-    archive = open_archive(stored(np.zeros(9)))
+def test_members_over_the_limit_are_not_read():
+    archive = open_archive(archive_of(np.zeros(9)))
     assert len(read_member(archive, "0", 200)) == 200
     with pytest.raises(zipfile.BadZipFile, match=r"'0' has 200 bytes.*at most 199"):
         read_member(archive, "0", 199)
 
 
-def test_a_member_that_was_changed():
-    file = stored(np.zeros(9))
+def test_a_damaged_member_has_a_wrong_checksum():
+    file = archive_of(np.zeros(9))
     file.getbuffer()[150] ^= 1
     with pytest.raises(zipfile.BadZipFile, match="CRC"):
         StoredArray(open_archive(file), "0").fill()

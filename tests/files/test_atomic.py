@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from skmixmate.files.atomic import atomic_write, check_writable, open_ordinary
+from skmixmate.files.atomic import atomic_write, check_writable, open_regular
 
 
 def write(path, content=b"new"):
@@ -11,7 +11,7 @@ def write(path, content=b"new"):
         file.write(content)
 
 
-def test_a_file_is_made_or_replaced(tmp_path):
+def test_creates_or_replaces_a_file(tmp_path):
     path = tmp_path / "file"
     for content in (b"first", b"second"):
         write(path, content)
@@ -20,7 +20,7 @@ def test_a_file_is_made_or_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_what_goes_wrong_leaves_the_earlier_file_alone(tmp_path, error):
+def test_an_error_while_writing_keeps_the_existing_file(tmp_path, error):
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with pytest.raises(error), atomic_write(path) as file:  # noqa: PT012
@@ -30,7 +30,7 @@ def test_what_goes_wrong_leaves_the_earlier_file_alone(tmp_path, error):
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_name_that_cannot_be_taken_leaves_nothing(tmp_path, monkeypatch):
+def test_an_error_while_replacing_removes_the_temporary_file(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("no")
 
@@ -40,7 +40,7 @@ def test_a_name_that_cannot_be_taken_leaves_nothing(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_permissions_are_those_of_any_new_file(tmp_path):
+def test_a_new_file_has_default_permissions(tmp_path):
     write(tmp_path / "file")
     (tmp_path / "other").touch()
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "other").stat().st_mode
@@ -52,12 +52,12 @@ def mode_of(path):
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o400])
-def test_a_file_that_is_replaced_hands_on_its_mode(mode, tmp_path):
+def test_the_mode_of_a_replaced_file_is_kept(mode, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
     path.chmod(mode)
     with atomic_write(path) as file:
-        # Until then it is private, whatever the mode will be.
+        # While it is written nobody else can read it.
         assert mode_of(file.name) == 0o600
         file.write(b"new")
     assert mode_of(path) == mode
@@ -65,7 +65,7 @@ def test_a_file_that_is_replaced_hands_on_its_mode(mode, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "chown"), reason="groups are of POSIX")
-def test_another_group_gets_no_more_than_anybody(tmp_path, monkeypatch):
+def test_another_group_gets_the_rights_of_all_users_at_most(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError
 
@@ -78,18 +78,18 @@ def test_another_group_gets_no_more_than_anybody(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
-def test_the_owner_stays_where_that_is_allowed(tmp_path):
+def test_root_keeps_owner_and_group_of_a_replaced_file(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
     os.chown(path, 65534, 65534)
     path.chmod(0o640)
     write(path)
-    found = path.stat()
-    assert (found.st_uid, found.st_gid, mode_of(path)) == (65534, 65534, 0o640)
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, mode_of(path)) == (65534, 65534, 0o640)
 
 
 @pytest.mark.parametrize("name", ["open", "fsync"])
-def test_folders_that_cannot_be_synced(name, tmp_path, monkeypatch):
+def test_folders_that_cannot_be_synced_are_no_error(name, tmp_path, monkeypatch):
     function = getattr(os, name)
 
     def refuse(target, *args):
@@ -112,23 +112,23 @@ def test_folders_that_cannot_be_synced(name, tmp_path, monkeypatch):
     assert path.read_bytes() == b"new"
 
 
-def test_long_names(tmp_path):
+def test_names_that_are_too_long_raise_before_writing(tmp_path):
     write(tmp_path / ("a" * 255))
     with pytest.raises(OSError, match="too long"):
         check_writable(tmp_path / ("a" * 256))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
-def test_pipes_and_devices_are_not_waited_for(tmp_path):
+def test_pipes_and_devices_raise_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero"):
-        with pytest.raises(ValueError, match=r"' is not an ordinary file, but a pipe"):
-            open_ordinary(path)
+        with pytest.raises(ValueError, match=r"' is not a regular file, but a pipe"):
+            open_regular(path)
     with pytest.raises(IsADirectoryError):
-        open_ordinary(tmp_path)
+        open_regular(tmp_path)
 
 
-def test_what_a_link_leads_to_is_replaced(tmp_path):
+def test_the_target_of_a_link_is_replaced(tmp_path):
     (tmp_path / "file").write_bytes(b"old")
     (tmp_path / "link").symlink_to("file")
     write(tmp_path / "link")
@@ -136,12 +136,12 @@ def test_what_a_link_leads_to_is_replaced(tmp_path):
     assert (tmp_path / "file").read_bytes() == b"new"
 
 
-def test_paths_that_cannot_be_written(tmp_path, monkeypatch):
+def test_check_writable_names_the_path_and_the_problem(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"file cannot.*no such folder"):
         check_writable(tmp_path / "nowhere" / "file")
-    with pytest.raises(FileExistsError, match=r"null cannot.*no ordinary file"):
+    with pytest.raises(FileExistsError, match=r"null cannot.*not a regular file"):
         check_writable("/dev/null")
-    with pytest.raises(FileExistsError, match=r"no ordinary file"):
+    with pytest.raises(FileExistsError, match=r"not a regular file"):
         check_writable(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"^'.*x1b\[2J/file' cannot") as error:
         check_writable(tmp_path / "\x1b[2J" / "file")

@@ -5,7 +5,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-import zipfile
 
 import joblib
 import numpy as np
@@ -17,84 +16,27 @@ from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skmixmate import MixMateClustering
-from skmixmate.datasets import make_sparse_mixture
-from skmixmate.files import checkpoint as _checkpoint
-from skmixmate.training.em import ExpectationMaximization
+from skmixmate.files import checkpoint as checkpoint_module
 
+from .checkpoints import assert_same_fit, data, small
 
-def small(**params):
-    """Return an estimator that fits the data below in a moment."""
-    defaults = {"n_atoms": 4, "max_iter": 5, "tol": 0, "batch_size": 32}
-    return MixMateClustering(3, **{**defaults, "random_state": 0, **params})
+# --- resuming ------------------------------------------------------------------------
 
-
-def data(**params):
-    return make_sparse_mixture(120, 16, n_atoms=4, random_state=0, **params).data
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "fit.checkpoint"
-
-
-@pytest.fixture
-def cut_short(monkeypatch):
-    """Run a fit that breaks off in an epoch, with a checkpoint after each before."""
-
-    class PowerFailure(Exception):
-        pass
-
-    monkeypatch.setattr(_checkpoint, "_INTERVAL", 0)
-    run_epoch = ExpectationMaximization.run_epoch
-
-    def cut(mixmate, X, n_epochs=2, error=PowerFailure):
-        n_left = n_epochs
-
-        def run(em):
-            nonlocal n_left
-            if n_left == 0:
-                em.step(*em.rows.take(slice(32)))  # in the middle of the epoch
-                raise error
-            n_left -= 1
-            return run_epoch(em)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(ExpectationMaximization, "run_epoch", run)
-            if error is KeyboardInterrupt:
-                with pytest.warns(UserWarning, match="interrupted"):
-                    mixmate.fit(X)
-            else:
-                with pytest.raises(error):
-                    mixmate.fit(X)
-
-    return cut
-
-
-def assert_same_fit(mixmate, expected):
-    for name in ("labels_", "dictionaries_", "intercepts_", "weights_", "loss_curve_"):
-        np.testing.assert_array_equal(getattr(mixmate, name), getattr(expected, name))
-    assert mixmate.loss_ == expected.loss_
-    assert mixmate.converged_ == expected.converged_
-
-
-# --- going on ------------------------------------------------------------------------
-
-# Fits that are killed again and again, each going on with the one before, and at last
-# one that is let live.
+# Fits that are killed one after the other, each resuming the one before, and at last
+# one that completes.
 KILLED = """
 import os, signal, sys
 import numpy as np
 from sklearn.datasets import load_digits
 from skmixmate import MixMateClustering
-from skmixmate.files import checkpoint as _checkpoint
+from skmixmate.files import checkpoint as checkpoint_module
 from skmixmate.training.em import ExpectationMaximization as EM
 
-KILLS = [  # before a call of what, and of which
+KILLS = [  # before which call of which function
     (EM, "run_epoch", 1),
     (EM, "run_epoch", 3),  # the third epoch
     (EM, "step", 8),  # in the middle of an epoch
-    (os, "replace", 3),  # in the middle of writing
+    (os, "replace", 3),  # while a checkpoint is written
     (os, "unlink", 1),  # at the very end
 ]
 
@@ -110,7 +52,7 @@ def kill_before(owner, name, n_calls):
 
     setattr(owner, name, call)
 
-_checkpoint._INTERVAL = 0
+checkpoint_module._INTERVAL = 0
 folder, case = sys.argv[1:]
 X = load_digits().data[:200]
 params = {"max_iter": 8}
@@ -145,24 +87,25 @@ np.testing.assert_array_equal(mixmate.reconstruct(X), unbroken.reconstruct(X))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("case", ["incomplete", "images"])
-def test_a_fit_that_was_killed_ends_as_if_it_had_not_been(case, tmp_path):
+def test_a_killed_fit_resumes_bit_identically(case, tmp_path):
     command = [sys.executable, "-c", KILLED, str(tmp_path), case]
     # The threads of OpenMP do not survive a fork.
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 @pytest.mark.parametrize("n_epochs", [0, 1, 4])
-def test_a_fit_goes_on_after_an_error(n_epochs, path, cut_short):
+def test_a_fit_resumes_after_an_error(n_epochs, path, fail_in_epoch):
     X = data()
     mixmate = small(checkpoint=path)
-    cut_short(mixmate, X, n_epochs)
+    fail_in_epoch(mixmate, X, n_epochs)
     assert_same_fit(mixmate.fit(X), small().fit(X))
     assert os.listdir(path.parent) == []
 
 
-def test_a_link_stays_and_a_file_may_be_gone(path, monkeypatch):
+def test_a_link_is_kept_and_a_missing_file_is_no_error(path, monkeypatch):
     path.symlink_to("elsewhere")
     small(checkpoint=path).fit(data())
     assert os.listdir(path.parent) == [path.name]
@@ -171,22 +114,22 @@ def test_a_link_stays_and_a_file_may_be_gone(path, monkeypatch):
         write(checkpoint, *args)
         os.unlink(path.with_name("elsewhere"))
 
-    write = _checkpoint.Checkpoint.write
-    monkeypatch.setattr(_checkpoint.Checkpoint, "write", write_and_remove)
+    write = checkpoint_module.Checkpoint.write
+    monkeypatch.setattr(checkpoint_module.Checkpoint, "write", write_and_remove)
     assert_same_fit(small(checkpoint=path).fit(data()), small().fit(data()))
 
 
-def test_an_interrupted_fit_goes_on(path, cut_short):
+def test_an_interrupted_fit_resumes(path, fail_in_epoch):
     X = data()
     mixmate = small(checkpoint=str(path))
-    cut_short(mixmate, X, error=KeyboardInterrupt)
+    fail_in_epoch(mixmate, X, error=KeyboardInterrupt)
     assert mixmate.n_iter_ == 2
     assert_same_fit(mixmate.fit(X), small().fit(X))
 
 
-def test_between_checkpoints_there_is_a_minute(path, monkeypatch):
+def test_checkpoints_are_a_minute_apart(path, monkeypatch):
     now, n_written = 0.0, 0
-    write = _checkpoint.Checkpoint.write
+    write = checkpoint_module.Checkpoint.write
 
     def spy(checkpoint, *args):
         nonlocal n_written
@@ -198,107 +141,134 @@ def test_between_checkpoints_there_is_a_minute(path, monkeypatch):
         now += 25
         return now
 
-    monkeypatch.setattr(_checkpoint.Checkpoint, "write", spy)
-    monkeypatch.setattr(_checkpoint.time, "monotonic", clock)
+    monkeypatch.setattr(checkpoint_module.Checkpoint, "write", spy)
+    monkeypatch.setattr(checkpoint_module.time, "monotonic", clock)
     small(checkpoint=path, max_iter=10).fit(data())
-    # The clock goes on by 25 seconds whenever it is looked at, after each epoch and
-    # each writing: there is one after every third epoch, and at the start and the end.
+    # The clock advances by 25 seconds whenever it is read, after each epoch and each
+    # checkpoint: one is written after every third epoch, at the start and at the end.
     assert n_written == 1 + 3 + 1
 
 
-def test_a_fit_with_a_penalty_of_atoms_goes_on(path, cut_short):
+def test_a_fit_with_a_dictionary_penalty_resumes(path, fail_in_epoch):
     X = data()
     params = {"image_shape": (4, 4), "representation": "pixels"}
     smooth = small(dictionary_penalty=2.0, **params)
     mixmate = small(dictionary_penalty=2.0, checkpoint=path, **params)
-    cut_short(mixmate, X)
-    with pytest.raises(ValueError, match=r"fit with dictionary_penalty=2.0, not 0.0"):
+    fail_in_epoch(mixmate, X)
+    with pytest.raises(
+        ValueError, match=r"from a fit with dictionary_penalty=2.0, not 0.0"
+    ):
         small(checkpoint=path, **params).fit(X)
     assert_same_fit(mixmate.fit(X), smooth.fit(X))
 
 
-def test_a_drawn_seed_is_kept(path, cut_short):
+def test_a_random_seed_is_kept(path, fail_in_epoch):
     X = data()
     mixmate = small(random_state=None, checkpoint=path)
-    cut_short(mixmate, X)
+    fail_in_epoch(mixmate, X)
     copy = shutil.copy(path, path.with_name("copy"))
     other = small(random_state=None, checkpoint=copy)
     assert_same_fit(mixmate.fit(X), other.fit(X))
 
 
 @pytest.mark.parametrize("kind", [np.random.MT19937, np.random.PCG64])
-def test_a_random_state_goes_on_as_after_an_unbroken_fit(kind, path, cut_short):
+def test_a_random_state_continues_as_after_an_unbroken_fit(kind, path, fail_in_epoch):
     X, seeds = data(), [np.random.RandomState(kind(5)) for _ in range(3)]
-    cut_short(small(random_state=seeds[0], checkpoint=path), X)
+    fail_in_epoch(small(random_state=seeds[0], checkpoint=path), X)
     mixmate = small(random_state=seeds[1], checkpoint=path).fit(X)
     assert_same_fit(mixmate, small(random_state=seeds[2]).fit(X))
     assert seeds[1].randint(2**31) == seeds[2].randint(2**31)
 
 
-def break_at_the_end(mixmate, X, monkeypatch):
+def fail_after_training(mixmate, X, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "skmixmate.estimators._mixmate.loss", None
-        )  # needed once training is done
+        patch.setattr("skmixmate.estimators._fit.loss", None)  # called after training
         with pytest.raises(TypeError):
             mixmate.fit(X)
 
 
-def test_a_fit_that_had_converged_does_not_train_on(path, monkeypatch):
+def test_a_converged_fit_is_not_trained_further(path, monkeypatch):
     X = data()
     expected = small(tol=0.5).fit(X)
     mixmate = small(tol=0.5, checkpoint=path)
-    break_at_the_end(mixmate, X, monkeypatch)
+    fail_after_training(mixmate, X, monkeypatch)
     assert_same_fit(mixmate.fit(X), expected)
     assert expected.converged_
 
 
 class StopAfter(ScoringMonitor):
-    """Stops a training, and tells which epochs it saw."""
+    """Stops a training, and records the epochs that were run."""
 
     def __init__(self, n_epochs=None):
         super().__init__(scoring=None)
-        self.n_epochs, self.seen = n_epochs, []
+        self.n_epochs, self.epochs = n_epochs, []
 
     def on_fit_task_begin(self, estimator, context):
         if context.task_name == "epoch":
-            self.seen.append(context.task_id)
+            self.epochs.append(context.task_id)
 
     def on_fit_task_end(self, estimator, context):
-        return context.task_name == "epoch" and len(self.seen) == self.n_epochs
+        return context.task_name == "epoch" and len(self.epochs) == self.n_epochs
 
 
-def test_a_fit_that_a_callback_stopped_does_not_train_on(path, monkeypatch):
+def test_a_fit_stopped_by_a_callback_is_not_trained_further(path, monkeypatch):
     X = data()
     mixmate = small(checkpoint=path).set_callbacks(StopAfter(2))
-    break_at_the_end(mixmate, X, monkeypatch)
+    fail_after_training(mixmate, X, monkeypatch)
     assert_same_fit(mixmate.fit(X), small(max_iter=2).fit(X))
 
 
-def test_callbacks_see_the_epochs_that_are_left(path, cut_short):
+def test_callbacks_are_called_for_the_remaining_epochs(path, fail_in_epoch):
     callback = StopAfter()
-    cut_short(small(checkpoint=path), data())
+    fail_in_epoch(small(checkpoint=path), data())
     small(checkpoint=path).set_callbacks(callback).fit(data())
-    assert callback.seen == [2, 3, 4]
+    assert callback.epochs == [2, 3, 4]
 
 
-def test_how_a_fit_is_run_may_change(path, cut_short):
+def test_runtime_parameters_may_change(path, fail_in_epoch):
     X = data()
-    cut_short(small(checkpoint=path), X)
+    fail_in_epoch(small(checkpoint=path), X)
     mixmate = small(checkpoint=path, device="cpu", n_jobs=2).fit(torch.from_numpy(X))
     assert_same_fit(mixmate, small().fit(X))
 
 
-# --- what is refused -----------------------------------------------------------------
-
-
-def test_other_data_are_refused(path, cut_short):
+def test_a_memory_mapped_warm_start_resumes(path, fail_in_epoch):
     X = data()
-    cut_short(small(checkpoint=path), X)
+    mixmate = small(prior="group", warm_start=True).fit(X)
+    joblib.dump(mixmate, path.with_name("mapped"))
+    mapped = joblib.load(path.with_name("mapped"), mmap_mode="r")
+    fail_in_epoch(mapped.set_params(checkpoint=path), X)
+    mapped = joblib.load(path.with_name("mapped"), mmap_mode="r")
+    assert_same_fit(mapped.set_params(checkpoint=path).fit(X), mixmate.fit(X))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+def test_the_mode_of_a_checkpoint_is_kept(path, fail_in_epoch):
+    X = data()
+    fail_in_epoch(small(checkpoint=path), X)
+    path.chmod(0o600)
+    fail_in_epoch(small(checkpoint=path), X, n_epochs=1)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_fit_of_images_resumes(path, fail_in_epoch):
+    X = load_digits().data[:100]
+    fail_in_epoch(small(checkpoint=path, image_shape=(8, 8)), X)
+    mixmate = small(checkpoint=path, image_shape=(8, 8)).fit(X)
+    expected = small(image_shape=(8, 8)).fit(X)
+    np.testing.assert_array_equal(mixmate.reconstruct(X), expected.reconstruct(X))
+
+
+# --- files that are rejected ---------------------------------------------------------
+
+
+def test_other_data_are_rejected(path, fail_in_epoch):
+    X = data()
+    fail_in_epoch(small(checkpoint=path), X)
     changed = X.copy()
     changed[70, 3] += 1
     for other in (X[:-1], X.astype(np.float32), X[::-1], changed):
-        with pytest.raises(ValueError, match=r"of a fit with X=.*Delete the file"):
+        with pytest.raises(ValueError, match=r"from a fit with X=.*Delete the file"):
             small(checkpoint=path).fit(other)
     assert_same_fit(small(checkpoint=path).fit(X), small().fit(X))
 
@@ -313,46 +283,48 @@ def test_other_data_are_refused(path, cut_short):
         ({"init": KMeans(3)}, r"init='random', not 'KMeans with checksum"),
     ],
 )
-def test_other_parameters_are_named(params, message, path, cut_short):
-    cut_short(small(checkpoint=path, init="random"), data())
-    with pytest.raises(ValueError, match=rf"checkpoint=.*of a fit with {message}"):
+def test_other_parameters_are_rejected(params, message, path, fail_in_epoch):
+    fail_in_epoch(small(checkpoint=path, init="random"), data())
+    with pytest.raises(ValueError, match=rf"checkpoint=.*from a fit with {message}"):
         small(**{"init": "random", "checkpoint": path, **params}).fit(data())
 
 
-def test_equal_parameters_are_the_same(path, cut_short):
+def test_parameters_of_equal_value_are_accepted(path, fail_in_epoch):
     X = data()
     fitted = KMeans(3, n_init=2).fit(X)
     params = {"weights": [0.5, 0.3, 0.2], "alpha": 1, "init": KMeans(3, n_init=2)}
-    cut_short(small(checkpoint=path, **params), X)
+    fail_in_epoch(small(checkpoint=path, **params), X)
     same = {"weights": np.array([0.5, 0.3, 0.2]), "alpha": np.float32(1)}
     mixmate = small(checkpoint=path, init=fitted, **same).fit(X)
     assert_same_fit(mixmate, small(**params).fit(X))
 
 
-def test_another_warm_start_is_refused(path, cut_short):
+def test_another_warm_start_is_rejected(path, fail_in_epoch):
     X = data()
     mixmate = small(warm_start=True).fit(X)
     expected = pickle.loads(pickle.dumps(mixmate)).fit(X)
     again = pickle.loads(pickle.dumps(mixmate)).set_params(checkpoint=path)
-    cut_short(again, X)
-    with pytest.raises(ValueError, match=r"of a fit with dictionaries_='ndarray"):
+    fail_in_epoch(again, X)
+    with pytest.raises(ValueError, match=r"from a fit with dictionaries_='ndarray"):
         small(warm_start=True, checkpoint=path).fit(X)
     assert_same_fit(mixmate.set_params(checkpoint=path).fit(X), expected)
 
 
-def test_truncated_and_damaged_files_are_refused(path, cut_short):
-    cut_short(small(checkpoint=path), data())
-    whole = path.read_bytes()
-    header = len(_checkpoint._FORMAT)
-    sizes = [0, 1, header, header + 5, header + 32, header + 40, len(whole) // 2]
-    damaged = [whole[:size] for size in [*sizes, len(whole) - 1]]
-    for place in (3, header + 1, len(whole) // 2, len(whole) - 1):
-        flipped = bytearray(whole)
-        flipped[place] ^= 1
+def test_truncated_and_damaged_files_are_rejected(path, fail_in_epoch):
+    fail_in_epoch(small(checkpoint=path), data())
+    complete = path.read_bytes()
+    header = len(checkpoint_module._FORMAT)
+    sizes = [0, 1, header, header + 5, header + 32, header + 40, len(complete) // 2]
+    damaged = [complete[:size] for size in [*sizes, len(complete) - 1]]
+    for offset in (3, header + 1, len(complete) // 2, len(complete) - 1):
+        flipped = bytearray(complete)
+        flipped[offset] ^= 1
         damaged.append(bytes(flipped))
-    for content in [*damaged, whole + b"more"]:
+    for content in [*damaged, complete + b"more"]:
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"checkpoint=.*(damaged|wrote).*Delete"):
+        with pytest.raises(
+            ValueError, match=r"checkpoint=.*(damaged|not a checkpoint).*Delete"
+        ):
             small(checkpoint=path).fit(data())
         assert path.read_bytes() == content
 
@@ -362,7 +334,7 @@ class Trojan:
         return (exec, ("import os; os.environ['TROJAN'] = 'ran'",))
 
 
-def test_foreign_files_are_refused_and_run_no_code(path):
+def test_other_files_are_rejected_without_running_code(path):
     with_code = io.BytesIO()
     torch.save({"identity": Trojan()}, with_code)
     checked = hashlib.sha256(with_code.getbuffer()).digest() + with_code.getvalue()
@@ -373,199 +345,24 @@ def test_foreign_files_are_refused_and_run_no_code(path):
         array.getvalue(),
         pickle.dumps(Trojan()),
         with_code.getvalue(),
-        _checkpoint._FORMAT + checked,
+        checkpoint_module._FORMAT + checked,
     ):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"checkpoint=.*wrote\. Delete the file"):
+        with pytest.raises(
+            ValueError, match=r"checkpoint=.*not a checkpoint of .* Delete"
+        ):
             small(checkpoint=path).fit(data())
     assert "TROJAN" not in os.environ
 
 
-def sealed(payload):
-    return _checkpoint._FORMAT + hashlib.sha256(payload).digest() + payload
-
-
-def written(content):
-    file = io.BytesIO()
-    torch.save(content, file)
-    return file.getvalue()
-
-
-def content_of(path):
-    payload = path.read_bytes()[len(_checkpoint._FORMAT) + 32 :]
-    return torch.load(io.BytesIO(payload), weights_only=True)
-
-
-@pytest.mark.parametrize("content", [[], {}, {"identity": 1}, torch.ones(3), None])
-def test_other_content_is_refused(content, path):
-    path.write_bytes(sealed(written(content)))
-    with pytest.raises(ValueError, match=r"checkpoint=.* damaged: it has as content"):
-        small(checkpoint=path).fit(data())
-
-
-def deflated(payload):
-    file = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(payload)) as stored,
-        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
-    ):
-        for name in stored.namelist():
-            archive.writestr(name, stored.read(name))
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b"",
-        b"\x80\x02U\xff.",
-        pickle.dumps({"identity": {}}),
-        written({"identity": bytearray(3)}),
-        deflated(written({"identity": {}, "x": torch.zeros(10**6)})),
-        written({"identity": {}}).replace(b"identity", b"identit\xff"),
-    ],
-)
-def test_other_payloads_are_refused(payload, path):
-    path.write_bytes(sealed(payload))
-    with pytest.raises(ValueError, match=r"checkpoint=.*not one that skmixmate wrote"):
-        small(checkpoint=path).fit(data())
-
-
-def swap_position(content):
-    start = content["start"]
-    start["random_state"] = start["random_state"].replace('"pos": ', '"pos": 10000')
-
-
-def change(*names):
-    """Make a change of one value, which names lead to."""
-    *names, last, function = names
-
-    def change_content(content):
-        for name in names:
-            content = content[name]
-        content[last] = function(content[last])
-
-    return change_content
-
-
-ATTRIBUTES = ("start", "attributes")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c.pop("losses"), r"content .* with the names"),
-        (change("losses", lambda v: ["a"]), r"losses \['a'\], which should be a list"),
-        (change("losses", lambda v: v * 10), r"losses .* at most 5 floats"),
-        (change("stopped", lambda v: 1), r"stopped 1, which should be True or False"),
-        (change("start", lambda v: None), r"start None, which should be"),
-        (change("start", "random_state", lambda v: "x"), r"a random_state that cannot"),
-        (swap_position, r"random_state .* which should be the state of a RandomState"),
-        (
-            change(*ATTRIBUTES, "scale_", lambda v: "x"),
-            r"scale_ 'x', which should be a",
-        ),
-        (
-            change(*ATTRIBUTES, "intercepts_", lambda v: v[:2]),
-            r"intercepts_ of shape \(2, 16\), which should be \(3, 16\)",
-        ),
-        (
-            change(*ATTRIBUTES, "dictionaries_", lambda v: v[:, :1].expand(-1, 99, -1)),
-            r"dictionaries_ that is no plain tensor",
-        ),
-        (
-            change(*ATTRIBUTES, "dictionaries_", lambda v: v[:, :2]),
-            r"rates_ of shape \(3, 4\), which should be \(3, 2\)",
-        ),
-        (change(*ATTRIBUTES, "weights_", torch.neg), r"weights_ that sum to -1"),
-        (change("state", "weights", lambda v: v.float()), r"weights of type float32"),
-        (
-            change("state", "weights", lambda v: v[:2]),
-            r"weights of shape \(2,\)",
-        ),
-        (
-            change("state", "intercepts", lambda v: None),
-            r"intercepts None",
-        ),
-        (
-            change("state", "sums", lambda v: v / 0),
-            r"sums with entries that",
-        ),
-        (
-            change("state", "noise_variance", lambda v: -1.0),
-            r"noise_variance -1",
-        ),
-        (
-            change("state", "moments", lambda v: {}),
-            r"moments {}, which should",
-        ),
-        (
-            change("state", "moments", "exp_avg_sq", lambda v: v - 1),
-            r"exp_avg_sq be",
-        ),
-        (
-            change("state", "generator", lambda v: v[:9]),
-            r"generator in no",
-        ),
-    ],
-)
-def test_content_that_a_fit_cannot_go_on_from_is_refused(
-    change, message, path, cut_short
-):
-    X = data()
-    cut_short(small(checkpoint=path), X)
-    content = content_of(path)
-    change(content)
-    path.write_bytes(sealed(written(content)))
-    with pytest.raises(ValueError, match=rf"checkpoint=.* damaged: it has .*{message}"):
-        small(checkpoint=path).fit(X)
-
-
-def test_a_representation_that_does_not_fit_the_images(path, cut_short):
-    X = load_digits().data[:100]
-    cut_short(small(checkpoint=path, image_shape=(8, 8)), X)
-    content = content_of(path)
-    content["start"]["representation"]["L"] = 10**6
-    path.write_bytes(sealed(written(content)))
-    with pytest.raises(ValueError, match=r"L of the scattering 1000000, which should"):
-        small(checkpoint=path, image_shape=(8, 8)).fit(X)
-
-
-def test_a_start_whose_arrays_are_in_a_file(path, cut_short):
-    X = data()
-    mixmate = small(prior="group", warm_start=True).fit(X)
-    joblib.dump(mixmate, path.with_name("mapped"))
-    mapped = joblib.load(path.with_name("mapped"), mmap_mode="r")
-    cut_short(mapped.set_params(checkpoint=path), X)
-    mapped = joblib.load(path.with_name("mapped"), mmap_mode="r")
-    assert_same_fit(mapped.set_params(checkpoint=path).fit(X), mixmate.fit(X))
-
-
-@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
-def test_a_checkpoint_stays_private(path, cut_short):
-    X = data()
-    cut_short(small(checkpoint=path), X)
-    path.chmod(0o600)
-    cut_short(small(checkpoint=path), X, n_epochs=1)
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_paths_that_cannot_be_written(tmp_path):
+def test_paths_that_cannot_be_written_raise(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder"):
         small(checkpoint=tmp_path / "nowhere" / "file").fit(data())
-    with pytest.raises(FileExistsError, match="no ordinary file"):
+    with pytest.raises(FileExistsError, match="not a regular file"):
         small(checkpoint=tmp_path).fit(data())
 
 
-def test_what_cannot_be_told_from_others_is_refused(path):
+def test_parameters_that_cannot_be_pickled_are_rejected(path):
     init = make_pipeline(FunctionTransformer(lambda X: X), KMeans(3))
     with pytest.raises(ValueError, match=r"(?s)init=.*cannot be pickled"):
         small(init=init, checkpoint=path).fit(data())
-
-
-def test_representation_of_images_goes_on(path, cut_short):
-    X = load_digits().data[:100]
-    cut_short(small(checkpoint=path, image_shape=(8, 8)), X)
-    mixmate = small(checkpoint=path, image_shape=(8, 8)).fit(X)
-    expected = small(image_shape=(8, 8)).fit(X)
-    np.testing.assert_array_equal(mixmate.reconstruct(X), expected.reconstruct(X))

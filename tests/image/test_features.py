@@ -29,7 +29,7 @@ def fit_features(X, n_components=20, max_samples=1000):
     return features.fit(X)
 
 
-def test_principal_axes_span_a_low_rank():
+def test_principal_axes_span_low_rank_data():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(50, 3)) @ rng.normal(size=(3, 8)) + 0
     axes = principal_axes(X, 3)
@@ -46,20 +46,20 @@ def test_default_scale(image_shape, J):
     assert default_scale(image_shape) == J
 
 
-def test_units_do_not_change_graph_features(digits):
+def test_graph_features_do_not_depend_on_the_scale_of_images(digits):
     features = graph_features(digits, (8, 8))
     np.testing.assert_allclose(
         np.abs(graph_features(1e3 * digits, (8, 8))), np.abs(features), atol=1e-6
     )
 
 
-def test_both_views_count_the_same_in_graph_features(digits):
+def test_both_views_of_graph_features_have_norm_one(digits):
     # Uncentred principal axes keep all inner products, and so the norms.
     features = graph_features(digits, (8, 8), n_components=10_000)
     assert np.mean(np.linalg.norm(features, axis=1) ** 2) == pytest.approx(2)
 
 
-def test_features_are_principal_components_of_roots_of_coefficients(digits):
+def test_features_are_principal_components_of_sqrt_coefficients(digits):
     features = fit_features(digits, n_components=20)
     roots = np.sqrt(np.abs(ScatteringTransform((8, 8), J=1).fit_transform(digits)))
     deviations = roots - roots.mean(axis=0)
@@ -69,28 +69,30 @@ def test_features_are_principal_components_of_roots_of_coefficients(digits):
     np.testing.assert_allclose(sizes, values, rtol=1e-6)
 
 
-def test_images_come_back_from_features(digits):
+def test_inverse_transform_approximates_the_images(digits):
     features = fit_features(digits, n_components=200)
-    back = features.inverse_transform(features.transform(digits))
-    error = np.linalg.norm(back - digits) / np.linalg.norm(digits - digits.mean(axis=0))
+    images = features.inverse_transform(features.transform(digits))
+    error = np.linalg.norm(images - digits) / np.linalg.norm(
+        digits - digits.mean(axis=0)
+    )
     assert error < 0.2
-    few = fit_features(digits, n_components=5)
-    worse = few.inverse_transform(few.transform(digits))
-    assert np.linalg.norm(worse - digits) > np.linalg.norm(back - digits)
+    coarse = fit_features(digits, n_components=5)
+    coarse_images = coarse.inverse_transform(coarse.transform(digits))
+    assert np.linalg.norm(coarse_images - digits) > np.linalg.norm(images - digits)
 
 
 @pytest.mark.parametrize("max_samples", [100, 1000])
-def test_fit_transform_gives_what_transform_gives(digits, max_samples):
+def test_fit_transform_equals_transform(digits, max_samples):
     features = ScatteringFeatures(
         (8, 8), 20, max_samples, "cpu", np.random.RandomState(0)
     )
     transformed = features.fit_transform(digits)
     np.testing.assert_array_equal(transformed, features.transform(digits))
-    alone = fit_features(digits, max_samples=max_samples)
-    np.testing.assert_array_equal(transformed, alone.transform(digits))
+    refitted = fit_features(digits, max_samples=max_samples)
+    np.testing.assert_array_equal(transformed, refitted.transform(digits))
 
 
-def test_images_of_another_dtype_than_in_fit(digits):
+def test_transform_accepts_another_dtype_than_fit(digits):
     features = fit_features(digits.astype(np.float32), n_components=5)
     transformed = features.transform(digits)
     assert transformed.dtype == np.float64
@@ -99,7 +101,7 @@ def test_images_of_another_dtype_than_in_fit(digits):
     )
 
 
-def test_dtype_is_kept_and_part_of_the_images_is_enough(digits):
+def test_dtype_is_preserved_if_fitted_to_a_subsample(digits):
     features = fit_features(digits.astype(np.float32), max_samples=100)
     transformed = features.transform(digits.astype(np.float32))
     assert transformed.shape == (300, 20)
@@ -107,13 +109,13 @@ def test_dtype_is_kept_and_part_of_the_images_is_enough(digits):
     assert features.inverse_transform(transformed).dtype == np.float32
 
 
-def test_features_taken_over_are_the_same(digits):
-    found = fit_features(digits)
+def test_load_state_dict_restores_the_features(digits):
+    fitted = fit_features(digits)
     other = ScatteringFeatures((8, 8), 20, 1000, "cpu", random_state=None)
-    other.load_state_dict(found.state_dict())
-    features = found.transform(digits)
+    other.load_state_dict(fitted.state_dict())
+    features = fitted.transform(digits)
     np.testing.assert_array_equal(other.transform(digits), features)
-    images = found.inverse_transform(features)
+    images = fitted.inverse_transform(features)
     np.testing.assert_array_equal(other.inverse_transform(features), images)
 
 
@@ -126,7 +128,7 @@ def test_scores_are_coordinates_along_the_axes(n_components):
     np.testing.assert_allclose(scores @ scores.T, expected @ expected.T)
 
 
-def test_few_large_images_take_little_time():
+def test_graph_features_of_few_large_images_are_fast():
     images = np.random.default_rng(0).normal(size=(6, 64 * 64)).astype(np.float32)
     features = graph_features(images, (64, 64))
     assert features.shape == (6, 6)
@@ -134,7 +136,7 @@ def test_few_large_images_take_little_time():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_axes_of_few_rows_are_those_of_their_singular_values(dtype):
+def test_principal_axes_of_few_rows_are_singular_vectors(dtype):
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(12, 100)) * 10.0 ** -np.arange(12)[:, None]).astype(dtype)
     assert has_few_rows(*X.shape)
@@ -146,7 +148,7 @@ def test_axes_of_few_rows_are_those_of_their_singular_values(dtype):
 
 
 @pytest.mark.parametrize("n_distinct", [1, 3])
-def test_there_are_no_more_axes_than_the_rank_of_few_rows(n_distinct):
+def test_few_rows_have_at_most_as_many_axes_as_their_rank(n_distinct):
     X = np.repeat(np.random.default_rng(0).normal(size=(n_distinct, 60)), 4, axis=0)
     axes = principal_axes(X, 10)
     assert axes.shape == (60, n_distinct)
@@ -157,7 +159,7 @@ def test_there_are_no_more_axes_than_the_rank_of_few_rows(n_distinct):
 
 
 @pytest.mark.parametrize("n_images", [2, 20])
-def test_few_large_images_are_represented_in_little_time_and_memory(n_images):
+def test_few_large_images_need_little_time_and_memory(n_images):
     # An eigenproblem of their 6,672 coefficients took a minute and 1.2 GB.
     images = np.random.default_rng(0).random((n_images, 64 * 64)).astype(np.float32)
     features = ScatteringFeatures((64, 64), 300, 1000, "cpu", np.random.RandomState(0))
@@ -169,22 +171,24 @@ def test_few_large_images_are_represented_in_little_time_and_memory(n_images):
     tracemalloc.stop()
     assert transformed.shape == (n_images, n_images - 1)
     np.testing.assert_array_equal(features.transform(images), transformed)
-    back = features.inverse_transform(transformed)
-    np.testing.assert_allclose(back, images, atol=1e-3)
+    restored = features.inverse_transform(transformed)
+    np.testing.assert_allclose(restored, images, atol=1e-3)
     other = ScatteringFeatures((64, 64), 300, 1000, "cpu", None)
     other.load_state_dict(features.state_dict())
     np.testing.assert_array_equal(other.transform(images), transformed)
 
 
-def test_many_rows_of_many_coefficients_take_part_of_the_rows(monkeypatch):
+def test_many_large_images_are_subsampled(monkeypatch):
     monkeypatch.setattr(_features, "_MANY_COLUMNS", 100)
-    monkeypatch.setattr(_features, "_MOST_IMAGES", 200)
+    monkeypatch.setattr(_features, "_MAX_IMAGES", 200)
     monkeypatch.setattr(_features, "_MANY_ROWS", 200)
     digits = load_digits().data[:1000]
     features = fit_features(digits, n_components=50)
     transformed = features.transform(digits)
-    back = features.inverse_transform(transformed)
-    error = np.linalg.norm(back - digits) / np.linalg.norm(digits - digits.mean(axis=0))
+    images = features.inverse_transform(transformed)
+    error = np.linalg.norm(images - digits) / np.linalg.norm(
+        digits - digits.mean(axis=0)
+    )
     assert error < 0.6
     scores = graph_features(digits, (8, 8), n_components=50)
     assert scores.shape == (1000, 50)
@@ -204,18 +208,18 @@ def test_many_rows_of_many_coefficients_take_part_of_the_rows(monkeypatch):
         (np.float32, 1e36),
     ],
 )
-def test_units_do_not_change_what_features_stand_for(digits, dtype, factor):
+def test_features_scale_with_the_square_root_of_images(digits, dtype, factor):
     digits = digits.astype(dtype)
     scaled = digits * dtype(factor)
     plain, extreme = fit_features(digits), fit_features(scaled)
     np.testing.assert_allclose(
         extreme.transform(scaled) / np.sqrt(factor), plain.transform(digits), atol=2e-3
     )
-    back = extreme.inverse_transform(extreme.transform(scaled)) / dtype(factor)
+    images = extreme.inverse_transform(extreme.transform(scaled)) / dtype(factor)
     expected = plain.inverse_transform(plain.transform(digits))
-    np.testing.assert_allclose(back, expected, atol=2e-3)
+    np.testing.assert_allclose(images, expected, atol=2e-3)
 
 
-def test_images_of_denormal_numbers_are_refused(digits):
-    with pytest.raises(ValueError, match="X has rows of a root-mean-square norm"):
+def test_images_of_denormal_numbers_are_rejected(digits):
+    with pytest.raises(ValueError, match="X has rows of root-mean-square norm"):
         fit_features((digits * 1e-43).astype(np.float32))

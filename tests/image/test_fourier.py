@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from skmixmate.image._fourier import Buffers, FastFourier, MatrixFourier, fourier
+from skmixmate.image._fourier import Buffers, FastFourier, MatrixFourier, choose_fourier
 
 SHAPES = [(2, 2), (6, 4), (5, 8), (12, 20)]
-KINDS = [MatrixFourier, FastFourier]
+TRANSFORMS = [MatrixFourier, FastFourier]
 
 
 def buffers(dtype=torch.float64):
@@ -18,39 +18,39 @@ def images(shape, n_images=3, seed=0):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_spectra_are_those_of_numpy(kind, shape):
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_spectra_match_numpy(transform, shape):
     x = images(shape)
     expected = np.fft.rfft2(x.numpy(), axes=(0, 1))
-    spectra = kind(*shape, buffers()).spectra(x, "spectra")
+    spectra = transform(*shape, buffers()).spectra(x, "spectra")
     np.testing.assert_allclose(spectra[:, 0], expected.real, atol=1e-12)
     np.testing.assert_allclose(spectra[:, 1], expected.imag, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_moduli_are_those_of_numpy(kind, shape):
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_moduli_match_numpy(transform, shape):
     parts = images((*shape, 2))  # (height, width, 2, n_images)
     spectra = parts[:, :, 0].numpy() + 1j * parts[:, :, 1].numpy()
     expected = np.abs(np.fft.ifft2(spectra, axes=(0, 1)))
-    moduli = kind(*shape, buffers()).moduli(parts, "moduli")
+    moduli = transform(*shape, buffers()).moduli(parts, "moduli")
     np.testing.assert_allclose(moduli, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_floats_cost_no_more_than_their_rounding(kind):
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_float32_errors_are_rounding_errors(transform):
     x = images((40, 40))
-    exact = kind(40, 40, buffers()).spectra(x, "spectra")
-    rounded = kind(40, 40, buffers(torch.float32)).spectra(x.float(), "spectra")
+    exact = transform(40, 40, buffers()).spectra(x, "spectra")
+    rounded = transform(40, 40, buffers(torch.float32)).spectra(x.float(), "spectra")
     assert torch.linalg.norm(rounded - exact) < 2e-7 * torch.linalg.norm(exact)
 
 
-def test_large_images_have_fast_transforms():
-    assert isinstance(fourier(8, 32, buffers()), MatrixFourier)
-    assert isinstance(fourier(8, 320, buffers()), FastFourier)
+def test_large_images_use_the_fft():
+    assert isinstance(choose_fourier(8, 32, buffers()), MatrixFourier)
+    assert isinstance(choose_fourier(8, 320, buffers()), FastFourier)
 
 
-def test_buffers_are_used_again_and_grow():
+def test_buffers_are_reused_and_grow():
     memory = buffers()
     first = memory("a", 2, 3)
     assert memory("a", 6).data_ptr() == first.data_ptr()

@@ -37,7 +37,7 @@ def relative_error(actual, expected):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", kymatio_cases())
-def test_coefficients_are_those_of_kymatio(case, dtype):
+def test_coefficients_match_kymatio(case, dtype):
     height, width, J, L, order = map(int, case.split("_"))
     with np.load(KYMATIO) as arrays:
         image, expected = arrays[f"image_{case}"], arrays[f"coefficients_{case}"]
@@ -51,20 +51,20 @@ def test_coefficients_are_those_of_kymatio(case, dtype):
 
 
 def digits_and_shifted():
-    """Digits with room around them, the same a pixel to the right, and classes."""
+    """Return padded digits, the same digits shifted by a pixel, and their classes."""
     digits = np.pad(load_digits().images, [(0, 0), (4, 4), (4, 4)])
     shifted = np.roll(digits, 1, axis=2)
     return digits.reshape(-1, 256), shifted.reshape(-1, 256), load_digits().target
 
 
-def test_a_shift_moves_coefficients_less_than_pixels():
+def test_a_shift_changes_coefficients_less_than_pixels():
     digits, shifted, _ = digits_and_shifted()
     scattering = ScatteringTransform((16, 16), J=3).fit(digits)
     before, after = scattering.transform(digits), scattering.transform(shifted)
     assert relative_error(after, before) < 0.25 * relative_error(shifted, digits)
 
 
-def test_a_constant_image_has_only_its_average():
+def test_only_the_average_of_a_constant_image_is_nonzero():
     flat = np.full((1, 256), 5.0)
     scattering = ScatteringTransform((16, 16), J=2)
     paths = scattering.fit_transform(flat).reshape(scattering.output_shape_)
@@ -74,9 +74,11 @@ def test_a_constant_image_has_only_its_average():
 
 @pytest.mark.parametrize("j", [0, 1])
 @pytest.mark.parametrize(("axis", "theta"), [(0, 3), (1, 7)])
-def test_a_wave_answers_at_its_own_scale_and_orientation(j, axis, theta):
-    places = np.mgrid[:32, :32][axis]
-    wave = np.cos(3 * np.pi / 4 / 2**j * places)
+def test_the_largest_coefficient_of_a_wave_has_its_scale_and_orientation(
+    j, axis, theta
+):
+    positions = np.mgrid[:32, :32][axis]
+    wave = np.cos(3 * np.pi / 4 / 2**j * positions)
     scattering = ScatteringTransform((32, 32), J=2, order=1)
     coefficients = scattering.fit_transform(wave.reshape(1, -1))
     paths = coefficients.reshape(scattering.output_shape_)[1:]
@@ -84,11 +86,11 @@ def test_a_wave_answers_at_its_own_scale_and_orientation(j, axis, theta):
     assert np.unravel_index(strengths.argmax(), (2, 8)) == (j, theta)
 
 
-def test_an_average_is_not_larger_than_the_image():
+def test_coefficients_have_no_more_energy_than_the_image():
     X = images(20)
     scattering = ScatteringTransform((16, 16), J=2)
     coefficients = scattering.fit_transform(X).reshape(20, -1, 4, 4)
-    # One number stands for 4 x 4 pixels; wavelets overlap a little.
+    # Each coefficient represents 4 x 4 pixels; wavelets overlap a little.
     energy = 16 * np.square(coefficients).sum(axis=(1, 2, 3))
     assert (energy < 1.2 * np.square(X).sum(axis=1)).all()
     assert (coefficients[:, 1:] > -1e-3 * np.abs(X).max()).all()  # averaged moduli
@@ -100,14 +102,14 @@ def test_an_average_is_not_larger_than_the_image():
     dtype=st.sampled_from([np.float32, np.float64]),
     seed=st.integers(0, 1000),
 )
-def test_units_carry_through(factor, dtype, seed):
+def test_coefficients_scale_with_the_images(factor, dtype, seed):
     X = images(2, (8, 8), seed, dtype)
     scattering = ScatteringTransform((8, 8), J=2).fit(X)
     scaled = scattering.transform((factor * X).astype(dtype))
     assert relative_error(scaled, factor * scattering.transform(X)) < 1e-5
 
 
-def test_channels_are_transformed_by_themselves():
+def test_channels_are_transformed_separately():
     colour = np.random.default_rng(0).normal(size=(4, 16, 12, 3))
     scattering = ScatteringTransform((16, 12, 3), J=2)
     coefficients = scattering.fit_transform(colour.reshape(4, -1))
@@ -118,7 +120,7 @@ def test_channels_are_transformed_by_themselves():
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
-def test_batches_give_the_same_as_all_at_once(batch_size):
+def test_results_do_not_depend_on_the_batch_size(batch_size):
     X = images(11)
     expected = ScatteringTransform((16, 16)).fit_transform(X)
     batched = ScatteringTransform((16, 16), batch_size=batch_size).fit_transform(X)
@@ -126,7 +128,7 @@ def test_batches_give_the_same_as_all_at_once(batch_size):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_dtype_and_container_are_kept(dtype):
+def test_dtype_and_container_are_preserved(dtype):
     X = images(dtype=dtype)
     scattering = ScatteringTransform((16, 16)).fit(X)
     coefficients = scattering.transform(X)
@@ -139,7 +141,7 @@ def test_dtype_and_container_are_kept(dtype):
     np.testing.assert_array_equal(from_tensor.numpy(), coefficients)
 
 
-def test_integers_become_floats():
+def test_integers_are_converted_to_floats():
     X = np.arange(3 * 64).reshape(3, 64) % 17
     scattering = ScatteringTransform((8, 8)).fit(X)
     expected = scattering.transform(X.astype(np.float64))
@@ -149,19 +151,19 @@ def test_integers_become_floats():
     np.testing.assert_allclose(from_tensor.numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_images_may_lie_in_a_file_or_a_data_set():
+def test_images_may_be_in_a_file_or_a_dataset():
     X = images(30)
     scattering = ScatteringTransform((16, 16), J=2)
     expected = scattering.fit_transform(X)
-    for given_X in (File(X, 30), Pairs(X)):
-        np.testing.assert_array_equal(scattering.fit_transform(given_X), expected)
+    for container in (File(X, 30), Pairs(X)):
+        np.testing.assert_array_equal(scattering.fit_transform(container), expected)
     X[20, 3] = np.nan
     with pytest.raises(ValueError, match="contains NaN"):
         scattering.transform(File(X, 30))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gives_the_same_as_the_cpu():
+def test_gpu_matches_cpu():
     X = images(dtype=np.float32)
     expected = ScatteringTransform((16, 16), device="cpu").fit_transform(X)
     from_array = ScatteringTransform((16, 16), device="cuda").fit_transform(X)
@@ -174,14 +176,14 @@ def test_a_gpu_gives_the_same_as_the_cpu():
 
 
 @pytest.mark.parametrize("container", [np.array, torch.tensor])
-def test_data_are_left_alone(container):
+def test_data_are_not_modified(container):
     X = container(images())
     before = X + 0
     ScatteringTransform((16, 16)).fit_transform(X)
     assert (before == X).all()
 
 
-def test_read_only_and_strided_arrays_are_taken():
+def test_read_only_and_strided_arrays_are_accepted():
     X = images(6)
     expected = ScatteringTransform((16, 16)).fit_transform(X)
     X.flags.writeable = False
@@ -191,7 +193,7 @@ def test_read_only_and_strided_arrays_are_taken():
         np.testing.assert_allclose(coefficients, expected, atol=1e-12)
 
 
-def test_names_tell_path_and_place():
+def test_feature_names_contain_path_and_position():
     X = images(2, (8, 8))
     names = ScatteringTransform((8, 8), J=2, L=4).fit(X).get_feature_names_out()
     assert list(names[:5]) == [
@@ -210,7 +212,7 @@ def test_names_tell_path_and_place():
     assert len(names) == colour.transform(X).shape[1] == np.prod(colour.output_shape_)
 
 
-def test_data_frames_in_and_out():
+def test_set_output_returns_data_frames():
     X = pd.DataFrame(images(3, (8, 8)), index=["a", "b", "c"]).add_prefix("pixel")
     scattering = ScatteringTransform((8, 8)).set_output(transform="pandas")
     frame = scattering.fit_transform(X)
@@ -219,7 +221,7 @@ def test_data_frames_in_and_out():
     assert scattering.feature_names_in_[0] == "pixel0"
 
 
-def test_in_a_pipeline_it_helps_with_digits_that_are_shifted():
+def test_scattering_improves_the_classification_of_shifted_digits():
     digits, shifted, y = digits_and_shifted()
     on_pixels = make_pipeline(StandardScaler(), KNeighborsClassifier())
     scattering = ScatteringTransform((16, 16), J=3)
@@ -241,7 +243,7 @@ def test_clones_and_pickles():
 
 
 @pytest.mark.parametrize("container", [np.array, torch.tensor])
-def test_missing_and_infinite_pixels_are_refused(container):
+def test_missing_and_infinite_pixels_are_rejected(container):
     X = images()
     X[1, 7] = np.nan
     scattering = ScatteringTransform((16, 16))
@@ -266,17 +268,17 @@ def test_missing_and_infinite_pixels_are_refused(container):
         ({"L": 0}, r"'L' parameter .* Got 0 instead"),
         ({"order": 3}, r"'order' parameter .* Got 3 instead"),
         ({"batch_size": 0}, r"'batch_size' parameter .* Got 0 instead"),
-        ({"device": "toaster"}, r"device='toaster' is not to be had here"),
+        ({"device": "toaster"}, r"device='toaster' is not available"),
     ],
 )
-def test_bad_parameters_are_named(params, message):
+def test_invalid_parameters_are_rejected(params, message):
     scattering = ScatteringTransform(**{"image_shape": (16, 16), **params})
     with pytest.raises(ValueError, match=message):
         scattering.fit(images())
 
 
 @pytest.mark.parametrize("container", [np.array, torch.tensor])
-def test_other_images_than_in_fit_are_refused(container):
+def test_images_of_another_size_than_in_fit_are_rejected(container):
     scattering = ScatteringTransform((16, 16)).fit(images())
     with pytest.raises(ValueError, match="X has 64 features"):
         scattering.transform(container(images(2, (8, 8))))
@@ -294,13 +296,13 @@ def test_images_of_extreme_magnitude(dtype, exponent):
     np.testing.assert_allclose(
         np.ldexp(scaled, -exponent), expected, rtol=1e-4, atol=1e-6
     )
-    # Each by itself: beside one that is large others keep their coefficients.
+    # One extreme image does not change the coefficients of the others.
     images[1] = np.ldexp(images[1], exponent)
     mixed = scattering.transform(images)
     np.testing.assert_allclose(mixed[[0, 2, 3]], expected[[0, 2, 3]], rtol=1e-6)
 
 
-def test_the_default_device_plays_no_part():
+def test_the_default_device_is_ignored():
     images = np.random.default_rng(0).random((3, 64))
     scattering = ScatteringTransform((8, 8), J=1, device="cpu").fit(images)
     expected = scattering.transform(images)

@@ -6,12 +6,14 @@ import torch
 from scipy.integrate import simpson
 from scipy.stats import multivariate_normal
 
+from skmixmate.data.batch import Batch
 from skmixmate.model.exponential import ExponentialMixture
-from skmixmate.model.gaussian import NormalMixture
 from skmixmate.model.likelihoods import Bernoulli, Poisson
 from skmixmate.model.priors import ElasticNet, Exponential, GroupLaplace, Laplace
+from skmixmate.model.spherical import SphericalMixture
 
-DOUBLE = {"dtype": torch.float64}
+from ..helpers import DOUBLE
+
 ONE = torch.tensor([[[1.0, 0.0, 0.0]], [[0.6, 0.8, 0.0]]], **DOUBLE)
 TWO = torch.tensor([[[1.0, 0.0, 0.0], [0.6, 0.8, 0.0]]], **DOUBLE)
 SAME = torch.tensor([[[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]], **DOUBLE)  # no full rank
@@ -19,7 +21,7 @@ ROWS = torch.tensor([[0.0, 0.0, 0.0], [0.5, -0.2, 0.1], [3.0, 4.0, -1.0]], **DOU
 
 
 def make_mixture(
-    dictionaries, prior=None, with_intercepts=False, kind=NormalMixture, **others
+    dictionaries, prior=None, with_intercepts=False, kind=SphericalMixture, **others
 ):
     n_clusters = len(dictionaries)
     weights = torch.arange(1.0, 1 + n_clusters, **DOUBLE)
@@ -35,7 +37,8 @@ def make_mixture(
 
 
 def bounds(mixture, rows, observed=None):
-    return mixture.log_evidence(rows, observed, *mixture.infer(rows, observed))
+    batch = Batch(rows, observed)
+    return mixture.log_evidence(batch, mixture.e_step(batch))
 
 
 def integrals(mixture, rows, observed=None):
@@ -47,13 +50,13 @@ def integrals(mixture, rows, observed=None):
     log_priors -= mixture.prior.log_normalizer(n_atoms)
     mask = torch.ones_like(rows) if observed is None else observed.to(rows.dtype)
     logs = []
-    for row, seen in zip(rows, mask, strict=True):
+    for row, row_mask in zip(rows, mask, strict=True):
         total = 0.0
         for k in range(n_clusters):
             explained = mixture.dictionaries[k].mT @ codes
             if mixture.intercepts is not None:
                 explained += mixture.intercepts[k, :, None]
-            log_joint = log_priors + seen @ log_density(mixture, row, explained)
+            log_joint = log_priors + row_mask @ log_density(mixture, row, explained)
             density = log_joint.exp().view([len(axis)] * n_atoms)
             for _ in range(n_atoms):
                 density = simpson(density, x=axis.numpy())
@@ -63,12 +66,13 @@ def integrals(mixture, rows, observed=None):
 
 
 def log_density(mixture, row, explained):
-    """Of each entry, (n_features, n_codes)."""
+    """Log-density of each entry, (n_features, n_codes)."""
     row = row[:, None]
     if isinstance(mixture, ExponentialMixture):
         likelihood = mixture.likelihood
         log_base_measure = likelihood.log_base_measure(row)
-        return row * explained - likelihood.cumulant(explained) + log_base_measure
+        cumulant = likelihood.cumulant(explained, row)
+        return row * explained - cumulant + log_base_measure
     variance = mixture.noise_variance
     errors = (row - explained).square() / (2 * variance)
     return -errors - math.log(2 * math.pi * variance) / 2
@@ -76,7 +80,7 @@ def log_density(mixture, row, explained):
 
 def assert_bounds(mixture, *data, within):
     gaps = integrals(mixture, *data) - bounds(mixture, *data)
-    assert gaps.min() > -1e-6  # what the integration is wrong by
+    assert gaps.min() > -1e-6  # error of the integration
     assert gaps.max() < within
 
 
@@ -96,7 +100,7 @@ def test_bound_is_below_the_integral_and_close(dictionaries, noise_variance, pri
     assert_bounds(mixture, ROWS, within=0.5)
 
 
-def test_bound_of_the_paper_is_within_a_few_hundredths():
+def test_bound_with_default_parameters_is_tight():
     assert_bounds(make_mixture(ONE), ROWS, within=0.02)
     assert_bounds(make_mixture(TWO), ROWS, within=0.05)
 
@@ -108,7 +112,7 @@ def test_bound_for_groups(group_size):
 
 
 @pytest.mark.parametrize("with_intercepts", [False, True])
-def test_bound_counts_observed_entries_only(with_intercepts):
+def test_bound_ignores_missing_entries(with_intercepts):
     mixture = make_mixture(ONE, with_intercepts=with_intercepts)
     observed = torch.tensor([[1, 0, 1], [0, 1, 1], [0, 0, 1]]) == 1
     assert_bounds(mixture, ROWS * observed, observed, within=0.1)
@@ -118,15 +122,15 @@ def test_bound_counts_observed_entries_only(with_intercepts):
     assert ((nothing <= 0) & (nothing > -0.1)).all()
 
 
-def test_in_cheap_directions_it_is_a_normal_density():
-    # A code that costs next to nothing under a ridge alone: x is normal.
+def test_bound_is_exact_for_a_normal_prior():
+    # With a negligible alpha, only the ridge remains: x is normal.
     mixture = make_mixture(ONE[:1], ElasticNet(1e-9, ridge=0.25))
     covariance = 0.5 * np.eye(3) + 4 * np.outer(ONE[0, 0], ONE[0, 0])
     expected = multivariate_normal(np.zeros(3), covariance).logpdf(ROWS)
     np.testing.assert_allclose(bounds(mixture, ROWS), expected, rtol=1e-6)
 
 
-def test_without_atoms_it_is_a_mixture_of_normal_distributions():
+def test_bound_without_atoms_is_a_mixture_of_normals():
     mixture = make_mixture(ONE[:, :0], noise_variance=0.3, with_intercepts=True)
     densities = [
         float(weight) * multivariate_normal(intercept, 0.3).pdf(ROWS)
@@ -136,7 +140,7 @@ def test_without_atoms_it_is_a_mixture_of_normal_distributions():
     np.testing.assert_allclose(bounds(mixture, ROWS), expected)
 
 
-def test_many_atoms_and_single_precision():
+def test_bound_in_float32_matches_float64():
     generator = torch.Generator().manual_seed(0)
     dictionaries = torch.randn(2, 40, 20, generator=generator)
     dictionaries /= dictionaries.norm(dim=2, keepdim=True)
@@ -151,38 +155,42 @@ def test_many_atoms_and_single_precision():
         )
 
 
-def test_codes_without_a_density_have_none():
+def test_bound_is_minus_infinity_without_a_density():
     assert (bounds(make_mixture(TWO, Laplace(0.0)), ROWS) == -math.inf).all()
     assert (bounds(make_mixture(TWO, GroupLaplace(0.0)), ROWS) == -math.inf).all()
 
 
-def test_a_prior_that_is_no_known_density_has_the_evidence_of_single_codes():
+def test_bound_without_known_density_uses_energies():
     mixture = make_mixture(ONE, Exponential(0.75))
-    _, energies = mixture.infer(ROWS)
+    energies = mixture.e_step(Batch(ROWS)).energies
     torch.testing.assert_close(bounds(mixture, ROWS), (-energies).logsumexp(dim=0))
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_mean_squares_are_those_of_codes_drawn_from_their_posterior(masked):
+def test_expected_squared_error_matches_integration(masked):
     mixture = make_mixture(ONE, noise_variance=0.4, with_intercepts=True)
     observed = torch.tensor([[1, 0, 1], [0, 1, 1], [1, 1, 1]]) == 1 if masked else None
     rows = ROWS * observed if masked else ROWS
-    seen = observed if masked else torch.ones_like(rows)
+    mask = observed if masked else torch.ones_like(rows)
     responsibilities = torch.tensor([[0.3, 1.0, 0.0], [0.7, 0.0, 1.0]], **DOUBLE)
-    codes, _ = mixture.infer(rows, observed)
-    actual = mixture.expected_squared_error(rows, observed, codes, responsibilities)
+    batch = Batch(rows, observed)
+    statistics = mixture.statistics(
+        batch, mixture.e_step(batch), responsibilities, learn_noise=True
+    )
+    actual, n_entries = statistics.noise.tolist()
+    assert n_entries == mask.sum()
 
     x = torch.linspace(-14, 14, 2001, **DOUBLE)
     expected = 0.0
     for k in range(2):
         explained = mixture.intercepts[k] + x[:, None] * ONE[k]  # (n_codes, n_features)
-        squares = ((rows[:, None] - explained).square() * seen[:, None]).sum(dim=2)
+        squares = ((rows[:, None] - explained).square() * mask[:, None]).sum(dim=2)
         weights = torch.softmax(-squares / 0.8 - 0.75 * x.abs(), dim=1)
         expected += responsibilities[k] @ (weights * squares).sum(dim=1)
     assert actual == pytest.approx(float(expected), rel=0.02)
 
 
-# --- entries that are not normal -----------------------------------------------------
+# --- other likelihoods ----------------------------------------------------------------
 
 COUNTS = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 2.0], [20.0, 7.0, 0.0]], **DOUBLE)
 BINARY = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0]], **DOUBLE)
@@ -203,18 +211,18 @@ def make_exponential(dictionaries, likelihood, **others):
 @pytest.mark.parametrize("dictionaries", [ONE, TWO, SAME], ids=["one", "two", "same"])
 @pytest.mark.parametrize("with_intercepts", [False, True])
 @with_likelihoods
-def test_bound_of_other_likelihoods(
+def test_bound_of_other_likelihoods_is_below_the_integral(
     likelihood, rows, with_intercepts, dictionaries, prior
 ):
     mixture = make_exponential(
         dictionaries, likelihood, prior=prior, with_intercepts=with_intercepts
     )
-    # Two atoms that are the same share a code in any way, which is far from normal.
+    # Equal atoms can divide a code in any way, so that its posterior is not normal.
     assert_bounds(mixture, rows, within=0.7 if dictionaries is SAME else 0.5)
 
 
 @with_likelihoods
-def test_bound_of_other_likelihoods_counts_observed_entries_only(likelihood, rows):
+def test_bound_of_other_likelihoods_ignores_missing_entries(likelihood, rows):
     mixture = make_exponential(ONE, likelihood, with_intercepts=True)
     observed = torch.tensor([[1, 0, 1], [0, 1, 1], [0, 0, 1]]) == 1
     assert_bounds(mixture, rows * observed, observed, within=0.3)
@@ -223,18 +231,16 @@ def test_bound_of_other_likelihoods_counts_observed_entries_only(likelihood, row
 
 
 @with_likelihoods
-def test_without_atoms_other_likelihoods_need_no_bound(likelihood, rows):
+def test_bound_of_other_likelihoods_without_atoms_is_exact(likelihood, rows):
     mixture = make_exponential(ONE[:, :0], likelihood, with_intercepts=True)
-    _, energies = mixture.infer(rows)
+    energies = mixture.e_step(Batch(rows)).energies
     torch.testing.assert_close(bounds(mixture, rows), (-energies).logsumexp(dim=0))
 
 
 @with_likelihoods
 @pytest.mark.parametrize("size", [1.0, 30.0, 1000.0])
-def test_bound_of_other_likelihoods_is_a_number_wherever_codes_are(
-    likelihood, rows, size
-):
-    """Large codes have rates, and curvatures, near the end of what floats can hold."""
+def test_bound_of_other_likelihoods_is_finite_for_large_codes(likelihood, rows, size):
+    """The means and variances of large codes are near the largest float."""
     generator = torch.Generator().manual_seed(0)
     dictionaries = torch.randn(2, 40, 20, generator=generator)
     dictionaries /= dictionaries.norm(dim=2, keepdim=True)

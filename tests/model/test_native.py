@@ -1,4 +1,4 @@
-"""The compiled layers against those of torch."""
+"""Comparison of the compiled layers with torch."""
 
 import platform
 import shutil
@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from skmixmate import MixMateClustering
+from skmixmate.model.active_rows import ActiveRows
 from skmixmate.model.fista import (
     encode_with_energy_drop,
     lipschitz_bound,
     residual_correlations,
     unroll,
 )
-from skmixmate.model.native import binding as compiled
-from skmixmate.model.posterior import ActiveRows
+from skmixmate.model.native import binding
 from skmixmate.model.priors import (
     AtomwiseLaplace,
     ElasticNet,
@@ -28,9 +28,9 @@ from skmixmate.model.priors import (
     Laplace,
 )
 
-LIBRARY = compiled._library
+LIBRARY = binding._library
 needs_library = pytest.mark.skipif(
-    compiled._library is None, reason="the compiled layers were not built"
+    binding._library is None, reason="the compiled layers were not built"
 )
 
 
@@ -64,9 +64,9 @@ of_any_size = given(
 )
 
 
-def there_and_back(correlations, gram, step, prior, n_layers, grad):
-    """Codes and both gradients; and what is not 0 after each layer."""
-    codes, tape = unroll(correlations, gram, step, prior, n_layers, keep=True)
+def forward_and_backward(correlations, gram, step, prior, n_layers, grad):
+    """Codes and both gradients, and the supports of the codes after each layer."""
+    codes, tape = unroll(correlations, gram, step, prior, n_layers, keep_tape=True)
     supports = [
         unroll(correlations, gram, step, prior, layer)[0] != 0
         for layer in range(1, n_layers + 1)
@@ -74,97 +74,97 @@ def there_and_back(correlations, gram, step, prior, n_layers, grad):
     return (codes, *tape.backward(grad)), torch.stack(supports)
 
 
-class OfFewerLanes:
-    """The library on a processor with shorter vectors."""
+class LibraryWithVectors:
+    """The library on a processor with vectors of `vlen` floats."""
 
-    def __init__(self, n_lanes):
-        self.n_lanes = n_lanes
+    def __init__(self, vlen):
+        self.vlen = vlen
 
     def __getattr__(self, name):
         return getattr(LIBRARY, name)
 
-    def layers_lanes(self):
-        return self.n_lanes
+    def kernels_vlen(self):
+        return self.vlen
 
 
 @pytest.fixture(params=[8, 16], scope="module")
-def n_lanes(request):
-    """Each kind of vectors that this processor has."""
-    if request.param > LIBRARY.layers_lanes():
+def vlen(request):
+    """Every vector length that this processor supports."""
+    if request.param > LIBRARY.kernels_vlen():
         pytest.skip(f"this processor has no vectors of {request.param} floats")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "_library", OfFewerLanes(request.param))
+        patch.setattr(binding, "_library", LibraryWithVectors(request.param))
         yield request.param
 
 
-def in_torch(*problem):
+def with_torch(*problem):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "_library", None)
-        return there_and_back(*problem)
+        patch.setattr(binding, "_library", None)
+        return forward_and_backward(*problem)
 
 
 @pytest.mark.skipif(
     platform.system() != "Linux"
     or platform.machine() != "x86_64"
     or shutil.which("cc") is None,
-    reason="there is no compiler, or it does not make what the layers want",
+    reason="needs a C compiler for x86-64 Linux",
 )
-def test_they_are_built_where_there_is_a_compiler():
+def test_library_is_built_if_there_is_a_compiler():
     assert find_spec("skmixmate.model.native._kernels") is not None
 
 
 @needs_library
 @settings(deadline=None, max_examples=60)
 @of_any_size
-def test_they_give_what_those_of_torch_give(
-    n_lanes, n_clusters, n_atoms, n_rows, n_layers, name, seed
+def test_compiled_matches_torch(
+    vlen, n_clusters, n_atoms, n_rows, n_layers, name, seed
 ):
     correlations, gram, step, grad = problem(n_clusters, n_atoms, n_rows, seed)
     prior = priors(n_clusters, n_atoms)[name]
     assert prior.thresholds is not None
-    assert compiled.can_run(correlations)
+    assert binding.can_run(correlations)
     inputs = correlations, gram, step, prior, n_layers, grad
     (expected, expected_supports), (actual, supports) = (
-        in_torch(*inputs),
-        there_and_back(*inputs),
+        with_torch(*inputs),
+        forward_and_backward(*inputs),
     )
-    # What rounding moves across a threshold has a gradient in one of them.
+    # Codes that rounding moves across a threshold have a gradient in one of them only.
     assume(torch.equal(supports, expected_supports))
-    for one, other in zip(actual, expected, strict=True):
-        scale = float(other.abs().max())
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * scale)
+    for result, reference in zip(actual, expected, strict=True):
+        scale = float(reference.abs().max())
+        torch.testing.assert_close(result, reference, rtol=1e-3, atol=1e-4 * scale)
 
 
 @needs_library
-def test_a_tape_is_kept_only_if_asked_for():
+def test_keep_tape_decides_whether_there_is_a_tape():
     correlations, gram, step, _ = problem()
-    codes, tape = unroll(correlations, gram, step, Laplace(0.2), 5, keep=True)
-    again, none = unroll(correlations, gram, step, Laplace(0.2), 5)
+    codes, tape = unroll(correlations, gram, step, Laplace(0.2), 5, keep_tape=True)
+    same_codes, no_tape = unroll(correlations, gram, step, Laplace(0.2), 5)
     assert tape is not None
-    assert none is None
-    assert torch.equal(codes, again)
+    assert no_tape is None
+    assert torch.equal(codes, same_codes)
 
 
 @needs_library
-def test_threads_share_the_work_and_do_not_change_the_codes():
+def test_codes_do_not_depend_on_the_number_of_threads():
     correlations, gram, step, grad = problem(n_clusters=2, n_rows=300)
     inputs = (correlations, gram, step, Laplace(0.2), 5, grad)
     n_threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        (codes, correlation_slopes, gram_slopes), _ = there_and_back(*inputs)
+        (codes, grad_correlations, grad_gram), _ = forward_and_backward(*inputs)
         torch.set_num_threads(3)
-        others, _ = there_and_back(*inputs)
+        threaded, _ = forward_and_backward(*inputs)
     finally:
         torch.set_num_threads(n_threads)
-    assert torch.equal(codes, others[0])
-    assert torch.equal(correlation_slopes, others[1])
-    # Sums over rows are made of other parts.
-    torch.testing.assert_close(gram_slopes, others[2], rtol=1e-4, atol=1e-4)
+    assert torch.equal(codes, threaded[0])
+    assert torch.equal(grad_correlations, threaded[1])
+    # Rows are summed in a different order.
+    torch.testing.assert_close(grad_gram, threaded[2], rtol=1e-4, atol=1e-4)
 
 
 @needs_library
-def test_what_is_not_a_number_stays_none():
+def test_nan_propagates_within_its_row():
     correlations, gram, step, _ = problem(n_rows=20)
     correlations[1, 3, 17] = torch.nan
     codes, _ = unroll(correlations, gram, step, Laplace(0.2), 5)
@@ -182,47 +182,64 @@ def test_what_is_not_a_number_stays_none():
         (torch.float32, 12, 0),
     ],
 )
-def test_other_types_and_sizes_are_left_to_torch(dtype, n_atoms, n_rows):
-    assert compiled.can_run(torch.zeros(2, 12, 40))
-    assert not compiled.can_run(torch.zeros(2, n_atoms, n_rows, dtype=dtype))
+def test_other_dtypes_and_sizes_use_torch(dtype, n_atoms, n_rows):
+    assert binding.can_run(torch.zeros(2, 12, 40))
+    assert not binding.can_run(torch.zeros(2, n_atoms, n_rows, dtype=dtype))
 
 
 @pytest.mark.parametrize("prior", [ElasticNet(0.2), GroupLaplace(0.2, group_size=2)])
-def test_other_priors_are_left_to_torch(prior):
+def test_priors_without_thresholds_use_torch(prior):
     correlations, gram, step, grad = problem()
-    expected, _ = in_torch(correlations, gram, step, prior, 5, grad)
-    actual, _ = there_and_back(correlations, gram, step, prior, 5, grad)
+    expected, _ = with_torch(correlations, gram, step, prior, 5, grad)
+    actual, _ = forward_and_backward(correlations, gram, step, prior, 5, grad)
     assert all(map(torch.equal, actual, expected))
 
 
-def test_nothing_is_missed_where_they_were_not_built(monkeypatch):
-    monkeypatch.setattr(compiled, "find_spec", lambda name: None)
-    assert compiled.load() is None
+def test_falls_back_to_torch_without_library(monkeypatch):
+    monkeypatch.setattr(binding, "find_spec", lambda name: None)
+    assert binding.load() is None
     X = load_digits(n_class=3).data
     mixmate = MixMateClustering(3, max_iter=2, random_state=0)
     labels = mixmate.fit_predict(X)
-    monkeypatch.setattr(compiled, "_library", None)
+    monkeypatch.setattr(binding, "_library", None)
     assert (mixmate.fit_predict(X) == labels).mean() > 0.99
 
 
-def test_what_was_built_for_another_machine_is_not_loaded(monkeypatch, tmp_path):
-    path = tmp_path / "_layers.so"
+def test_library_of_another_machine_is_not_loaded(monkeypatch, tmp_path):
+    path = tmp_path / "_kernels.so"
     path.write_bytes(b"not a library")
     monkeypatch.setattr(
-        compiled, "find_spec", lambda name: type("Spec", (), {"origin": str(path)})
+        binding, "find_spec", lambda name: type("Spec", (), {"origin": str(path)})
     )
-    assert compiled.load() is None
+    assert binding.load() is None
 
 
 @needs_library
-def test_too_little_memory_is_told(monkeypatch):
-    class Poor(OfFewerLanes):
-        def layers_run(self, layers, n_threads):
+@pytest.mark.parametrize("kind", ["other sizes", "no sizes"])
+def test_library_of_other_sources_is_not_loaded(monkeypatch, kind):
+    class OtherLibrary:
+        def kernels_vlen(self):
+            return 8
+
+    class OtherSizes(OtherLibrary):
+        def kernels_struct_sizes(self, sizes):
+            LIBRARY.kernels_struct_sizes(sizes)
+            sizes[1] += 8
+
+    library = OtherSizes() if kind == "other sizes" else OtherLibrary()
+    monkeypatch.setattr(binding.ctypes, "CDLL", lambda path: library)
+    assert binding.load() is None
+
+
+@needs_library
+def test_memory_error_if_allocation_fails(monkeypatch):
+    class OutOfMemory(LibraryWithVectors):
+        def kernels_run_layers(self, layers, n_threads):
             return -1
 
-    monkeypatch.setattr(compiled, "_library", Poor(8))
+    monkeypatch.setattr(binding, "_library", OutOfMemory(8))
     correlations, gram, step, _ = problem()
-    with pytest.raises(MemoryError, match="found no memory"):
+    with pytest.raises(MemoryError, match="could not allocate"):
         unroll(correlations, gram, step, Laplace(0.2), 5)
 
 
@@ -236,8 +253,8 @@ def test_too_little_memory_is_told(monkeypatch):
     is_shared=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_pulls_are_those_of_torch(
-    n_lanes, n_clusters, n_atoms, n_rows, n_features, is_shared, seed
+def test_residual_correlations_match_torch(
+    vlen, n_clusters, n_atoms, n_rows, n_features, is_shared, seed
 ):
     generator = torch.Generator().manual_seed(seed)
 
@@ -257,8 +274,8 @@ def test_pulls_are_those_of_torch(
 @needs_library
 @settings(deadline=None, max_examples=40)
 @of_any_size
-def test_gains_are_what_codes_take_off_the_squared_norms(
-    n_lanes, n_clusters, n_atoms, n_rows, n_layers, name, seed
+def test_explained_energy_matches_torch(
+    vlen, n_clusters, n_atoms, n_rows, n_layers, name, seed
 ):
     correlations, gram, step, _ = problem(n_clusters, n_atoms, n_rows, seed)
     prior = priors(n_clusters, n_atoms)[name]
@@ -282,42 +299,42 @@ def test_gains_are_what_codes_take_off_the_squared_norms(
     n_features=st.sampled_from([1, 15, 16, 17, 130, 300]),
     seed=st.integers(0, 99),
 )
-def test_products_of_blocks_are_added_to_their_clusters(
-    n_lanes, n_clusters, n_atoms, n_rows, n_features, seed
+def test_gradient_products_match_torch(
+    vlen, n_clusters, n_atoms, n_rows, n_features, seed
 ):
     generator = torch.Generator().manual_seed(seed)
-    counting = torch.rand(n_clusters, n_rows, generator=generator) > 0.5
-    counting[0, 0] = True
-    blocks = ActiveRows.from_responsibilities(counting.float())
+    is_active = torch.rand(n_clusters, n_rows, generator=generator) > 0.5
+    is_active[0, 0] = True
+    blocks = ActiveRows.from_responsibilities(is_active.float())
     shape = (len(blocks.index), n_atoms, blocks.index.shape[1])
-    slopes = torch.randn(shape, generator=generator)
+    grad_correlations = torch.randn(shape, generator=generator)
     rows = torch.randn(n_rows, n_features, generator=generator)
     gradient = torch.randn(n_clusters, n_atoms, n_features, generator=generator)
     expected = gradient.double()
-    for owner, slope, index in zip(
-        blocks.cluster_ids, slopes, blocks.index, strict=True
+    for cluster, grad, index in zip(
+        blocks.cluster_ids, grad_correlations, blocks.index, strict=True
     ):
-        expected[owner] += slope.double() @ rows[index].double()
-    blocks.add_products(gradient, slopes, rows)
+        expected[cluster] += grad.double() @ rows[index].double()
+    blocks.add_gradient_products(gradient, grad_correlations, rows)
     torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-4)
 
 
 @needs_library
-def test_products_are_added_to_a_gradient_of_any_layout():
+def test_gradient_products_support_any_layout():
     generator = torch.Generator().manual_seed(0)
     blocks = ActiveRows.from_responsibilities(torch.ones(2, 7))
-    slopes = torch.randn(len(blocks.index), 5, blocks.index.shape[1])
+    grad_correlations = torch.randn(len(blocks.index), 5, blocks.index.shape[1])
     rows = torch.randn(7, 3, generator=generator)
     expected, transposed = torch.zeros(2, 5, 3), torch.zeros(2, 3, 5).mT
     for gradient in (expected, transposed):
-        blocks.add_products(gradient, slopes, rows)
+        blocks.add_gradient_products(gradient, grad_correlations, rows)
     assert expected.any()
     torch.testing.assert_close(transposed, expected)
 
 
 @needs_library
-def test_more_atoms_than_features_are_trained_as_in_float64():
-    # The atoms of such a start are laid out column by column.
+def test_training_with_more_atoms_than_features_matches_float64():
+    # The initial atoms are not contiguous: they are stored column by column.
     rng = np.random.default_rng(0)
     X = rng.laplace(size=(200, 3)) + 20 * rng.integers(2, size=(200, 1))
     X = X.astype(np.float32)
@@ -330,27 +347,27 @@ def test_more_atoms_than_features_are_trained_as_in_float64():
 
 
 @needs_library
-def test_arrays_that_the_library_would_read_wrongly_are_refused(monkeypatch):
+def test_invalid_arrays_raise(monkeypatch):
     correlations, gram, step, _ = problem()
     with pytest.raises(
-        ValueError, match=r"gram of layers_run should be a torch.float32"
+        ValueError, match=r"gram of kernels_run_layers should be a torch.float32"
     ):
-        compiled.unroll(correlations, gram.double(), step, (-1.0, 1.0), [0.0])
+        binding.unroll(correlations, gram.double(), step, (-1.0, 1.0), [0.0])
 
     def unaligned(like, shape):
         return like.new_empty(shape.numel() + 1)[1:].view(shape)
 
     monkeypatch.setattr(
-        compiled,
+        binding,
         "_aligned_empty",
         lambda like, shape: unaligned(like, torch.Size(shape)),
     )
-    with pytest.raises(ValueError, match=r"tape on a boundary of 64 bytes"):
-        unroll(correlations, gram, step, Laplace(0.2), 5, keep=True)
+    with pytest.raises(ValueError, match=r"aligned to 64 bytes if it is the tape"):
+        unroll(correlations, gram, step, Laplace(0.2), 5, keep_tape=True)
 
 
 @needs_library
-def test_a_tape_is_aligned_whatever_memory_it_lies_in():
+def test_tape_is_aligned_in_any_memory():
     class Shifted:
         """Memory from another allocator, which starts anywhere."""
 
@@ -364,16 +381,16 @@ def test_a_tape_is_aligned_whatever_memory_it_lies_in():
             return torch.empty(size + 16)[self.shift : self.shift + size]
 
     for shift in range(16):
-        tape = compiled._aligned_empty(Shifted(shift), (2, 3, 5))
+        tape = binding._aligned_empty(Shifted(shift), (2, 3, 5))
         assert tape.data_ptr() % 64 == 0
         assert tape.shape == (2, 3, 5)
         assert tape.is_contiguous()
 
 
-def test_the_default_device_plays_no_part():
+def test_default_device_is_ignored():
     correlations, gram, step, grad = problem()
-    expected, _ = there_and_back(correlations, gram, step, Laplace(0.2), 5, grad)
+    expected, _ = forward_and_backward(correlations, gram, step, Laplace(0.2), 5, grad)
     with torch.device("meta"):
-        codes, tape = unroll(correlations, gram, step, Laplace(0.2), 5, keep=True)
-        found = codes, *tape.backward(grad)
-    assert all(map(torch.equal, found, expected))
+        codes, tape = unroll(correlations, gram, step, Laplace(0.2), 5, keep_tape=True)
+        actual = codes, *tape.backward(grad)
+    assert all(map(torch.equal, actual, expected))

@@ -27,14 +27,14 @@ def test_value_is_the_mean_of_squared_differences():
     assert Smoothness(2.0, (5, 6, 3)).value(atoms).item() == pytest.approx(2 * expected)
 
 
-def test_channels_are_not_neighbours():
+def test_channels_are_penalised_separately():
     one_in_red = torch.zeros(1, 1, 12)
     one_in_red[..., ::3] = 0.5  # all four pixels
     assert Smoothness(1.0, (2, 2, 3)).value(one_in_red) == 0
 
 
 @pytest.mark.parametrize("size", [8, 64])
-def test_range_does_not_depend_on_the_number_of_pixels(size):
+def test_value_lies_between_zero_and_eight_for_any_size(size):
     penalty = Smoothness(1.0, (size, size))
     flat = torch.full((2, 3, size * size), 1 / size)
     signs = torch.ones(size)
@@ -44,8 +44,8 @@ def test_range_does_not_depend_on_the_number_of_pixels(size):
     assert penalty.value(checkerboard).item() == pytest.approx(8, rel=8 / size / 4)
 
 
-def test_without_atoms_there_is_no_penalty():
-    nothing = torch.empty(3, 0, 16)
+def test_penalty_without_atoms_is_zero():
+    no_atoms = torch.empty(3, 0, 16)
     penalty = Smoothness(1.0, (4, 4))
-    assert penalty.value(nothing) == 0
-    assert penalty.gradient(nothing).shape == nothing.shape
+    assert penalty.value(no_atoms) == 0
+    assert penalty.gradient(no_atoms).shape == no_atoms.shape

@@ -3,7 +3,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skmixmate.model.posterior import (
-    ActiveRows,
     loss,
     loss_gradient,
     posterior,
@@ -31,55 +30,11 @@ def test_loss_gradient_equals_autograd():
 
 
 @given(seed=st.integers(0, 2**31), spread=st.sampled_from([0.1, 5.0, 100.0]))
-def test_what_does_not_count_is_lost_beside_one(seed, spread):
+def test_responsibilities_below_machine_epsilon_are_set_to_zero(seed, spread):
     energies = random_energies(seed, spread=spread).float()
-    responsibilities, whole = (
-        thresholded_responsibilities(energies),
-        posterior(energies),
-    )
-    counts = responsibilities > 0
-    assert (1 + whole[counts] > 1).all()
-    assert (1 + whole[~counts] / 2 == 1).all()
-    assert (responsibilities == whole)[counts].all()
-
-
-@given(
-    counts=st.lists(st.integers(0, 100), min_size=1, max_size=12),
-    n_others=st.integers(0, 40),
-    seed=st.integers(0, 2**31),
-)
-def test_blocks_hold_each_row_that_counts_once(counts, n_others, seed):
-    n_rows = max(counts) + n_others
-    generator = torch.Generator().manual_seed(seed)
-    counting = torch.zeros(len(counts), n_rows)
-    for own, count in zip(counting, counts, strict=True):
-        own[torch.randperm(n_rows, generator=generator)[:count]] = 0.5
-    blocks = ActiveRows.from_responsibilities(counting)
-    held = torch.zeros_like(counting)
-    for k, rows in zip(blocks.cluster_ids, blocks.index, strict=True):
-        assert len(rows.unique()) == len(rows)
-        held[k, rows] += counting[k, rows]
-    torch.testing.assert_close(held, counting)
-    assert blocks.index.numel() <= len(counts) * max(counts)
-    assert (blocks.cluster_ids.diff() >= 0).all()
-
-
-def test_blocks_are_fewer_where_clusters_share_rows_unevenly():
-    counting = torch.zeros(50, 200)
-    counting[:, :20] = counting[0] = 1
-    assert len(ActiveRows.from_responsibilities(counting).cluster_ids) > 50
-    assert ActiveRows.from_responsibilities(counting).index.numel() < 50 * 60
-    assert ActiveRows.from_responsibilities(counting[1:]).index.shape == (49, 20)
-
-
-def test_blocks_take_what_their_clusters_have_of_their_rows():
-    blocks = ActiveRows.from_responsibilities(
-        thresholded_responsibilities(random_energies(spread=100.0))
-    )
-    codes = torch.arange(4 * 3 * 50.0).view(4, 3, 50)
-    for part in (blocks, blocks[1:3]):
-        taken, first = part.take(codes), part.take(codes[:, 0])
-        for i, (k, rows) in enumerate(zip(part.cluster_ids, part.index, strict=True)):
-            torch.testing.assert_close(taken[i], codes[k][:, rows])
-            torch.testing.assert_close(first[i], codes[k, 0, rows])
-            torch.testing.assert_close(part.rows(codes[0].mT)[i], codes[0].mT[rows])
+    responsibilities = thresholded_responsibilities(energies)
+    expected = posterior(energies)
+    is_active = responsibilities > 0
+    assert (1 + expected[is_active] > 1).all()
+    assert (1 + expected[~is_active] / 2 == 1).all()
+    assert (responsibilities == expected)[is_active].all()

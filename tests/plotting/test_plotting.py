@@ -79,7 +79,7 @@ def texts(axes):
 # --- dictionaries --------------------------------------------------------------------
 
 
-def test_a_row_of_the_dictionary_is_an_intercept_and_atoms(plain):
+def test_each_row_shows_an_intercept_and_atoms(plain):
     display = DictionaryDisplay.from_estimator(plain, image_shape=IMAGE)
     assert display.axes_.shape == (3, 1 + 5)
     assert display.figure_ is display.axes_[0, 0].figure
@@ -93,25 +93,25 @@ def test_a_row_of_the_dictionary_is_an_intercept_and_atoms(plain):
     np.testing.assert_array_equal(atom.ravel(), plain.dictionaries_[2, 0])
 
 
-def test_without_intercepts_there_are_only_atoms(on_pixels):
+def test_models_without_intercepts_show_only_atoms(on_pixels):
     display = DictionaryDisplay.from_estimator(on_pixels, n_atoms=4)
     assert display.axes_.shape == (3, 4)
     atom = image_in(display.axes_[1, 3])
     np.testing.assert_array_equal(atom, on_pixels.dictionaries_[1, 3].reshape(IMAGE))
 
 
-def test_without_atoms_there_are_only_intercepts():
+def test_models_without_atoms_show_only_intercepts():
     display = DictionaryDisplay.from_estimator(fit(X, n_atoms=0))
     assert display.axes_.shape == (3, 1)
 
 
-def test_without_atoms_intercepts_are_drawn_though_they_are_zero():
+def test_models_without_atoms_show_intercepts_that_are_zero():
     mixmate = fit(np.zeros((20, 4)), n_clusters=1, n_atoms=0)
     display = DictionaryDisplay.from_estimator(mixmate)
     assert display.axes_.shape == (1, 1)
 
 
-def test_colours_of_atoms_are_symmetric_about_zero(on_pixels):
+def test_the_colours_of_atoms_are_symmetric_about_zero(on_pixels):
     display = DictionaryDisplay.from_estimator(on_pixels, n_atoms=2)
     for ax in display.axes_.flat:
         low, high = ax.images[0].get_clim()
@@ -119,7 +119,7 @@ def test_colours_of_atoms_are_symmetric_about_zero(on_pixels):
 
 
 @pytest.mark.parametrize("container", [np.asarray, torch.from_numpy, pd.DataFrame])
-def test_atoms_that_samples_use_most_come_first(plain, container):
+def test_atoms_are_sorted_by_usage(plain, container):
     codes, labels = plain.encode(X), plain.labels_
     display = DictionaryDisplay.from_estimator(plain, container(X), n_atoms=3)
     for k in range(3):
@@ -128,21 +128,21 @@ def test_atoms_that_samples_use_most_come_first(plain, container):
         np.testing.assert_array_equal(display.atoms[k], plain.dictionaries_[k, order])
 
 
-def test_usage_is_counted_whatever_transform_gives(plain):
+def test_usage_does_not_depend_on_set_output(plain):
     expected = DictionaryDisplay.from_estimator(plain, X).indices
     plain.set_output(transform="pandas")
-    given = DictionaryDisplay.from_estimator(plain, X).indices
+    indices = DictionaryDisplay.from_estimator(plain, X).indices
     plain.set_output(transform="default")
-    np.testing.assert_array_equal(given, expected)
+    np.testing.assert_array_equal(indices, expected)
 
 
-def test_chosen_clusters_are_drawn_in_the_given_order(plain):
+def test_selected_clusters_are_drawn_in_order(plain):
     display = DictionaryDisplay.from_estimator(plain, clusters=[2, 0])
     assert display.axes_.shape[0] == 2
     np.testing.assert_array_equal(display.atoms, plain.dictionaries_[[2, 0]])
 
 
-def test_scattering_atoms_are_drawn_as_what_they_add_to_an_image(on_scattering):
+def test_scattering_atoms_are_drawn_as_changes_of_the_image(on_scattering):
     display = DictionaryDisplay.from_estimator(on_scattering, X[:50])
     code = np.zeros((2, 3, 5))
     code[:, 1, 0] = [1, 3]
@@ -153,7 +153,7 @@ def test_scattering_atoms_are_drawn_as_what_they_add_to_an_image(on_scattering):
     assert image_in(display.axes_[1, 1]).shape == IMAGE
 
 
-def test_samples_that_are_no_images_are_drawn_as_steps(plain):
+def test_atoms_of_tabular_data_are_drawn_as_steps(plain):
     display = DictionaryDisplay.from_estimator(plain, n_atoms=1)
     assert not display.axes_[0, 1].images
     (steps,) = steps_in(display.axes_[0, 1])
@@ -182,7 +182,7 @@ def test_three_channels_are_colours():
     assert image.max() <= 1
 
 
-def test_axes_can_be_given(plain):
+def test_atoms_are_drawn_on_existing_axes(plain):
     _, axes = plt.subplots(1, 6)
     display = DictionaryDisplay.from_estimator(plain, clusters=[1], axes=axes)
     np.testing.assert_array_equal(display.axes_[0], axes)
@@ -200,7 +200,7 @@ def test_axes_can_be_given(plain):
         ({"axes": np.empty((2, 2))}, r"axes has shape \(2, 2\), but .* \(3, 6\)"),
     ],
 )
-def test_bad_parameters_of_dictionaries_are_named(plain, params, message):
+def test_invalid_parameters_of_dictionaries_are_named(plain, params, message):
     with pytest.raises(ValueError, match=message):
         DictionaryDisplay.from_estimator(plain, **params)
 
@@ -221,7 +221,7 @@ def test_the_assigned_cluster_reconstructs_as_the_estimator_does(model, request)
 
 @pytest.mark.parametrize("n_atoms", [0, 2])
 @pytest.mark.parametrize("likelihood", ["poisson", "bernoulli"])
-def test_reconstructions_are_means_whatever_the_likelihood(likelihood, n_atoms):
+def test_reconstructions_are_means_for_other_likelihoods(likelihood, n_atoms):
     rates = np.array([[9.0, 1, 4, 2, 6, 3], [1.0, 8, 2, 5, 3, 7]])
     rng = np.random.default_rng(0)
     rows = rng.poisson(rates[rng.integers(2, size=200)]).astype(float)
@@ -229,9 +229,9 @@ def test_reconstructions_are_means_whatever_the_likelihood(likelihood, n_atoms):
         rows = (rows > 3).astype(float)
     mixmate = fit(rows, n_clusters=2, n_atoms=n_atoms, likelihood=likelihood)
     display = ReconstructionDisplay.from_estimator(mixmate, rows[0])
-    explained = mixmate.reconstruct(rows[:1])[0]
-    np.testing.assert_allclose(display.reconstructions[display.label], explained)
-    error = ((explained - rows[0]) ** 2).mean()
+    mean = mixmate.reconstruct(rows[:1])[0]
+    np.testing.assert_allclose(display.reconstructions[display.label], mean)
+    error = ((mean - rows[0]) ** 2).mean()
     figures = display.axes_[1, 1 + display.label].get_xlabel()
     assert figures.startswith(f"{error:.3g}\n")
     codes = np.zeros((2, 2, n_atoms))
@@ -241,7 +241,7 @@ def test_reconstructions_are_means_whatever_the_likelihood(likelihood, n_atoms):
         np.testing.assert_allclose(display.reconstructions, both)
 
 
-def test_error_sparsity_and_energy_stand_under_each_code(plain):
+def test_error_sparsity_and_energy_are_below_each_code(plain):
     display = ReconstructionDisplay.from_estimator(plain, X[7])
     codes, energies = plain.encode(X[7:8])[0], plain.energies(X[7:8])[0]
     assert display.axes_[1, 0].get_xlabel() == "MSE\nL0\nenergy"
@@ -268,7 +268,7 @@ def test_the_assigned_cluster_is_framed(plain):
     assert len(set(widths)) == 1
 
 
-def test_missing_pixels_are_hatched_and_take_no_part_in_the_error(on_pixels):
+def test_missing_pixels_are_hatched_and_ignored_in_the_error(on_pixels):
     x = X[7].copy()
     x[20:30] = np.nan
     display = ReconstructionDisplay.from_estimator(on_pixels, x)
@@ -278,9 +278,9 @@ def test_missing_pixels_are_hatched_and_take_no_part_in_the_error(on_pixels):
     )
     assert sample.patch.get_hatch()
     assert not assigned.patch.get_hatch()
-    filled = on_pixels.reconstruct(x[None])[0]
-    np.testing.assert_allclose(image_in(assigned).ravel(), filled)
-    error = np.nanmean((filled - x) ** 2)
+    imputed = on_pixels.reconstruct(x[None])[0]
+    np.testing.assert_allclose(image_in(assigned).ravel(), imputed)
+    error = np.nanmean((imputed - x) ** 2)
     figures = display.axes_[1, 1 + display.label].get_xlabel()
     assert figures.startswith(f"{error:.3g}\n")
 
@@ -297,7 +297,7 @@ def test_missing_pixels_of_colour_images_are_transparent():
     assert opacity.sum() == 15
 
 
-def test_reconstructions_that_are_no_images_lie_over_the_sample(plain):
+def test_tabular_reconstructions_are_drawn_over_the_sample(plain):
     display = ReconstructionDisplay.from_estimator(plain, X[7])
     assert len(steps_in(display.axes_[0, 0])) == 1
     sample, reconstruction = steps_in(display.axes_[0, 2])
@@ -341,7 +341,7 @@ def sample_in_containers(x):
 
 
 @pytest.mark.parametrize("container", sample_in_containers(X[0]))
-def test_a_sample_may_come_as_data_do(plain, container):
+def test_a_sample_may_be_in_any_container(plain, container):
     x = X[7].copy()
     x[20:30] = np.nan
     expected = ReconstructionDisplay.from_estimator(plain, x)
@@ -364,7 +364,7 @@ def test_a_sample_may_come_as_data_do(plain, container):
         (X[0] * 1j, "Complex data not supported"),
     ],
 )
-def test_a_bad_sample_is_named(plain, x, message):
+def test_invalid_samples_are_named(plain, x, message):
     with pytest.raises(ValueError, match=message):
         ReconstructionDisplay.from_estimator(plain, x)
 
@@ -372,7 +372,7 @@ def test_a_bad_sample_is_named(plain, x, message):
 # --- loss curves ---------------------------------------------------------------------
 
 
-def test_loss_curves_share_an_axis(plain, on_pixels):
+def test_several_loss_curves_on_one_axis(plain, on_pixels):
     first = LossCurveDisplay.from_estimator(plain, label="plain", linestyle="--")
     second = LossCurveDisplay.from_estimator(on_pixels, ax=first.ax_, label="pixels")
     assert second.ax_ is first.ax_
@@ -384,11 +384,11 @@ def test_loss_curves_share_an_axis(plain, on_pixels):
     assert names == ["plain", "pixels"]
 
 
-def test_one_loss_curve_needs_no_legend(plain):
+def test_a_loss_curve_without_label_has_no_legend(plain):
     assert LossCurveDisplay.from_estimator(plain).ax_.get_legend() is None
 
 
-def test_a_fit_of_no_epochs_has_no_loss_curve():
+def test_a_fit_without_epochs_has_no_loss_curve():
     with pytest.raises(ValueError, match=r"n_iter_=0 epochs were run \(max_iter=0\)"):
         LossCurveDisplay.from_estimator(fit(X, n_atoms=2, max_iter=0))
 
@@ -400,7 +400,7 @@ def tick_labels(axis):
     return [text.get_text() for text in axis.get_ticklabels()]
 
 
-def test_clusters_stand_under_the_classes_that_they_match():
+def test_clusters_are_ordered_by_their_classes():
     display = ConfusionDisplay.from_predictions(
         ["a", "a", "a", "b", "b", "c"], [1, 1, 2, 2, 2, 0]
     )
@@ -412,7 +412,7 @@ def test_clusters_stand_under_the_classes_that_they_match():
     assert [text.get_text() for text in display.texts_] == ["2", "1", "2", "1"]
 
 
-def test_more_clusters_than_classes():
+def test_confusion_with_more_clusters_than_classes():
     display = ConfusionDisplay.from_predictions(
         ["a", "a", "b", "b", "b"], [0, 1, 2, 2, 1]
     )
@@ -423,7 +423,7 @@ def test_more_clusters_than_classes():
     assert display.accuracy == 0.6
 
 
-def test_fewer_clusters_than_classes():
+def test_confusion_with_fewer_clusters_than_classes():
     display = ConfusionDisplay.from_predictions([0, 1, 1, 2, 2], [5, 5, 5, 3, 3])
     np.testing.assert_array_equal(display.clusters, [5, 3])
     np.testing.assert_array_equal(display.counts, [[1, 0], [2, 0], [0, 2]])
@@ -437,7 +437,7 @@ def test_fewer_clusters_than_classes():
         ("all", [[1 / 2, 1 / 4], [0, 1 / 4]]),
     ],
 )
-def test_shares_of_classes_clusters_or_all(normalize, expected):
+def test_confusion_is_normalized_by_classes_clusters_or_all(normalize, expected):
     display = ConfusionDisplay.from_predictions(
         [0, 0, 0, 1], [0, 0, 1, 1], normalize=normalize
     )
@@ -445,12 +445,12 @@ def test_shares_of_classes_clusters_or_all(normalize, expected):
     assert display.texts_[0].get_text() == f"{expected[0][0]:.2f}"
 
 
-def test_values_can_be_left_out():
+def test_values_can_be_omitted():
     display = ConfusionDisplay.from_predictions([0, 1], [0, 1], include_values=False)
     assert not display.ax_.texts
 
 
-def test_values_are_written_in_the_colour_far_from_their_own():
+def test_values_contrast_with_their_background():
     display = ConfusionDisplay.from_predictions([0] * 9 + [1], [0] * 9 + [1])
     many, few = display.texts_
     cmap = display.image_.get_cmap()
@@ -466,8 +466,10 @@ def test_confusion_of_any_clusterer(plain):
         assert display.accuracy == score
 
 
-def test_bad_input_of_confusion_is_named(plain):
-    with pytest.raises(TypeError, match=r"estimator=StandardScaler\(\) should have"):
+def test_invalid_input_of_confusion_is_named(plain):
+    with pytest.raises(
+        TypeError, match=r"estimator=StandardScaler\(\) has no method predict"
+    ):
         ConfusionDisplay.from_estimator(StandardScaler(), X, y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         ConfusionDisplay.from_estimator(plain, X, y[:-1])
@@ -479,20 +481,20 @@ def test_bad_input_of_confusion_is_named(plain):
 
 
 def histograms_in(ax):
-    """Heights of the bars, from the top row to the bottom."""
+    """Return the heights of the bars, from the top row to the bottom."""
     return [
         np.abs(patch.get_data().values - patch.get_data().baseline)
         for patch in ax.patches
     ]
 
 
-def test_margins_are_log_odds_over_the_next_cluster(plain):
+def test_margins_are_log_odds_against_the_next_cluster(plain):
     display = EnergyDisplay.from_estimator(plain, X)
     low, high = np.sort(plain.predict_proba(X[:40]), axis=1)[:, -2:].T
-    seen = low > 1e-200
-    assert seen.any()
+    is_positive = low > 1e-200
+    assert is_positive.any()
     np.testing.assert_allclose(
-        display.margins[:40][seen], np.log(high / low)[seen], rtol=1e-6
+        display.margins[:40][is_positive], np.log(high / low)[is_positive], rtol=1e-6
     )
     np.testing.assert_array_equal(display.labels, plain.labels_)
 
@@ -520,20 +522,20 @@ def test_right_and_wrong_samples_are_stacked():
     assert names == ["right", "wrong", "median"]
 
 
-def test_known_classes_tell_right_from_wrong(plain):
+def test_samples_are_right_if_their_cluster_matches_their_class(plain):
     names = np.array(["zero", "one", "two"])[y]
     display = EnergyDisplay.from_estimator(plain, X, names)
     assert display.correct.mean() == clustering_accuracy_score(y, plain.labels_)
 
 
-def test_ties_stand_at_the_left_end():
+def test_ties_are_at_the_left_end():
     margins, labels = np.array([0.0, 0.0, 5.0]), np.array([0, 0, 0])
     display = EnergyDisplay(margins, labels=labels, correct=None).plot()
     (heights,) = histograms_in(display.ax_)
     assert heights[0] == 2 * heights[1:].max()
 
 
-def test_bad_input_of_energies_is_named(plain):
+def test_invalid_input_of_energies_is_named(plain):
     with pytest.raises(ValueError, match=r"n_clusters=1; .* at least 2"):
         EnergyDisplay.from_estimator(fit(X, n_clusters=1, n_atoms=2), X)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
@@ -569,20 +571,20 @@ def classes(y):
 
 
 @pytest.mark.parametrize("container", containers(X))
-def test_displays_take_what_the_estimator_takes(plain, container):
-    given = containers(X)[container]
-    energies = EnergyDisplay.from_estimator(plain, given, y)
+def test_displays_accept_data_in_any_container(plain, container):
+    data = containers(X)[container]
+    energies = EnergyDisplay.from_estimator(plain, data, y)
     expected = EnergyDisplay.from_estimator(plain, X, y)
     np.testing.assert_allclose(energies.margins, expected.margins)
     np.testing.assert_array_equal(energies.correct, expected.correct)
-    confusion = ConfusionDisplay.from_estimator(plain, given, y)
+    confusion = ConfusionDisplay.from_estimator(plain, data, y)
     assert confusion.accuracy == clustering_accuracy_score(y, plain.labels_)
-    dictionary = DictionaryDisplay.from_estimator(plain, given)
+    dictionary = DictionaryDisplay.from_estimator(plain, data)
     expected = DictionaryDisplay.from_estimator(plain, X)
     np.testing.assert_array_equal(dictionary.indices, expected.indices)
 
 
-def test_displays_take_dask_arrays(plain):
+def test_displays_accept_dask_arrays(plain):
     da = pytest.importorskip("dask.array")
     lazy = da.from_array(X, chunks=(100, 64))
     lazy = lazy[da.ones(len(X), chunks=100) > 0]  # of a length that is not known
@@ -599,11 +601,11 @@ def test_displays_take_dask_arrays(plain):
 
 
 @pytest.mark.parametrize("container", classes(y))
-def test_classes_may_come_in_any_container(plain, container):
-    given = classes(y)[container]
+def test_displays_accept_classes_in_any_container(plain, container):
+    targets = classes(y)[container]
     accuracy = clustering_accuracy_score(y, plain.labels_)
-    assert ConfusionDisplay.from_estimator(plain, X, given).accuracy == accuracy
-    assert EnergyDisplay.from_estimator(plain, X, given).correct.mean() == accuracy
+    assert ConfusionDisplay.from_estimator(plain, X, targets).accuracy == accuracy
+    assert EnergyDisplay.from_estimator(plain, X, targets).correct.mean() == accuracy
 
 
 @pytest.mark.parametrize("display", [ConfusionDisplay, EnergyDisplay])
@@ -627,7 +629,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_without_matplotlib_the_extra_is_named(plain, call, monkeypatch):
+def test_missing_matplotlib_is_named(plain, call, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(
         ImportError, match=r"Display.from_estimator needs .*skmixmate\[plot\]"
@@ -638,15 +640,15 @@ def test_without_matplotlib_the_extra_is_named(plain, call, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["dictionary", "reconstruction", "loss_curve", "energy"]
 )
-def test_other_estimators_are_refused(name):
-    with pytest.raises(TypeError, match=r"mixmate=KMeans\(\) should be a fitted"):
+def test_other_estimators_are_rejected(name):
+    with pytest.raises(TypeError, match=r"estimator=KMeans\(\) should be a fitted"):
         CALLS[name](KMeans())
     with pytest.raises(NotFittedError):
         CALLS[name](MixMateClustering())
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_text_is_seen_on_a_dark_ground(plain, call):
+def test_text_is_visible_on_a_dark_background(plain, call):
     with plt.style.context("dark_background"):
         display = call(plain)
         colors = {
@@ -657,6 +659,7 @@ def test_text_is_seen_on_a_dark_ground(plain, call):
     assert colors == {"white"}
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_no_matplotlib():
     script = (
         "import sys, skmixmate, skmixmate.plotting; print('matplotlib' in sys.modules)"

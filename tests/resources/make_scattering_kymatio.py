@@ -1,9 +1,9 @@
-"""Make scattering_kymatio.npz, the figures that test_scattering.py compares with.
+"""Create scattering_kymatio.npz, the reference coefficients of test_scattering.py.
 
-Made with kymatio 0.3.0, its numpy frontend, numpy 1.26.4, scipy 1.11.4 and Python
-3.11; kymatio does not run with newer versions of numpy and scipy. In an
-environment that has these, ``python make_scattering_kymatio.py`` writes the file
-beside this one.
+The file was created with the numpy frontend of kymatio 0.3.0, numpy 1.26.4, scipy
+1.11.4 and Python 3.11; kymatio does not run with newer versions of numpy and scipy. In
+such an environment, ``python make_scattering_kymatio.py`` writes the file to the folder
+of this script.
 """
 
 from pathlib import Path
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from kymatio.numpy import Scattering2D
 
-# (height, width, J, L, order); the margins of sizes that are no multiple of
-# 2 ** J, and of an image as small as 2 ** J, are cases of their own.
+# (height, width, J, L, order). They include sizes that are not multiples of 2 ** J, and
+# images of size 2 ** J, whose margins are special cases.
 CASES = [
     (28, 28, 3, 8, 2),
     (28, 28, 3, 8, 1),

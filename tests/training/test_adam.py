@@ -17,7 +17,7 @@ def gradients(n_steps, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_is_that_of_torch_to_the_last_bit(dtype):
+def test_adam_is_bit_identical_to_torch(dtype):
     ours, theirs = torch.ones(3, 50, dtype=dtype), torch.ones(3, 50, dtype=dtype)
     adam = Adam(ours, learning_rate=1e-2)
     reference = torch.optim.Adam([theirs], lr=1e-2, fused=True)
@@ -28,7 +28,7 @@ def test_is_that_of_torch_to_the_last_bit(dtype):
     torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
 
 
-def test_goes_on_from_moments_that_were_kept():
+def test_adam_resumes_from_saved_moments():
     first, *rest = gradients(5, torch.float32)
     whole, parted = torch.ones(3, 50), torch.ones(3, 50)
     adam = Adam(whole, learning_rate=1e-2)
@@ -43,7 +43,8 @@ def test_goes_on_from_moments_that_were_kept():
     torch.testing.assert_close(whole, parted, atol=0, rtol=0)
 
 
-def test_fit_does_not_wait_for_the_compiler_of_torch():
+@pytest.mark.slow
+def test_fit_does_not_import_the_compiler_of_torch():
     program = (
         "import sys, numpy as np, skmixmate;"
         "X = np.random.RandomState(0).standard_normal((50, 4));"

@@ -5,10 +5,12 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 
 from skmixmate.data.loader import RowLoader
-from skmixmate.model.gaussian import NormalMixture
+from skmixmate.model.likelihoods import Gaussian, StudentT
 from skmixmate.model.penalties import Smoothness
 from skmixmate.model.priors import Laplace
-from skmixmate.training.em import ExpectationMaximization, History, train
+from skmixmate.model.spherical import SphericalMixture
+from skmixmate.training.em import ExpectationMaximization
+from skmixmate.training.loop import History, train
 
 from .. import reference
 
@@ -29,11 +31,19 @@ class Monitor:
         self.n_ended += 1
         return self.n_ended == self.stop_after
 
-    def keep(self, state, history):
+    def maybe_checkpoint(self, state, history):
         self.kept = state, history
 
 
-def make_em(X, n_clusters=3, n_atoms=4, intercepts=None, step_size=None, **settings):
+def make_em(
+    X,
+    n_clusters=3,
+    n_atoms=4,
+    intercepts=None,
+    step_size=None,
+    likelihood=Gaussian(),  # noqa: B008
+    **settings,
+):
     generator = torch.Generator().manual_seed(0)
     X = torch.as_tensor(X)
     dictionaries = torch.randn(
@@ -41,13 +51,14 @@ def make_em(X, n_clusters=3, n_atoms=4, intercepts=None, step_size=None, **setti
     )
     if n_atoms:
         dictionaries /= dictionaries.norm(dim=2, keepdim=True)
-    mixture = NormalMixture(
+    mixture = SphericalMixture(
         dictionaries=dictionaries,
         intercepts=None if intercepts is None else torch.tensor(intercepts),
         weights=torch.full((n_clusters,), 1 / n_clusters, dtype=X.dtype),
         prior=Laplace(0.3),
         n_layers=15,
         step_size=step_size,
+        likelihood=likelihood,
     )
     settings = {
         "n_window": len(X),
@@ -108,7 +119,7 @@ def test_step_has_the_gradient_of_the_published_formulation(dtype, tolerance):
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.2])
-def test_a_penalty_is_added_to_loss_and_gradient(missing):
+def test_penalty_is_added_to_loss_and_gradient(missing):
     X = random_data(missing=missing)
     without, penalty = make_em(X, batch_size=50), Smoothness(0.5, (2, 3))
     em = make_em(X, batch_size=50, penalty=penalty)
@@ -119,7 +130,7 @@ def test_a_penalty_is_added_to_loss_and_gradient(missing):
     torch.testing.assert_close(gradient_of(em), gradient_of(without) + gradient)
 
 
-def test_step_with_missing_entries_goes_nearly_where_the_published_one_goes():
+def test_gradient_with_missing_entries_is_close_to_the_published_one():
     X = random_data(500, n_features=40, missing=0.2)
     X[::3] = random_data(500, n_features=40)[::3]  # complete rows
     X[1::30, :30] = np.nan  # rows that miss much
@@ -132,23 +143,25 @@ def test_step_with_missing_entries_goes_nearly_where_the_published_one_goes():
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.1])
-def test_mean_loss_is_that_of_all_rows(missing):
+def test_mean_loss_includes_all_rows(missing):
     X = random_data(missing=missing)  # 50 rows, 16 in a mini-batch
     em, whole = make_em(X), make_em(X, batch_size=50)
     assert em.mean_loss() == pytest.approx(whole.run_epoch())
 
 
 @pytest.mark.parametrize(
-    ("n_samples", "n_met"),
+    ("n_samples", "n_seen_rows"),
     [(50, 48), (10, 10)],  # 16 in a mini-batch
 )
-def test_last_incomplete_batch_is_dropped_unless_it_is_the_only_one(n_samples, n_met):
+def test_last_incomplete_batch_is_dropped_unless_it_is_the_only_one(
+    n_samples, n_seen_rows
+):
     em = make_em(random_data(n_samples))
-    met = []
-    take = em.rows.take
-    em.rows.take = lambda index: met.extend(index.tolist()) or take(index)
+    seen_rows = []
+    load = em.rows.load
+    em.rows.load = lambda index: seen_rows.extend(index.tolist()) or load(index)
     em.run_epoch()
-    assert len(set(met)) == len(met) == n_met
+    assert len(set(seen_rows)) == len(seen_rows) == n_seen_rows
 
 
 def test_atoms_stay_on_the_unit_sphere_and_loss_falls():
@@ -173,7 +186,7 @@ def test_without_atoms_an_epoch_is_an_iteration_of_lloyd():
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.2])
-def test_intercepts_of_small_batches_go_to_the_means(missing):
+def test_intercepts_converge_to_the_means_with_small_batches(missing):
     X, y = make_blobs(600, centers=3, n_features=5, random_state=0)
     X *= 10
     start = np.stack([X[y == k][0] for k in range(3)])
@@ -207,23 +220,23 @@ def test_monitor_can_stop_training():
     assert not history.interrupted
 
 
-def test_interrupt_leaves_the_last_whole_epoch():
+def test_interrupt_restores_the_last_whole_epoch():
     start = random_data()[:3]
     whole = make_em(random_data(), intercepts=start)
     train(whole, max_iter=2, tol=0, n_iter_no_change=5, monitor=Monitor())
 
     em = make_em(random_data(), intercepts=start)
-    take = em.rows.take
+    load = em.rows.load
     n_taken = 0
 
-    def take_until_interrupted(index):
+    def load_until_interrupted(index):
         nonlocal n_taken
         n_taken += 1
         if n_taken == 8:  # 3 mini-batches an epoch: in the middle of the third
             raise KeyboardInterrupt
-        return take(index)
+        return load(index)
 
-    em.rows.take = take_until_interrupted
+    em.rows.load = load_until_interrupted
     history = train(em, max_iter=9, tol=0, n_iter_no_change=5, monitor=Monitor())
     assert history.interrupted
     assert len(history.losses) == 2
@@ -232,9 +245,12 @@ def test_interrupt_leaves_the_last_whole_epoch():
 
 @pytest.mark.parametrize("has_intercepts", [False, True])
 @pytest.mark.parametrize("missing", [0.0, 0.2])
-def test_a_run_goes_on_from_a_state(has_intercepts, missing):
+@pytest.mark.parametrize("learn_likelihood", [False, True])
+def test_resumed_run_equals_an_unbroken_one(learn_likelihood, has_intercepts, missing):
     X = random_data(missing=missing)
     settings = {"learn_weights": True, "learn_noise": True}
+    if learn_likelihood:
+        settings |= {"likelihood": StudentT(5.0), "learn_likelihood": True}
     if has_intercepts:
         settings["intercepts"] = random_data()[:3]
     stopping = {"max_iter": 5, "tol": 0, "n_iter_no_change": 5}
@@ -242,13 +258,13 @@ def test_a_run_goes_on_from_a_state(has_intercepts, missing):
     expected = train(whole, monitor=Monitor(), **stopping)
 
     before, monitor = make_em(X, **settings), Monitor(interrupt_in=3)
-    past = train(before, monitor=monitor, **stopping)
+    earlier = train(before, monitor=monitor, **stopping)
     kept, _ = monitor.kept
     assert_equal(kept, before.state_dict())
     after = make_em(X, **settings)
     after.load_state_dict(kept)
-    going_on = History(past.losses)
-    history = train(after, monitor=Monitor(), history=going_on, **stopping)
+    resumed = History(earlier.losses)
+    history = train(after, monitor=Monitor(), history=resumed, **stopping)
     assert history.losses == expected.losses
     assert_equal(after.state_dict(), whole.state_dict())
 
@@ -265,26 +281,26 @@ def test_states_are_copies():
     assert_equal(other.state_dict(), em.state_dict())
 
 
-@pytest.mark.parametrize("past", [{"stopped": True}, {"losses": [2.0, 2.0]}])
-def test_a_run_that_was_over_does_not_go_on(past):
+@pytest.mark.parametrize("earlier", [{"stopped": True}, {"losses": [2.0, 2.0]}])
+def test_finished_run_is_not_resumed(earlier):
     em = make_em(random_data())
-    history = History(**past)
+    history = History(**earlier)
     train(em, max_iter=5, tol=0.1, n_iter_no_change=1, monitor=None, history=history)
-    assert len(history.losses) == len(past.get("losses", []))
+    assert len(history.losses) == len(earlier.get("losses", []))
 
 
-def test_a_stream_takes_rows_in_their_order():
+def test_stream_trains_on_rows_in_their_order():
     em = make_em(random_data(48))
     order = []
-    take = em.rows.take
-    em.rows.take = lambda index: order.append(index) or take(index)
+    load = em.rows.load
+    em.rows.load = lambda index: order.append(index) or load(index)
     whole = make_em(random_data(48), batch_size=48).mean_loss()
     assert em.run_stream() == pytest.approx(whole, rel=0.1)
     assert order == [slice(0, 16), slice(16, 32), slice(32, 48)]
 
 
 @pytest.mark.parametrize("n_window", [60, 6000])
-def test_weights_of_a_stream_are_means_over_a_window(n_window):
+def test_weights_of_a_stream_are_averaged_over_a_window(n_window):
     X = np.repeat(3 * np.eye(3, 6), [30, 20, 10], axis=0)
     settings = {"batch_size": 60, "learn_weights": True, "n_atoms": 0}
     em = make_em(X, intercepts=3 * np.eye(3, 6), n_window=n_window, **settings)
@@ -318,9 +334,10 @@ def noisy_data(n_samples, noise=0.3, missing=0.0):
     return X
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 @pytest.mark.parametrize("noise", [0.1, 0.5])
-def test_noise_variance_goes_to_that_of_the_data(noise, missing):
+def test_noise_variance_is_recovered(noise, missing):
     X = noisy_data(2000, noise, missing)
     em = make_em(X, learn_noise=True, batch_size=100, learning_rate=1e-5)
     for _ in range(10):
@@ -328,7 +345,7 @@ def test_noise_variance_goes_to_that_of_the_data(noise, missing):
     assert em.mixture.noise_variance == pytest.approx(noise**2, rel=0.25)
 
 
-def test_noise_variance_does_not_vanish_where_rows_are_explained_exactly():
+def test_noise_variance_stays_positive_if_rows_are_explained_exactly():
     X = np.repeat(random_data(3), 20, axis=0).astype(np.float32)
     em = make_em(X, n_atoms=0, intercepts=X[::20], learn_noise=True, batch_size=60)
     for _ in range(3):
@@ -343,3 +360,54 @@ def test_a_stream_learns_the_noise_over_a_window():
     em = make_em(X, learn_noise=True, **settings)
     em.run_stream()
     assert em.mixture.noise_variance == pytest.approx(0.3**2, rel=0.2)
+
+
+def test_degrees_of_freedom_and_noise_are_recovered():
+    X = noisy_data(2000, 0.0)
+    X += 0.3 * StudentT(3.0).sample_noise(X.shape, np.random.RandomState(0))
+    settings = {"batch_size": 100, "learning_rate": 1e-5, "learn_noise": True}
+    em = make_em(X, likelihood=StudentT(10.0), learn_likelihood=True, **settings)
+    for _ in range(15):
+        em.run_epoch()
+    assert em.mixture.likelihood.df == pytest.approx(3.0, rel=0.35)
+    assert em.mixture.noise_variance == pytest.approx(0.3**2, rel=0.25)
+
+
+def test_state_holds_the_likelihood_only_if_it_is_learned():
+    fixed = make_em(random_data(), likelihood=StudentT(5.0)).state_dict()
+    learned = make_em(
+        random_data(), likelihood=StudentT(5.0), learn_likelihood=True
+    ).state_dict()
+    assert learned.keys() - fixed.keys() == {"likelihood", "likelihood_statistics"}
+    assert learned["likelihood"] == {"df": 5.0}
+    assert learned["likelihood_statistics"].shape == (3,)
+
+
+def test_a_state_without_likelihood_is_loaded():
+    em = make_em(random_data(), likelihood=StudentT(5.0), learn_likelihood=True)
+    em.load_state_dict(make_em(random_data()).state_dict())
+    assert em.mixture.likelihood == StudentT(5.0)
+
+
+@pytest.mark.parametrize("shift", [50.0, -50.0])
+def test_far_outliers_hardly_move_the_model_with_student_t_noise(shift):
+    X = noisy_data(480)
+    outlying = X.copy()
+    outlying[::48] = shift
+    distances = {}
+    for likelihood in (Gaussian(), StudentT(3.0)):
+        settings = {"learning_rate": 1e-2, "intercepts": np.zeros((3, 12))}
+        clean, dirty = (
+            make_em(data, likelihood=likelihood, **settings) for data in (X, outlying)
+        )
+        for em in (clean, dirty):
+            em.mixture.noise_variance = 0.3**2
+            for _ in range(5):
+                em.run_epoch()
+        distances[likelihood] = (
+            (clean.mixture.dictionaries - dirty.mixture.dictionaries).norm(),
+            (clean.mixture.intercepts - dirty.mixture.intercepts).norm(),
+        )
+    gaussian, student_t = distances.values()
+    assert student_t[0] < 0.5 * gaussian[0]
+    assert student_t[1] < 0.1 * gaussian[1]

@@ -10,6 +10,8 @@ from skmixmate.datasets import make_sparse_mixture
 from skmixmate.image import ScatteringTransform
 from skmixmate.utils.guards import all_or_nothing
 
+from ..helpers import METHODS
+
 X = make_sparse_mixture(200, 16, n_clusters=2, n_atoms=4, random_state=0).data
 X = X.astype(np.float32)
 COUNTS = np.random.default_rng(0).poisson(3.0, size=(60, 5))
@@ -32,19 +34,9 @@ MODELS = {
     "scattering": ({"image_shape": (8, 8)}, IMAGES),
 }
 
-METHODS = (
-    "predict",
-    "predict_proba",
-    "energies",
-    "transform",
-    "encode",
-    "reconstruct",
-    "score_samples",
-)
 
-
-def learned(params, data):
-    """Fit, and return what the model has learned and answers."""
+def fit_and_predict(params, data):
+    """Return a fitted estimator, its attributes and the results of its methods."""
     mixmate = MixMateClustering(
         2, **{"n_atoms": 4, "max_iter": 2, "tol": 0, "random_state": 0, **params}
     ).fit(data)
@@ -60,83 +52,84 @@ def learned(params, data):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("model", MODELS)
-def test_modes_of_the_caller_change_nothing(model, mode):
-    _, expected = learned(*MODELS[model])
+def test_modes_of_the_caller_are_ignored(model, mode):
+    _, expected = fit_and_predict(*MODELS[model])
     with MODES[mode]():
-        _, found = learned(*MODELS[model])
+        _, results = fit_and_predict(*MODELS[model])
     for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+        np.testing.assert_array_equal(results[name], value, err_msg=name)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_modes_and_other_estimators(mode):
-    def answers():
+def test_other_estimators_ignore_the_modes_of_the_caller(mode):
+    def results():
         yield ScatteringTransform((8, 8), J=1).fit_transform(IMAGES)
         yield SpectralGraphClustering(2, random_state=0).fit_predict(X)
         stream = MixMateClustering(2, n_atoms=4, init_size=60, random_state=0)
         yield stream.partial_fit(X).partial_fit(X).dictionaries_
 
-    expected = list(answers())
+    expected = list(results())
     with MODES[mode]():
-        found = list(answers())
-    for one, other in zip(expected, found, strict=True):
+        actual = list(results())
+    for one, other in zip(expected, actual, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_modes_of_the_caller_stand_while_answers_are_taken():
-    mixmate, expected = learned(*MODELS["plain"])
+def test_modes_of_the_caller_are_restored_between_batches():
+    mixmate, expected = fit_and_predict(*MODELS["plain"])
     rows = torch.from_numpy(X)
     with torch.inference_mode():
-        out = torch.empty(len(X), 2)  # which may be written in this mode only
+        out = torch.empty(len(X), 2)  # writable in inference mode only
         assert mixmate.predict_proba(rows, out=out) is out
         for _ in mixmate.predict_batches(X, batch_size=50):
             assert torch.is_inference_mode_enabled()
     np.testing.assert_array_equal(out.clone().numpy(), expected["predict_proba"])
 
 
-def test_tensors_made_in_inference_mode():
+def test_fit_accepts_tensors_created_in_inference_mode():
     with torch.inference_mode():
         rows = torch.from_numpy(X) * 1
     np.testing.assert_array_equal(
-        learned({}, rows)[0].dictionaries_, learned({}, X)[0].dictionaries_
+        fit_and_predict({}, rows)[0].dictionaries_,
+        fit_and_predict({}, X)[0].dictionaries_,
     )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_another_default_dtype_changes_nothing(dtype):
-    _, expected = learned({}, X)
+def test_the_default_dtype_is_ignored(dtype):
+    _, expected = fit_and_predict({}, X)
     torch.set_default_dtype(dtype)
     try:
-        _, found = learned({}, X)
+        _, results = fit_and_predict({}, X)
     finally:
         torch.set_default_dtype(torch.float32)
     for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+        np.testing.assert_array_equal(results[name], value, err_msg=name)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_all_or_nothing(error):
+def test_all_or_nothing_restores_the_attributes(error):
     class Estimator:
         a_ = 1
 
         @all_or_nothing
-        def fit(self, ends_well):
+        def fit(self, succeeds):
             self.a_, self.b_ = 2, 2
-            if not ends_well:
+            if not succeeds:
                 raise error
 
     estimator = Estimator()
     with contextlib.suppress(error):
-        estimator.fit(ends_well=False)
+        estimator.fit(succeeds=False)
     assert estimator.a_ == 1
     assert not hasattr(estimator, "b_")
-    estimator.fit(ends_well=True)
+    estimator.fit(succeeds=True)
     with contextlib.suppress(error):
-        estimator.fit(ends_well=False)
+        estimator.fit(succeeds=False)
     assert (estimator.a_, estimator.b_) == (2, 2)
 
 
-def test_a_refused_transform_of_images_leaves_the_fitted_one():
+def test_scattering_stays_fitted_after_a_failed_fit():
     scattering = ScatteringTransform((8, 8), J=1).fit(IMAGES)
     with pytest.raises(ValueError, match="63 features"):
         scattering.fit(IMAGES[:, :63])

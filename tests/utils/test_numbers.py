@@ -25,18 +25,18 @@ def test_extreme_data_are_multiplied_by_a_power_of_two(dtype, exponent):
     extreme = np.ldexp(X, exponent)
     scaled = with_safe_squares(extreme)
     assert scaled.dtype == dtype
-    found = safe_exponent(extreme)
-    np.testing.assert_array_equal(np.ldexp(scaled, found), extreme)
+    found_exponent = safe_exponent(extreme)
+    np.testing.assert_array_equal(np.ldexp(scaled, found_exponent), extreme)
     assert 0.5 <= largest_magnitude(scaled) < 1
 
 
 @pytest.mark.parametrize("factor", [0.0, 1e-9, 1.0, 4e9])
-def test_data_that_can_be_squared_are_left_as_they_are(factor):
+def test_data_of_ordinary_magnitude_are_not_copied(factor):
     X = np.random.default_rng(0).uniform(-1, 1, size=(5, 2)).astype(np.float32) * factor
     assert with_safe_squares(X) is X
 
 
-def test_means_are_found_where_the_data_are_far_away_only():
+def test_only_data_far_from_the_origin_are_centred():
     X = np.random.default_rng(0).normal(size=(50, 3))
     assert far_means(X + 10) is None
     assert near_origin(X + 10) is not None
@@ -44,7 +44,7 @@ def test_means_are_found_where_the_data_are_far_away_only():
     np.testing.assert_allclose(near_origin(X + 1e6), X - X.mean(axis=0), atol=1e-9)
 
 
-def test_means_of_far_columns_leave_missing_entries_out():
+def test_far_means_ignore_missing_entries():
     X = np.random.default_rng(0).normal(1e9, 1, size=(50, 3))
     X[::3, 0] = np.nan
     X[:, 2] = np.nan
@@ -65,7 +65,7 @@ def test_means_of_constant_columns_are_exact(dtype, exponent):
     )
 
 
-def test_differences_that_overflow_are_taken_of_smaller_numbers():
+def test_differences_do_not_overflow():
     X = np.array([[-1.7e308, 0.0], [1.7e308, 1e308], [1.7e308, 1.7e308]] * 5)
     assert np.isfinite(near_origin(X)).all()
     X = np.full((4, 1), np.finfo(np.float64).max)

@@ -1,38 +1,41 @@
-"""The layers of the encoder, compiled: one tile of rows through all of them at a time.
+"""Compiled layers of the encoder, which process one tile of rows at a time.
 
-What :mod:`~skmixmate.model.fista` does in torch, `kernels.c` does for float32 on a CPU
-and priors that shrink by thresholds, in about half the time. It is built where there is
-a C compiler when the package is installed; without it nothing else changes.
+`kernels.c` implements :mod:`~skmixmate.model.fista` for float32 on a CPU and priors
+with thresholds, in about half the time of torch. It is built when the package is
+installed, if there is a C compiler; without it torch does the same.
 """
 
 import ctypes
 import math
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-# As in kernels.c: rows in a tile, what atoms are topped up to a multiple of, and tiles
-# of features at a time.
-_ROWS, _TAIL, _TILES = 16, 5, 8
+if TYPE_CHECKING:
+    from ..prior import Thresholds
 
-# Bytes that a tape lies on a multiple of, as in kernels.c: the others are copied.
+# As in kernels.c: rows in a tile, the number that n_atoms is padded to a multiple of,
+# and tiles of features in a unit of the gradient products.
+_NR, _MR_TAIL, _FEATURE_TILES = 16, 5, 8
+
+# Alignment of the tape in bytes, as in kernels.c; the other arrays are copied.
 _ALIGNMENT = 64
 
-# Arrays of integers, and those that the library writes to.
-_INDICES = {"index", "cluster_ids"}
-_WRITTEN = {"output", "explained_energy", "tape", "gram_slopes", "gradient"}
+# Arrays of integers, and arrays that the library writes to.
+_INTEGER_FIELDS = {"index", "cluster_ids"}
+_OUTPUT_FIELDS = {"output", "explained_energy", "tape", "grad_gram", "gradient"}
 
-# Units of work for each thread, so that none waits long for the last.
+# Units of work for each thread, so that none waits long for the last one.
 _UNITS_PER_THREAD = 8
 
-# With more, a product of torch has enough to do; and each thread wants 16 times the
-# memory of a Gram matrix.
-_MOST_ATOMS = 256
+# With more atoms, a product of torch is large enough to be fast, and each thread would
+# need 16 times the memory of a Gram matrix.
+_MAX_ATOMS = 256
 
 
-def _fields(pointers, sizes):
+def _fields(pointers: str, sizes: str) -> list[tuple[str, Any]]:
     return [
         *((name, ctypes.c_void_p) for name in pointers.split()),
         *((name, ctypes.c_int64) for name in sizes.split()),
@@ -40,23 +43,28 @@ def _fields(pointers, sizes):
 
 
 class _Shape(ctypes.Structure):
-    """``struct shape`` of kernels.c, which says what is what; so below."""
+    """``struct shape`` of kernels.c, which documents the fields."""
 
     _fields_ = _fields(
-        "",
-        "n_clusters n_atoms n_rows n_tiles tiles_in_unit units_in_cluster n_lanes",
+        "", "n_clusters n_atoms n_rows n_tiles tiles_per_unit units_per_cluster vlen"
     )
 
     @classmethod
-    def of(cls, codes):
-        """Share tiles out among threads."""
-        n_clusters, _, n_rows = codes.shape
-        n_tiles = -(-n_rows // _ROWS)
+    def from_codes(cls, codes: torch.Tensor) -> "_Shape":
+        """Divide the tiles among the threads."""
+        n_clusters, n_atoms, n_rows = codes.shape
+        n_tiles = -(-n_rows // _NR)
         n_wanted = _UNITS_PER_THREAD * torch.get_num_threads()
-        tiles_in_unit = min(n_tiles, max(1, n_clusters * n_tiles // n_wanted))
-        units_in_cluster = -(-n_tiles // tiles_in_unit)
-        sharing = n_tiles, tiles_in_unit, units_in_cluster
-        return cls(*codes.shape, *sharing, _library.layers_lanes())
+        tiles_per_unit = min(n_tiles, max(1, n_clusters * n_tiles // n_wanted))
+        return cls(
+            n_clusters,
+            n_atoms,
+            n_rows,
+            n_tiles,
+            tiles_per_unit,
+            -(-n_tiles // tiles_per_unit),
+            _loaded().kernels_vlen(),
+        )
 
 
 class _Layers(ctypes.Structure):
@@ -66,7 +74,7 @@ class _Layers(ctypes.Structure):
         ("shape", _Shape),
         *_fields(
             "gram step lower upper momenta input output codes explained_energy tape "
-            "gram_slopes",
+            "grad_gram",
             "n_layers",
         ),
     ]
@@ -78,42 +86,65 @@ class _ResidualCorrelations(ctypes.Structure):
     _fields_ = [
         ("shape", _Shape),
         *_fields(
-            "dictionaries targets observed codes output", "n_features targets_apart"
+            "dictionaries targets observed codes output", "n_features targets_stride"
         ),
     ]
 
 
-class _Products(ctypes.Structure):
-    """``struct products``."""
+class _GradientProducts(ctypes.Structure):
+    """``struct gradient_products``."""
 
     _fields_ = _fields(
-        "rows slopes index cluster_ids gradient",
-        "n_all n_features n_blocks n_clusters n_atoms n_rows n_groups n_lanes",
+        "rows grad_correlations index cluster_ids gradient",
+        "n_total_rows n_features n_blocks n_clusters n_atoms n_rows n_groups vlen",
     )
 
 
-def load():
-    """Load what was built, if it was, and if the processor can run it.
+# In the order of `kernels_struct_sizes`.
+_STRUCTURES = (_Shape, _Layers, _ResidualCorrelations, _GradientProducts)
+
+
+def load() -> Any:
+    """Load the library.
 
     Returns
     -------
     library : ctypes.CDLL or None
+        None if it was not built, was built for another machine or from other sources,
+        or if the processor does not support its instructions.
     """
     spec = find_spec("skmixmate.model.native._kernels")
-    if spec is None:
+    if spec is None or spec.origin is None:
         return None
     try:
         library = ctypes.CDLL(spec.origin)
     except OSError:  # built for another machine
         return None
-    return library if library.layers_lanes() else None
+    if not _has_same_structures(library):
+        return None
+    return library if library.kernels_vlen() else None
+
+
+def _has_same_structures(library: Any) -> bool:
+    """Return whether the structs of the library have the sizes of those here."""
+    if not hasattr(library, "kernels_struct_sizes"):
+        return False
+    sizes = (ctypes.c_int64 * len(_STRUCTURES))()
+    library.kernels_struct_sizes(sizes)
+    return list(sizes) == [ctypes.sizeof(structure) for structure in _STRUCTURES]
 
 
 _library = load()
 
 
-def can_run(codes):
-    """Tell whether there is compiled code for these.
+def _loaded() -> Any:
+    """Return the library, which must be available."""
+    assert _library is not None
+    return _library
+
+
+def can_run(codes: torch.Tensor) -> bool:
+    """Return whether the library supports codes like these.
 
     Parameters
     ----------
@@ -127,36 +158,43 @@ def can_run(codes):
         _library is not None
         and codes.dtype == torch.float32
         and codes.device.type == "cpu"
-        and codes.shape[1] <= _MOST_ATOMS
+        and codes.shape[1] <= _MAX_ATOMS
         and codes.numel() > 0
     )
 
 
 def unroll(
-    correlations, gram, step, thresholds, momenta, keep=False, explained_energy=None
-):
+    correlations: torch.Tensor,
+    gram: torch.Tensor,
+    step: torch.Tensor,
+    thresholds: "Thresholds",
+    momenta: list[float],
+    keep_tape: bool = False,
+    explained_energy: torch.Tensor | None = None,
+) -> "tuple[torch.Tensor, CompiledTape | None]":
     """Run the layers of Eq. 4.
 
     Parameters
     ----------
-    correlations, gram, step, keep
+    correlations, gram, step, keep_tape
         As in :func:`~skmixmate.model.fista.unroll`.
-    gains : tensor of shape (n_clusters, n_rows), default=None
-        Where what codes take off the squared norms of rows goes.
     thresholds : tuple of float or of tensors of shape (n_clusters, n_atoms, 1)
-        Lower and upper; see :attr:`Prior.thresholds`.
+        Lower and upper threshold; see :attr:`Prior.thresholds`.
     momenta : list of float, of length n_layers - 1
+    explained_energy : tensor of shape (n_clusters, n_rows), default=None
+        Receives the energy that the codes explain; see
+        :func:`~skmixmate.model.fista.encode_with_energy_drop`.
 
     Returns
     -------
     codes : tensor of shape (n_clusters, n_atoms, n_rows)
     tape : CompiledTape or None
-        None unless it is to be kept. It needs the codes as they are.
+        None unless `keep_tape`. It refers to the codes, which must not be changed.
 
     Raises
     ------
     MemoryError
-        If there is not enough for what a thread works with.
+        If the working memory of a thread cannot be allocated.
     """
     n_clusters, n_atoms, n_rows = correlations.shape
     lower, upper = (
@@ -166,12 +204,12 @@ def unroll(
         for bound in thresholds
     )
     codes, tape = correlations.new_empty(correlations.shape), None
-    if keep:
-        n_padded = -(-n_atoms // _TAIL) * _TAIL
-        n_tiles = -(-n_rows // _ROWS)
-        shape = (n_clusters, n_tiles, len(momenta), n_padded, _ROWS)
+    if keep_tape:
+        n_padded = -(-n_atoms // _MR_TAIL) * _MR_TAIL
+        n_tiles = -(-n_rows // _NR)
+        shape = (n_clusters, n_tiles, len(momenta), n_padded, _NR)
         tape = _aligned_empty(correlations, shape)
-    shared = {
+    inputs = {
         "gram": gram,
         "step": step,
         "lower": lower,
@@ -180,51 +218,61 @@ def unroll(
         "tape": tape,
         "n_layers": len(momenta) + 1,
     }
-    ends = {
-        "input": correlations,
-        "output": codes,
-        "explained_energy": explained_energy,
-    }
-    _run("layers_run", _Layers, shape=_Shape.of(codes), **shared, **ends)
-    return codes, CompiledTape(shared, codes) if keep else None
+    _run(
+        "kernels_run_layers",
+        _Layers,
+        shape=_Shape.from_codes(codes),
+        **inputs,
+        input=correlations,
+        output=codes,
+        explained_energy=explained_energy,
+    )
+    return codes, CompiledTape(inputs, codes) if keep_tape else None
 
 
 @dataclass
 class CompiledTape:
-    """What the layers did, and the way back through them.
+    """Record of the compiled layers, and their backward pass.
 
     Parameters
     ----------
-    shared : dict
-        What both ways need.
+    inputs : dict
+        Fields of ``struct layers`` that both passes use.
     codes : tensor of shape (n_clusters, n_atoms, n_rows)
-        What came out.
+        Output of the forward pass.
     """
 
-    shared: dict[str, Any]
+    inputs: dict[str, Any]
     codes: torch.Tensor
 
-    def backward(self, grad):
-        """Go back; see :meth:`skmixmate.model.fista.Tape.backward`."""
+    def backward(self, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the gradients; see :meth:`skmixmate.model.fista.Tape.backward`."""
         n_clusters, n_atoms, _ = grad.shape
-        shape = _Shape.of(grad)
+        shape = _Shape.from_codes(grad)
         grad_correlations = torch.empty_like(self.codes)
-        grad_gram = grad.new_empty(n_clusters, shape.units_in_cluster, n_atoms, n_atoms)
+        grad_gram = grad.new_empty(
+            n_clusters, shape.units_per_cluster, n_atoms, n_atoms
+        )
         _run(
-            "layers_run",
+            "kernels_run_layers",
             _Layers,
             shape=shape,
-            **self.shared,
+            **self.inputs,
             input=grad,
             output=grad_correlations,
             codes=self.codes,
-            gram_slopes=grad_gram,
+            grad_gram=grad_gram,
         )
         return grad_correlations, grad_gram.sum(dim=1)
 
 
-def residual_correlations(targets, observed, dictionaries, codes):
-    """Give the inner products of the atoms with what codes leave of observed entries.
+def residual_correlations(
+    targets: torch.Tensor,
+    observed: torch.Tensor,
+    dictionaries: torch.Tensor,
+    codes: torch.Tensor,
+) -> torch.Tensor:
+    """Compute the inner products of the atoms with the residuals of observed entries.
 
     Parameters
     ----------
@@ -233,102 +281,115 @@ def residual_correlations(targets, observed, dictionaries, codes):
 
     Returns
     -------
-    pulls : tensor of shape (n_clusters, n_atoms, n_rows)
+    residual_correlations : tensor of shape (n_clusters, n_atoms, n_rows)
 
     Raises
     ------
     MemoryError
-        If there is not enough for what a thread works with.
+        If the working memory of a thread cannot be allocated.
     """
     output = codes.new_empty(codes.shape)
     _run(
-        "layers_pull",
+        "kernels_correlate_residuals",
         _ResidualCorrelations,
-        shape=_Shape.of(codes),
+        shape=_Shape.from_codes(codes),
         dictionaries=dictionaries,
         targets=targets,
         observed=observed,
         codes=codes,
         output=output,
         n_features=len(observed),
-        targets_apart=observed.numel() if targets.dim() == 3 else 0,
+        targets_stride=observed.numel() if targets.dim() == 3 else 0,
     )
     return output
 
 
-def add_products(gradient, slopes, rows, blocks):
-    """Add products of slopes with rows to the gradient of clusters.
+def add_gradient_products(
+    gradient: torch.Tensor,
+    grad_correlations: torch.Tensor,
+    rows: torch.Tensor,
+    cluster_ids: torch.Tensor,
+    index: torch.Tensor,
+) -> None:
+    """Add the products of gradients with rows to the gradient of the dictionaries.
 
     Parameters
     ----------
-    gradient, slopes, rows
-        As in :meth:`skmixmate.model.posterior.ActiveRows.add_products`.
-    blocks : Blocks
+    gradient, grad_correlations, rows
+        As in :meth:`skmixmate.model.active_rows.ActiveRows.add_gradient_products`.
+    cluster_ids, index : int tensors
+        Of the blocks, see :class:`skmixmate.model.active_rows.ActiveRows`.
 
     Raises
     ------
     MemoryError
-        If there is not enough for what a thread works with.
+        If the working memory of a thread cannot be allocated.
     """
-    if not gradient.is_contiguous():  # a copy would be written to
+    if not gradient.is_contiguous():  # otherwise the result would go to a copy
         products = gradient.new_zeros(gradient.shape)
-        add_products(products, slopes, rows, blocks)
+        add_gradient_products(products, grad_correlations, rows, cluster_ids, index)
         gradient.add_(products)
         return
     n_clusters, n_atoms, n_features = gradient.shape
-    n_parts = -(-n_features // (_ROWS * _TILES))
-    n_wanted = -(-_UNITS_PER_THREAD * torch.get_num_threads() // n_parts)
+    n_wide_tiles = -(-n_features // (_NR * _FEATURE_TILES))
+    n_wanted = -(-_UNITS_PER_THREAD * torch.get_num_threads() // n_wide_tiles)
     _run(
-        "layers_add_products",
-        _Products,
+        "kernels_add_gradients",
+        _GradientProducts,
         rows=rows,
-        slopes=slopes,
-        index=blocks.index,
-        cluster_ids=blocks.cluster_ids,
+        grad_correlations=grad_correlations,
+        index=index,
+        cluster_ids=cluster_ids,
         gradient=gradient,
-        n_all=len(rows),
+        n_total_rows=len(rows),
         n_features=n_features,
-        n_blocks=len(slopes),
+        n_blocks=len(grad_correlations),
         n_clusters=n_clusters,
         n_atoms=n_atoms,
-        n_rows=slopes.shape[2],
+        n_rows=grad_correlations.shape[2],
         n_groups=min(n_clusters, n_wanted),
-        n_lanes=_library.layers_lanes(),
+        vlen=_loaded().kernels_vlen(),
     )
 
 
-def _aligned_empty(like, shape):
-    """Make a tensor on a boundary of memory that vectors can be read from.
+def _aligned_empty(like: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Allocate a tensor at an address that is a multiple of the alignment.
 
-    torch does so by itself, if nobody has given it another allocator.
+    torch aligns its tensors itself, unless another allocator replaces its own.
     """
-    n_apart = _ALIGNMENT // like.element_size()
-    memory = like.new_empty(math.prod(shape) + n_apart)
+    n_extra = _ALIGNMENT // like.element_size()
+    memory = like.new_empty(math.prod(shape) + n_extra)
     first = -memory.data_ptr() % _ALIGNMENT // like.element_size()
     return memory[first : first + math.prod(shape)].view(shape)
 
 
-def _run(name, structure, **fields):
-    """Call a function of the library; tensors stay alive until it returns."""
+def _run(name: str, structure: type[ctypes.Structure], **fields: Any) -> None:
+    """Call a function of the library, and keep the tensors alive until it returns."""
     tensors = {
-        name: value for name, value in fields.items() if isinstance(value, torch.Tensor)
+        field: _checked(name, field, value)
+        for field, value in fields.items()
+        if isinstance(value, torch.Tensor)
     }
-    for field, tensor in tensors.items():
-        dtype = torch.int64 if field in _INDICES else torch.float32
-        is_right = tensor.dtype == dtype and tensor.device.type == "cpu"
-        if field in _WRITTEN:
-            is_right = is_right and tensor.is_contiguous()
-        if field == "tape":
-            is_right = is_right and tensor.data_ptr() % _ALIGNMENT == 0
-        if not is_right:
-            raise ValueError(
-                f"{field} of {name} should be a {dtype} tensor on the CPU, contiguous "
-                "where it is written to, and the tape on a boundary of "
-                f"{_ALIGNMENT} bytes; it is {tensor.dtype} on {tensor.device} with "
-                f"strides {tensor.stride()}."
-            )
-        tensors[field] = tensor.contiguous()
     pointers = {field: tensor.data_ptr() for field, tensor in tensors.items()}
     arguments = structure(**{**fields, **pointers})
-    if getattr(_library, name)(ctypes.byref(arguments), torch.get_num_threads()):
-        raise MemoryError("The encoder found no memory to work with.")
+    function = getattr(_loaded(), name)
+    if function(ctypes.byref(arguments), torch.get_num_threads()):
+        raise MemoryError("The compiled encoder could not allocate its working memory.")
+
+
+def _checked(name: str, field: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that the library can read, or raise ValueError."""
+    dtype = torch.int64 if field in _INTEGER_FIELDS else torch.float32
+    is_valid = tensor.dtype == dtype and tensor.device.type == "cpu"
+    if field in _OUTPUT_FIELDS:
+        is_valid = is_valid and tensor.is_contiguous()
+    if field == "tape":
+        is_valid = is_valid and tensor.data_ptr() % _ALIGNMENT == 0
+    if not is_valid:
+        raise ValueError(
+            f"{field} of {name} should be a {dtype} tensor on the CPU, contiguous if "
+            f"the library writes to it, and aligned to {_ALIGNMENT} bytes if it is the "
+            f"tape; it is {tensor.dtype} on {tensor.device} with strides "
+            f"{tensor.stride()}."
+        )
+    return tensor.contiguous()

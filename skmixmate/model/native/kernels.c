@@ -1,9 +1,13 @@
-/* The layers of Eq. 4, the way back through them, and what stands between them where
-   entries are missing, for float32 on a CPU.
+/* The layers of the encoder (Eq. 4), their backward pass, and the products of missing
+   data and of the gradient, for float32 on a CPU.
 
-   `encoder.py` says what these are: it has them in torch, for all else, and these give
-   the same up to rounding. There each product and each pass reads and writes the codes
-   of all rows. Here a few rows go through all of it at once. */
+   `fista.py` and `active_rows.py` document these computations and implement them in
+   torch for all other dtypes and devices; the results are equal up to rounding. In
+   torch, each product and each pass reads and writes the codes of all rows. Here, a
+   tile of a few rows passes through all layers at once and stays in the cache.
+
+   The names follow BLIS: a micro-kernel multiplies MR atoms by NR rows, in vectors of
+   VLEN floats. */
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -11,24 +15,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROWS 16 /* in a tile */
-#define TAIL 5  /* atoms are topped up to a multiple of this */
-#define TILES 8 /* of features that are gathered at a time */
+#define NR 16           /* rows in a tile */
+#define MR_TAIL 5       /* the number of atoms is padded to a multiple of this */
+#define FEATURE_TILES 8 /* tiles of features in a unit of the gradient products */
 #define ALIGNMENT 64
 
-/* Of torch, which has loaded it for its own threads: those of another library would
-   wait, busily, beside them. Without it there is one thread. */
+/* torch has loaded this function for its own threads; the threads of another library
+   would compete with them. Without it, there is a single thread. */
 extern void GOMP_parallel(void (*)(void *), void *, unsigned, unsigned)
     __attribute__((weak));
 
-/* Of all that is worked on. A unit of work is some tiles of one cluster. */
+/* Sizes of a problem. A unit of work consists of some tiles of one cluster. */
 struct shape {
     int64_t n_clusters, n_atoms, n_rows;
-    int64_t n_tiles, tiles_in_unit, units_in_cluster;
-    int64_t n_lanes; /* in the vectors to use, 16 or 8 */
+    int64_t n_tiles, tiles_per_unit, units_per_cluster;
+    int64_t vlen; /* floats in a vector, 16 or 8 */
 };
 
-/* Arrays are contiguous. Codes, correlations and gradients are of shape
+/* All arrays are contiguous. Codes, correlations and their gradients have the shape
    (n_clusters, n_atoms, n_rows). */
 struct layers {
     struct shape shape;
@@ -36,112 +40,141 @@ struct layers {
     const float *step;          /* (n_clusters,) */
     const float *lower, *upper; /* thresholds, (n_clusters, n_atoms) */
     const float *momenta;       /* (n_layers - 1,) */
-    const float *input;         /* correlations, or the gradient in the codes */
-    float *output;              /* codes, or the gradient in the correlations */
-    const float *codes;         /* on the way back what came out on the way forth */
-    float *gains;               /* (n_clusters, n_rows), see `gain_block`; or NULL */
-    float *tape;                /* see `tape_of`; or NULL */
-    float *gram_slopes;         /* (n_units, n_atoms, n_atoms), to be summed */
+    const float *input;         /* correlations; backward: gradient in the codes */
+    float *output;              /* codes; backward: gradient in the correlations */
+    const float *codes;         /* backward: output of the forward pass */
+    float *explained_energy;    /* (n_clusters, n_rows), see `energy_block`; or NULL */
+    float *tape;                /* see `tape_offset`; or NULL */
+    float *grad_gram;           /* backward: (n_units, n_atoms, n_atoms), partial */
     int64_t n_layers;
 };
 
-struct pulls {
+struct residual_correlations {
     struct shape shape;
     const float *dictionaries; /* (n_clusters, n_atoms, n_features) */
-    const float *targets;      /* (n_features, n_rows) for each cluster, or for all */
+    const float *targets;      /* (n_features, n_rows), per cluster or shared */
     const float *observed;     /* (n_features, n_rows) */
     const float *codes;
     float *output;
-    int64_t n_features, targets_apart; /* 0 if targets are for all */
+    int64_t n_features, targets_stride; /* the stride is 0 if targets are shared */
 };
 
-/* Blocks of rows, some of all, each with a cluster that has a gradient from it. */
-struct products {
-    const float *rows;     /* (n_all, n_features) */
-    const float *slopes;   /* (n_blocks, n_atoms, n_rows) */
-    const int64_t *index;  /* which rows, (n_blocks, n_rows) */
-    const int64_t *owners; /* which cluster, (n_blocks,) */
-    float *gradient;       /* (n_clusters, n_atoms, n_features), is added to */
-    int64_t n_all, n_features, n_blocks, n_clusters, n_atoms, n_rows;
-    int64_t n_groups; /* of clusters; a unit is of one, and of so many features */
-    int64_t n_lanes;
+/* Blocks of active rows, each with the cluster whose gradient it contributes to. */
+struct gradient_products {
+    const float *rows;              /* (n_total_rows, n_features) */
+    const float *grad_correlations; /* (n_blocks, n_atoms, n_rows) */
+    const int64_t *index;           /* rows of each block, (n_blocks, n_rows) */
+    const int64_t *cluster_ids;     /* cluster of each block, (n_blocks,) */
+    float *gradient;                /* (n_clusters, n_atoms, n_features), added to */
+    int64_t n_total_rows, n_features, n_blocks, n_clusters, n_atoms, n_rows;
+    int64_t n_groups; /* of clusters; a unit is one group and FEATURE_TILES tiles */
+    int64_t vlen;
 };
 
-/* Where a tile is. */
-struct place {
+/* Position of a tile. */
+struct tile_index {
     ptrdiff_t cluster, number;
     size_t n_rows;
 };
 
-/* What the tiles of a unit share, with atoms topped up by such as do nothing. */
-struct shared {
-    float *contraction; /* in panels, see `pack` */
+/* Memory of a thread. The arrays are padded with atoms that are 0. */
+struct workspace {
+    float *contraction; /* in panels, see `pack_contraction` */
     float *lower, *upper;
     float step;
-    void *products; /* slopes times codes, in lanes that are still to be added up */
+    void *gram_products; /* gradients times codes, a vector for each entry */
     void *buffer;
 };
 
-static ptrdiff_t padded(ptrdiff_t n_atoms) { return (n_atoms + TAIL - 1) / TAIL * TAIL; }
-
-static ptrdiff_t row_of(const struct shape *shape, struct place at, ptrdiff_t atom)
+static ptrdiff_t padded(ptrdiff_t n_atoms)
 {
-    return (at.cluster * shape->n_atoms + atom) * shape->n_rows + at.number * ROWS;
+    return (n_atoms + MR_TAIL - 1) / MR_TAIL * MR_TAIL;
 }
 
-/* The codes of a tile after each layer but the last, in units of the step size. */
-static float *tape_of(const struct layers *layers, struct place at)
+static ptrdiff_t row_offset(const struct shape *shape, struct tile_index index,
+                            ptrdiff_t atom)
+{
+    return (index.cluster * shape->n_atoms + atom) * shape->n_rows + index.number * NR;
+}
+
+/* Offset of a tile in the tape: its codes after each layer but the last, in units of
+   the step size. */
+static ptrdiff_t tape_offset(const struct layers *layers, struct tile_index index)
 {
     const struct shape *shape = &layers->shape;
-    const ptrdiff_t n_tile = (layers->n_layers - 1) * padded(shape->n_atoms) * ROWS;
-    return layers->tape + (at.cluster * shape->n_tiles + at.number) * n_tile;
+    const ptrdiff_t n_tile = (layers->n_layers - 1) * padded(shape->n_atoms) * NR;
+    return (index.cluster * shape->n_tiles + index.number) * n_tile;
 }
 
-#define LANES 16
-#define BLOCK 10
-#define ACROSS 5
+#define VLEN 16
+#define MR 10
+#define NC 5
 #define TARGET __attribute__((target("avx512f,avx512dq,fma")))
-#define NAME(name) name##_avx512
+#define SUFFIXED(name) name##_avx512
 #include "tiles.h"
-#define LANES 8
-#define BLOCK 5
-#define ACROSS 1
+#define VLEN 8
+#define MR 5
+#define NC 1
 #define TARGET __attribute__((target("avx2,fma")))
-#define NAME(name) name##_avx2
+#define SUFFIXED(name) name##_avx2
 #include "tiles.h"
 
-struct kind {
-    ptrdiff_t n_lanes, n_block;
-    void (*forward)(const struct layers *, const struct shared *, struct place);
-    void (*backward)(const struct layers *, const struct shared *, struct place);
-    void (*pull)(const struct pulls *, void *, struct place);
-    void (*gather)(const struct products *, void *, ptrdiff_t, ptrdiff_t, ptrdiff_t);
+/* The functions of `tiles.h` for one instruction set. */
+struct kernel_table {
+    ptrdiff_t vlen, mr;
+    void (*forward)(const struct layers *, const struct workspace *, struct tile_index);
+    void (*backward)(const struct layers *, const struct workspace *,
+                     struct tile_index);
+    void (*correlate_residuals)(const struct residual_correlations *, void *,
+                                struct tile_index);
+    void (*add_gradients)(const struct gradient_products *, void *, ptrdiff_t,
+                          ptrdiff_t, ptrdiff_t);
 };
 
-static struct kind kind_of(int64_t n_lanes)
+static struct kernel_table kernels_for(int64_t vlen)
 {
-    if (n_lanes == 16)
-        return (struct kind){16,          10,          forward_avx512, backward_avx512,
-                             pull_avx512, gather_avx512};
-    return (struct kind){8, 5, forward_avx2, backward_avx2, pull_avx2, gather_avx2};
+    if (vlen == 16)
+        return (struct kernel_table){.vlen = 16,
+                                     .mr = 10,
+                                     .forward = forward_avx512,
+                                     .backward = backward_avx512,
+                                     .correlate_residuals = correlate_residuals_avx512,
+                                     .add_gradients = add_gradients_avx512};
+    return (struct kernel_table){.vlen = 8,
+                                 .mr = 5,
+                                 .forward = forward_avx2,
+                                 .backward = backward_avx2,
+                                 .correlate_residuals = correlate_residuals_avx2,
+                                 .add_gradients = add_gradients_avx2};
 }
 
-/* Floats in the widest vector of this processor; 0 if that is too short. */
-int layers_lanes(void)
+/* Return the number of floats in the widest vector of this processor, or 0 if its
+   vectors are too short. */
+int kernels_vlen(void)
 {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"))
         return 16;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 8 : 0;
 }
 
-/* A job is done by threads that take one unit after the other. */
+/* Write the sizes of the structs in the interface, which the caller compares with its
+   own definitions. */
+void kernels_struct_sizes(int64_t sizes[4])
+{
+    sizes[0] = sizeof(struct shape);
+    sizes[1] = sizeof(struct layers);
+    sizes[2] = sizeof(struct residual_correlations);
+    sizes[3] = sizeof(struct gradient_products);
+}
+
+/* Units of work, which the threads take one after the other. */
 struct job {
-    struct kind kind;
-    const void *what; /* struct layers, pulls or products */
+    struct kernel_table kernels;
+    const void *problem; /* struct layers, residual_correlations or gradient_products */
     ptrdiff_t n_units;
-    size_t n_bytes; /* that each thread works with */
-    void (*run)(const struct job *, ptrdiff_t unit, char *memory);
-    atomic_ptrdiff_t next;
+    size_t n_bytes; /* memory of each thread */
+    void (*run_unit)(const struct job *, ptrdiff_t unit, char *memory);
+    atomic_ptrdiff_t next_unit;
     atomic_int has_failed;
 };
 
@@ -150,7 +183,7 @@ static size_t aligned(size_t n_bytes)
     return (n_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-static void work(void *data)
+static void run_thread(void *data)
 {
     struct job *job = data;
     char *memory = aligned_alloc(ALIGNMENT, aligned(job->n_bytes));
@@ -158,160 +191,165 @@ static void work(void *data)
         job->has_failed = 1;
         return;
     }
-    for (ptrdiff_t unit; (unit = atomic_fetch_add(&job->next, 1)) < job->n_units;)
-        job->run(job, unit, memory);
+    for (ptrdiff_t unit; (unit = atomic_fetch_add(&job->next_unit, 1)) < job->n_units;)
+        job->run_unit(job, unit, memory);
     free(memory);
 }
 
 static int run(struct job *job, int n_threads)
 {
     if (n_threads > 1 && GOMP_parallel)
-        GOMP_parallel(work, job, (unsigned)n_threads, 0);
+        GOMP_parallel(run_thread, job, (unsigned)n_threads, 0);
     else
-        work(job);
+        run_thread(job);
     return job->has_failed ? -1 : 0;
 }
 
-/* Go to one of the tiles of a unit; 0 if there are no more. */
-static int is_at(const struct shape *shape, ptrdiff_t unit, ptrdiff_t tile,
-                 struct place *at)
+/* Set the position of a tile of a unit; return 0 if the unit has no such tile. */
+static int next_tile(const struct shape *shape, ptrdiff_t unit, ptrdiff_t tile,
+                     struct tile_index *index)
 {
-    at->cluster = unit / shape->units_in_cluster;
-    at->number = unit % shape->units_in_cluster * shape->tiles_in_unit + tile;
-    const ptrdiff_t n_left = shape->n_rows - at->number * ROWS;
-    at->n_rows = n_left < ROWS ? n_left : ROWS;
-    return tile < shape->tiles_in_unit && n_left > 0;
+    index->cluster = unit / shape->units_per_cluster;
+    index->number = unit % shape->units_per_cluster * shape->tiles_per_unit + tile;
+    const ptrdiff_t n_remaining = shape->n_rows - index->number * NR;
+    index->n_rows = n_remaining < NR ? n_remaining : NR;
+    return tile < shape->tiles_per_unit && n_remaining > 0;
 }
 
-/* Write 1 - step * gram in panels of as many rows as a block has atoms, and in these
-   column by column, in the order in which they are multiplied. */
-static void pack(float *contraction, const float *gram, float step, ptrdiff_t n_atoms,
-                 ptrdiff_t n_block)
+/* Write 1 - step * gram in panels of MR rows, each column by column: the order in which
+   the micro-kernel reads it. */
+static void pack_contraction(float *contraction, const float *gram, float step,
+                             ptrdiff_t n_atoms, ptrdiff_t mr)
 {
-    for (ptrdiff_t first = 0; first < n_atoms; first += n_block) {
-        if (first + n_block > padded(n_atoms))
-            n_block = TAIL;
+    for (ptrdiff_t first = 0; first < n_atoms; first += mr) {
+        if (first + mr > padded(n_atoms))
+            mr = MR_TAIL;
         for (ptrdiff_t j = 0; j < n_atoms; j++)
-            for (ptrdiff_t i = first; i < first + n_block; i++)
+            for (ptrdiff_t i = first; i < first + mr; i++)
                 *contraction++ =
                     i < n_atoms ? (float)(i == j) - step * gram[j * n_atoms + i] : 0;
     }
 }
 
-/* Add up lanes, and give what the contraction hands on to the Gram matrix. */
-static void unpack(float *gram_slopes, const float *products, float step,
-                   ptrdiff_t n_atoms, ptrdiff_t n_lanes)
+/* Sum the vectors of the gradient in the contraction, and multiply by -step, which is
+   the derivative of the contraction in the Gram matrix. */
+static void reduce_grad_gram(float *grad_gram, const float *gram_products, float step,
+                             ptrdiff_t n_atoms, ptrdiff_t vlen)
 {
     for (ptrdiff_t i = 0; i < n_atoms; i++)
         for (ptrdiff_t j = 0; j < n_atoms; j++) {
-            const float *lanes = products + (i * padded(n_atoms) + j) * n_lanes;
+            const float *lanes = gram_products + (i * padded(n_atoms) + j) * vlen;
             float sum = 0;
-            for (ptrdiff_t lane = 0; lane < n_lanes; lane++)
+            for (ptrdiff_t lane = 0; lane < vlen; lane++)
                 sum += lanes[lane];
-            *gram_slopes++ = -step * sum;
+            *grad_gram++ = -step * sum;
         }
 }
 
-/* Bytes of what is shared, each part on a boundary of its own. */
-static size_t part_up(struct shared *all, char *memory, const struct layers *layers)
+/* Set the pointers of a workspace in aligned memory; return its size in bytes. */
+static size_t layout_workspace(struct workspace *ws, char *memory,
+                               const struct layers *layers)
 {
     const size_t n_padded = padded(layers->shape.n_atoms);
-    const size_t rates = aligned(n_padded * sizeof(float));
+    const size_t thresholds = aligned(n_padded * sizeof(float));
     const size_t matrix = aligned(n_padded * n_padded * sizeof(float));
-    const size_t lanes = layers->gram_slopes ? ROWS * matrix : 0;
-    const size_t planes = layers->gram_slopes ? layers->n_layers + 3 : 4;
-    all->contraction = (float *)memory;
-    all->lower = (float *)(memory + matrix);
-    all->upper = (float *)(memory + matrix + rates);
-    all->products = memory + matrix + 2 * rates;
-    all->buffer = memory + matrix + 2 * rates + lanes;
-    return matrix + 2 * rates + lanes + planes * n_padded * ROWS * sizeof(float);
+    const size_t gram_products = layers->grad_gram ? NR * matrix : 0;
+    const size_t planes = layers->grad_gram ? layers->n_layers + 3 : 4;
+    ws->contraction = (float *)memory;
+    ws->lower = (float *)(memory + matrix);
+    ws->upper = (float *)(memory + matrix + thresholds);
+    ws->gram_products = memory + matrix + 2 * thresholds;
+    ws->buffer = memory + matrix + 2 * thresholds + gram_products;
+    return matrix + 2 * thresholds + gram_products +
+           planes * n_padded * NR * sizeof(float);
 }
 
-static void run_layers(const struct job *job, ptrdiff_t unit, char *memory)
+static void run_layers_unit(const struct job *job, ptrdiff_t unit, char *memory)
 {
-    const struct layers *layers = job->what;
+    const struct layers *layers = job->problem;
     const ptrdiff_t n_atoms = layers->shape.n_atoms, n_padded = padded(n_atoms);
-    const ptrdiff_t cluster = unit / layers->shape.units_in_cluster;
-    struct shared all;
-    struct place at;
-    part_up(&all, memory, layers);
-    all.step = layers->step[cluster];
-    memset(all.lower, 0, n_padded * sizeof(float));
-    memset(all.upper, 0, n_padded * sizeof(float));
-    memcpy(all.lower, layers->lower + cluster * n_atoms, n_atoms * sizeof(float));
-    memcpy(all.upper, layers->upper + cluster * n_atoms, n_atoms * sizeof(float));
-    pack(all.contraction, layers->gram + cluster * n_atoms * n_atoms, all.step, n_atoms,
-         job->kind.n_block);
-    if (!layers->gram_slopes) {
-        for (ptrdiff_t t = 0; is_at(&layers->shape, unit, t, &at); t++)
-            job->kind.forward(layers, &all, at);
+    const ptrdiff_t cluster = unit / layers->shape.units_per_cluster;
+    struct workspace ws;
+    struct tile_index index;
+    layout_workspace(&ws, memory, layers);
+    ws.step = layers->step[cluster];
+    memset(ws.lower, 0, n_padded * sizeof(float));
+    memset(ws.upper, 0, n_padded * sizeof(float));
+    memcpy(ws.lower, layers->lower + cluster * n_atoms, n_atoms * sizeof(float));
+    memcpy(ws.upper, layers->upper + cluster * n_atoms, n_atoms * sizeof(float));
+    pack_contraction(ws.contraction, layers->gram + cluster * n_atoms * n_atoms,
+                     ws.step, n_atoms, job->kernels.mr);
+    if (!layers->grad_gram) {
+        for (ptrdiff_t t = 0; next_tile(&layers->shape, unit, t, &index); t++)
+            job->kernels.forward(layers, &ws, index);
         return;
     }
-    memset(all.products, 0, n_padded * n_padded * job->kind.n_lanes * sizeof(float));
-    for (ptrdiff_t t = 0; is_at(&layers->shape, unit, t, &at); t++)
-        job->kind.backward(layers, &all, at);
-    unpack(layers->gram_slopes + unit * n_atoms * n_atoms, all.products, all.step,
-           n_atoms, job->kind.n_lanes);
+    memset(ws.gram_products, 0,
+           n_padded * n_padded * job->kernels.vlen * sizeof(float));
+    for (ptrdiff_t t = 0; next_tile(&layers->shape, unit, t, &index); t++)
+        job->kernels.backward(layers, &ws, index);
+    reduce_grad_gram(layers->grad_gram + unit * n_atoms * n_atoms, ws.gram_products,
+                     ws.step, n_atoms, job->kernels.vlen);
 }
 
-static void run_pulls(const struct job *job, ptrdiff_t unit, char *memory)
+static void run_residuals_unit(const struct job *job, ptrdiff_t unit, char *memory)
 {
-    const struct pulls *pulls = job->what;
-    struct place at;
-    for (ptrdiff_t t = 0; is_at(&pulls->shape, unit, t, &at); t++)
-        job->kind.pull(pulls, memory, at);
+    const struct residual_correlations *problem = job->problem;
+    struct tile_index index;
+    for (ptrdiff_t t = 0; next_tile(&problem->shape, unit, t, &index); t++)
+        job->kernels.correlate_residuals(problem, memory, index);
 }
 
-static void run_products(const struct job *job, ptrdiff_t unit, char *memory)
+static void run_gradients_unit(const struct job *job, ptrdiff_t unit, char *memory)
 {
-    const struct products *products = job->what;
-    const ptrdiff_t first = unit / products->n_groups * ROWS * TILES;
-    const ptrdiff_t group = unit % products->n_groups;
-    job->kind.gather(products, memory, first,
-                     group * products->n_clusters / products->n_groups,
-                     (group + 1) * products->n_clusters / products->n_groups);
+    const struct gradient_products *problem = job->problem;
+    const ptrdiff_t first_feature = unit / problem->n_groups * NR * FEATURE_TILES;
+    const ptrdiff_t group = unit % problem->n_groups;
+    job->kernels.add_gradients(problem, memory, first_feature,
+                               group * problem->n_clusters / problem->n_groups,
+                               (group + 1) * problem->n_clusters / problem->n_groups);
 }
 
-static ptrdiff_t units_of(const struct shape *shape)
+static ptrdiff_t count_units(const struct shape *shape)
 {
-    return shape->n_clusters * shape->units_in_cluster;
+    return shape->n_clusters * shape->units_per_cluster;
 }
 
-/* Go forward, or back if there is room for the gradient in the Gram matrices.
-   Returns 0, or -1 if there was no memory; so do the others. */
-int layers_run(const struct layers *layers, int n_threads)
+/* Run the forward pass, or the backward pass if `grad_gram` is not NULL. Like the
+   functions below, return 0, or -1 if memory could not be allocated. */
+int kernels_run_layers(const struct layers *layers, int n_threads)
 {
-    struct shared all;
-    struct job job = {.kind = kind_of(layers->shape.n_lanes),
-                      .what = layers,
-                      .n_units = units_of(&layers->shape),
-                      .n_bytes = part_up(&all, NULL, layers),
-                      .run = run_layers};
+    struct workspace ws;
+    struct job job = {.kernels = kernels_for(layers->shape.vlen),
+                      .problem = layers,
+                      .n_units = count_units(&layers->shape),
+                      .n_bytes = layout_workspace(&ws, NULL, layers),
+                      .run_unit = run_layers_unit};
     return run(&job, n_threads);
 }
 
-/* Give what codes leave of observed entries, times the atoms. */
-int layers_pull(const struct pulls *pulls, int n_threads)
+/* Multiply the atoms by the residuals of the observed entries. */
+int kernels_correlate_residuals(const struct residual_correlations *problem,
+                                int n_threads)
 {
-    const size_t n_padded = padded(pulls->shape.n_atoms);
-    struct job job = {.kind = kind_of(pulls->shape.n_lanes),
-                      .what = pulls,
-                      .n_units = units_of(&pulls->shape),
-                      .n_bytes = 2 * n_padded * ROWS * sizeof(float),
-                      .run = run_pulls};
+    const size_t n_padded = padded(problem->shape.n_atoms);
+    struct job job = {.kernels = kernels_for(problem->shape.vlen),
+                      .problem = problem,
+                      .n_units = count_units(&problem->shape),
+                      .n_bytes = 2 * n_padded * NR * sizeof(float),
+                      .run_unit = run_residuals_unit};
     return run(&job, n_threads);
 }
 
-/* Add the slopes of blocks, times their rows, to the gradient of their clusters. */
-int layers_add_products(const struct products *products, int n_threads)
+/* Add the gradients of blocks times their rows to the gradients of their clusters. */
+int kernels_add_gradients(const struct gradient_products *problem, int n_threads)
 {
-    const ptrdiff_t n_wide = ROWS * TILES;
-    struct job job = {.kind = kind_of(products->n_lanes),
-                      .what = products,
-                      .n_units = (products->n_features + n_wide - 1) / n_wide *
-                                 products->n_groups,
-                      .n_bytes = products->n_all * n_wide * sizeof(float),
-                      .run = run_products};
+    const ptrdiff_t n_wide = NR * FEATURE_TILES;
+    struct job job = {.kernels = kernels_for(problem->vlen),
+                      .problem = problem,
+                      .n_units = (problem->n_features + n_wide - 1) / n_wide *
+                                 problem->n_groups,
+                      .n_bytes = problem->n_total_rows * n_wide * sizeof(float),
+                      .run_unit = run_gradients_unit};
     return run(&job, n_threads);
 }

@@ -1,363 +1,398 @@
-/* What is done to a tile of sixteen rows, for one instruction set. `kernels.c`
-   includes this once for each, with
+/* Computations on a tile of NR rows, for one instruction set. `kernels.c` includes
+   this file once for each, with
 
-   LANES   floats in a vector,
-   BLOCK   atoms whose sums are in registers at a time, a multiple of TAIL,
-   ACROSS  with TAIL, the entries of a Gram matrix that are,
-   TARGET  the attribute that asks for the instructions,
-   NAME    what makes names of its own.
+   VLEN      floats in a vector,
+   MR        atoms whose sums are kept in registers, a multiple of MR_TAIL,
+   NC        columns of the Gram products whose sums are, with MR_TAIL rows,
+   TARGET    the attribute that enables the instructions,
+   SUFFIXED  a macro that appends the instruction set to a name.
 
-   A product with the contraction ends, in registers, in what comes after it, so that
-   nothing passes over the codes but products, and these find them in the first level
-   of the cache. */
+   The operations that follow a product with the contraction are done in registers, so
+   that only products pass over the codes, and find them in the first-level cache. */
 
-#define vector NAME(vector)
-#define mask NAME(mask)
-#define tile NAME(tile)
-#define VECTORS (ROWS / LANES)
+#define vector SUFFIXED(vector)
+#define mask SUFFIXED(mask)
+#define tile SUFFIXED(tile)
+#define VECTORS (NR / VLEN)
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
-typedef float vector __attribute__((vector_size(4 * LANES)));
-typedef int32_t mask __attribute__((vector_size(4 * LANES)));
-typedef vector tile[VECTORS]; /* what one atom has of it */
+typedef float vector __attribute__((vector_size(4 * VLEN)));
+typedef int32_t mask __attribute__((vector_size(4 * VLEN)));
+typedef vector tile[VECTORS]; /* the rows of one atom */
 
-INLINE vector NAME(choose)(mask which, vector yes, vector no)
+INLINE vector SUFFIXED(blend)(mask condition, vector if_true, vector if_false)
 {
-    return (vector)((which & (mask)yes) | (~which & (mask)no));
+    return (vector)((condition & (mask)if_true) | (~condition & (mask)if_false));
 }
 
-/* Take off points what they are when clamped. */
-INLINE vector NAME(shrink)(vector points, float lower, float upper)
+/* Subtract the clamped points from the points. */
+INLINE vector SUFFIXED(soft_threshold)(vector points, float lower, float upper)
 {
     const vector low = (vector){0} + lower, high = (vector){0} + upper;
-    vector clamped = NAME(choose)(points < low, low, points);
-    return points - NAME(choose)(clamped > high, high, clamped);
+    vector clamped = SUFFIXED(blend)(points < low, low, points);
+    return points - SUFFIXED(blend)(clamped > high, high, clamped);
 }
 
-/* Read some rows, and zeros after them. */
-INLINE void NAME(load)(tile to, const float *from, size_t n_rows)
+/* Read a tile, and pad it with zeros if it has fewer than NR rows. */
+INLINE void SUFFIXED(load)(tile dest, const float *src, size_t n_rows)
 {
-    if (n_rows == ROWS) {
-        memcpy(to, from, sizeof(tile));
+    if (n_rows == NR) {
+        memcpy(dest, src, sizeof(tile));
     } else {
-        memset(to, 0, sizeof(tile));
-        memcpy(to, from, n_rows * sizeof(float));
+        memset(dest, 0, sizeof(tile));
+        memcpy(dest, src, n_rows * sizeof(float));
     }
 }
 
-/* Read what all atoms have of some rows, and zeros for what they were topped up with. */
-INLINE void NAME(load_all)(tile *to, const float *from, const struct shape *shape,
-                           struct place at)
+/* Read the tiles of all atoms, and pad them with atoms that are 0. */
+INLINE void SUFFIXED(load_atoms)(tile *dest, const float *src,
+                                 const struct shape *shape, struct tile_index index)
 {
     const ptrdiff_t n_padded = padded(shape->n_atoms);
     for (ptrdiff_t i = 0; i < shape->n_atoms; i++)
-        NAME(load)(to[i], from + row_of(shape, at, i), at.n_rows);
-    memset(to + shape->n_atoms, 0, (n_padded - shape->n_atoms) * sizeof(tile));
+        SUFFIXED(load)(dest[i], src + row_offset(shape, index, i), index.n_rows);
+    memset(dest + shape->n_atoms, 0, (n_padded - shape->n_atoms) * sizeof(tile));
 }
 
-INLINE void NAME(store_all)(float *to, const tile *from, const struct shape *shape,
-                            struct place at)
+INLINE void SUFFIXED(store_atoms)(float *dest, const tile *src,
+                                  const struct shape *shape, struct tile_index index)
 {
     for (ptrdiff_t i = 0; i < shape->n_atoms; i++)
-        memcpy(to + row_of(shape, at, i), from[i], at.n_rows * sizeof(float));
+        memcpy(dest + row_offset(shape, index, i), src[i],
+               index.n_rows * sizeof(float));
 }
 
-/* Add to some sums the products of a tile with `panel`, which has so many factors of
-   each atom, the next atom's `apart` after them. Where this is inlined `n_block` is a
-   constant. */
-INLINE void NAME(multiply)(tile *sums, const float *panel, ptrdiff_t apart,
-                           const tile *codes, ptrdiff_t n_atoms, int n_block)
+/* Add the products of a panel with codes to the sums of `mr` atoms. The panel has the
+   factors of these for one atom, and those for the next one `stride` after them. `mr`
+   is a constant where this is inlined. */
+INLINE void SUFFIXED(micro_kernel)(tile *sums, const float *panel, ptrdiff_t stride,
+                                   const tile *codes, ptrdiff_t n_atoms, int mr)
 {
-    for (ptrdiff_t j = 0; j < n_atoms; j++, panel += apart)
-        for (int b = 0; b < n_block; b++)
+    for (ptrdiff_t j = 0; j < n_atoms; j++, panel += stride)
+        for (int b = 0; b < mr; b++)
             for (int v = 0; v < VECTORS; v++)
                 sums[b][v] += panel[b] * codes[j][v];
 }
 
-/* Do something for all atoms, some at a time. How many is a constant where it is
-   inlined. */
-#define BY_BLOCKS(n_padded, function, ...)                                        \
-    do {                                                                          \
-        ptrdiff_t first = 0;                                                      \
-        for (; first + BLOCK <= (n_padded); first += BLOCK)                       \
-            NAME(function)(__VA_ARGS__, first, BLOCK);                            \
-        for (; first < (n_padded); first += TAIL)                                 \
-            NAME(function)(__VA_ARGS__, first, TAIL);                             \
+/* Call a function for blocks of MR atoms, and of MR_TAIL for the last ones; both are
+   constants where it is inlined. */
+#define FOR_ATOM_BLOCKS(n_padded, function, ...)                                      \
+    do {                                                                              \
+        ptrdiff_t first = 0;                                                          \
+        for (; first + MR <= (n_padded); first += MR)                                 \
+            SUFFIXED(function)(__VA_ARGS__, first, MR);                               \
+        for (; first < (n_padded); first += MR_TAIL)                                  \
+            SUFFIXED(function)(__VA_ARGS__, first, MR_TAIL);                          \
     } while (0)
 
-/* A layer for some atoms: their new codes, and the points that the next layer
-   multiplies, which are the codes with their momentum. */
-INLINE void NAME(forward_block)(const struct layers *layers, const struct shared *all,
-                                const tile *correlations, const tile *points,
-                                tile *codes, tile *next, float momentum,
-                                ptrdiff_t first, int n_block)
+/* Run a layer for `mr` atoms: compute their new codes, and the points that the next
+   layer multiplies, which are the codes with momentum. */
+INLINE void SUFFIXED(forward_block)(const struct layers *layers,
+                                    const struct workspace *ws,
+                                    const tile *correlations, const tile *points,
+                                    tile *codes, tile *next_points, float momentum,
+                                    ptrdiff_t first, int mr)
 {
-    tile sums[BLOCK];
-    memcpy(sums, correlations + first, n_block * sizeof(tile));
-    NAME(multiply)(sums, all->contraction + first * layers->shape.n_atoms, n_block,
-                   points, layers->shape.n_atoms, n_block);
-    for (int b = 0; b < n_block; b++) {
+    tile sums[MR];
+    memcpy(sums, correlations + first, mr * sizeof(tile));
+    SUFFIXED(micro_kernel)(sums, ws->contraction + first * layers->shape.n_atoms, mr,
+                           points, layers->shape.n_atoms, mr);
+    for (int b = 0; b < mr; b++) {
         const ptrdiff_t i = first + b;
         for (int v = 0; v < VECTORS; v++) {
-            vector code = NAME(shrink)(sums[b][v], all->lower[i], all->upper[i]);
-            next[i][v] = code + momentum * (code - codes[i][v]);
+            vector code =
+                SUFFIXED(soft_threshold)(sums[b][v], ws->lower[i], ws->upper[i]);
+            next_points[i][v] = code + momentum * (code - codes[i][v]);
             codes[i][v] = code;
         }
     }
 }
 
-/* Add what some atoms take off the squared norms of rows, x.(2 C - G x), to that of the
-   others. Codes are in units of the step size, and step * G is 1 less the contraction. */
-INLINE void NAME(gain_block)(const struct layers *layers, const struct shared *all,
-                             const tile *correlations, const tile *codes, tile gains,
-                             ptrdiff_t first, int n_block)
+/* Add the energy that `mr` atoms explain, x.(2 C - G x). Codes are in units of the step
+   size, and step * G is 1 minus the contraction. */
+INLINE void SUFFIXED(energy_block)(const struct layers *layers,
+                                   const struct workspace *ws,
+                                   const tile *correlations, const tile *codes,
+                                   tile explained_energy, ptrdiff_t first, int mr)
 {
-    tile sums[BLOCK];
-    memset(sums, 0, n_block * sizeof(tile));
-    NAME(multiply)(sums, all->contraction + first * layers->shape.n_atoms, n_block,
-                   codes, layers->shape.n_atoms, n_block);
-    for (int b = 0; b < n_block; b++)
+    tile sums[MR];
+    memset(sums, 0, mr * sizeof(tile));
+    SUFFIXED(micro_kernel)(sums, ws->contraction + first * layers->shape.n_atoms, mr,
+                           codes, layers->shape.n_atoms, mr);
+    for (int b = 0; b < mr; b++)
         for (int v = 0; v < VECTORS; v++) {
             const vector code = codes[first + b][v];
-            gains[v] += all->step * code *
-                        (2 * correlations[first + b][v] - (code - sums[b][v]));
+            explained_energy[v] += ws->step * code *
+                                   (2 * correlations[first + b][v] -
+                                    (code - sums[b][v]));
         }
 }
 
-TARGET static void NAME(forward)(const struct layers *layers,
-                                 const struct shared *all, struct place at)
+TARGET static void SUFFIXED(forward)(const struct layers *layers,
+                                     const struct workspace *ws,
+                                     struct tile_index index)
 {
-    const ptrdiff_t n_padded = padded(layers->shape.n_atoms);
+    const struct shape *shape = &layers->shape;
+    const ptrdiff_t n_padded = padded(shape->n_atoms);
     const int n_last = (int)layers->n_layers - 1;
-    tile *correlations = all->buffer, *codes = correlations + n_padded;
-    tile *points = codes + n_padded, *next = points + n_padded;
-    tile *tape = (tile *)tape_of(layers, at);
-    NAME(load_all)(correlations, layers->input, &layers->shape, at);
+    tile *correlations = ws->buffer, *codes = correlations + n_padded;
+    tile *points = codes + n_padded, *next_points = points + n_padded;
+    tile *tape = (tile *)(layers->tape + tape_offset(layers, index));
+    SUFFIXED(load_atoms)(correlations, layers->input, shape, index);
     for (ptrdiff_t i = 0; i < n_padded; i++)
         for (int v = 0; v < VECTORS; v++)
-            codes[i][v] =
-                NAME(shrink)(correlations[i][v], all->lower[i], all->upper[i]);
+            codes[i][v] = SUFFIXED(soft_threshold)(correlations[i][v], ws->lower[i],
+                                                   ws->upper[i]);
     memcpy(points, codes, n_padded * sizeof(tile));
     for (int layer = 1; layer <= n_last; layer++) {
         const float momentum = layer < n_last ? layers->momenta[layer] : 0;
         if (layers->tape)
             memcpy(tape + (layer - 1) * n_padded, codes, n_padded * sizeof(tile));
-        BY_BLOCKS(n_padded, forward_block, layers, all, correlations, points, codes,
-                  next, momentum);
-        tile *spent = points;
-        points = next;
-        next = spent;
+        FOR_ATOM_BLOCKS(n_padded, forward_block, layers, ws, correlations, points,
+                        codes, next_points, momentum);
+        tile *scratch = points;
+        points = next_points;
+        next_points = scratch;
     }
-    if (layers->gains) {
-        tile gains = {0};
-        BY_BLOCKS(n_padded, gain_block, layers, all, correlations, codes, gains);
-        memcpy(layers->gains + at.cluster * layers->shape.n_rows + at.number * ROWS,
-               gains, at.n_rows * sizeof(float));
+    if (layers->explained_energy) {
+        tile explained_energy = {0};
+        FOR_ATOM_BLOCKS(n_padded, energy_block, layers, ws, correlations, codes,
+                        explained_energy);
+        memcpy(layers->explained_energy + index.cluster * shape->n_rows +
+                   index.number * NR,
+               explained_energy, index.n_rows * sizeof(float));
     }
     for (ptrdiff_t i = 0; i < n_padded; i++)
         for (int v = 0; v < VECTORS; v++)
-            codes[i][v] *= all->step;
-    NAME(store_all)(layers->output, codes, &layers->shape, at);
+            codes[i][v] *= ws->step;
+    SUFFIXED(store_atoms)(layers->output, codes, shape, index);
 }
 
-/* Cut the gradient in some codes where these are 0, and give that in what their layer
-   multiplied; the momentum of the layer after, `later`, had a part in that. */
-INLINE void NAME(cut)(const tile gradient, const tile codes, tile total, tile later,
-                      tile slopes, float momentum, float momentum_later)
+/* Mask the gradient in the codes of an atom, and write the gradient in the points that
+   its layer multiplied. The momentum of the next layer, whose masked gradient is
+   `next_grad`, contributes to it. */
+INLINE void SUFFIXED(masked_grad)(const tile grad_codes, const tile codes,
+                                  tile grad_correlations, tile next_grad,
+                                  tile grad_points, float momentum,
+                                  float next_momentum)
 {
     for (int v = 0; v < VECTORS; v++) {
-        vector slope = NAME(choose)(codes[v] != 0, gradient[v], (vector){0});
-        total[v] += slope;
-        slopes[v] = (1 + momentum) * slope - momentum_later * later[v];
-        later[v] = slope;
+        vector grad = SUFFIXED(blend)(codes[v] != 0, grad_codes[v], (vector){0});
+        grad_correlations[v] += grad;
+        grad_points[v] = (1 + momentum) * grad - next_momentum * next_grad[v];
+        next_grad[v] = grad;
     }
 }
 
-INLINE void NAME(backward_block)(const struct layers *layers, const struct shared *all,
-                                 const tile *after, const tile *codes, tile *totals,
-                                 tile *later, tile *slopes, int layer,
-                                 ptrdiff_t first, int n_block)
+/* Run a layer backward for `mr` atoms. */
+INLINE void SUFFIXED(backward_block)(const struct layers *layers,
+                                     const struct workspace *ws,
+                                     const tile *grad_points, const tile *codes,
+                                     tile *grad_correlations, tile *next_grad,
+                                     tile *previous_grad_points, int layer,
+                                     ptrdiff_t first, int mr)
 {
     const float momentum = layer > 0 ? layers->momenta[layer - 1] : 0;
-    tile sums[BLOCK];
-    memset(sums, 0, n_block * sizeof(tile));
+    tile sums[MR];
+    memset(sums, 0, mr * sizeof(tile));
     /* The contraction is symmetric. */
-    NAME(multiply)(sums, all->contraction + first * layers->shape.n_atoms, n_block,
-                   after, layers->shape.n_atoms, n_block);
-    for (int b = 0; b < n_block; b++) {
+    SUFFIXED(micro_kernel)(sums, ws->contraction + first * layers->shape.n_atoms, mr,
+                           grad_points, layers->shape.n_atoms, mr);
+    for (int b = 0; b < mr; b++) {
         const ptrdiff_t i = first + b;
-        NAME(cut)(sums[b], codes[i], totals[i], later[i], slopes[i], momentum,
-                  layers->momenta[layer]);
+        SUFFIXED(masked_grad)(sums[b], codes[i], grad_correlations[i], next_grad[i],
+                              previous_grad_points[i], momentum,
+                              layers->momenta[layer]);
     }
 }
 
-/* Add the products of slopes with codes, of all layers, lane by lane. */
-INLINE void NAME(add_products)(vector *products, const tile *slopes, const tile *codes,
-                               ptrdiff_t n_padded, int n_planes)
+/* Add the products of gradients with codes, summed over the layers, to the gradient in
+   the contraction. Its lanes are summed by `reduce_grad_gram`. */
+INLINE void SUFFIXED(add_gram_products)(vector *gram_products, const tile *grad_points,
+                                        const tile *codes, ptrdiff_t n_padded,
+                                        int n_planes)
 {
-    for (ptrdiff_t i = 0; i < n_padded; i += TAIL)
-        for (ptrdiff_t j = 0; j < n_padded; j += ACROSS) {
-            tile sums[TAIL][ACROSS];
+    for (ptrdiff_t i = 0; i < n_padded; i += MR_TAIL)
+        for (ptrdiff_t j = 0; j < n_padded; j += NC) {
+            tile sums[MR_TAIL][NC];
             memset(sums, 0, sizeof(sums));
             for (int plane = 0; plane < n_planes; plane++)
-                for (int b = 0; b < TAIL; b++)
-                    for (int c = 0; c < ACROSS; c++)
+                for (int b = 0; b < MR_TAIL; b++)
+                    for (int c = 0; c < NC; c++)
                         for (int v = 0; v < VECTORS; v++)
-                            sums[b][c][v] += slopes[plane * n_padded + i + b][v] *
+                            sums[b][c][v] += grad_points[plane * n_padded + i + b][v] *
                                              codes[plane * n_padded + j + c][v];
-            for (int b = 0; b < TAIL; b++)
-                for (int c = 0; c < ACROSS; c++)
+            for (int b = 0; b < MR_TAIL; b++)
+                for (int c = 0; c < NC; c++)
                     for (int v = 0; v < VECTORS; v++)
-                        products[(i + b) * n_padded + j + c] += sums[b][c][v];
+                        gram_products[(i + b) * n_padded + j + c] += sums[b][c][v];
         }
 }
 
-TARGET static void NAME(backward)(const struct layers *layers,
-                                  const struct shared *all, struct place at)
+TARGET static void SUFFIXED(backward)(const struct layers *layers,
+                                      const struct workspace *ws,
+                                      struct tile_index index)
 {
     const ptrdiff_t n_padded = padded(layers->shape.n_atoms);
     const int n_last = (int)layers->n_layers - 1;
-    tile *totals = all->buffer, *later = totals + n_padded, *codes = later + n_padded;
-    tile *slopes = codes + n_padded; /* a plane for what each layer but 0 multiplied */
-    tile *spare = slopes + n_last * n_padded; /* layer 0 multiplied nothing */
-    const tile *tape = (const tile *)tape_of(layers, at);
-    memset(later, 0, n_padded * sizeof(tile));
-    NAME(load_all)(codes, layers->codes, &layers->shape, at);
-    /* In place of the totals, which begin as 0 once it is read. */
-    NAME(load_all)(totals, layers->input, &layers->shape, at);
+    tile *grad_correlations = ws->buffer, *next_grad = grad_correlations + n_padded;
+    tile *codes = next_grad + n_padded;
+    tile *grad_points = codes + n_padded; /* one plane for each layer except layer 0 */
+    tile *scratch = grad_points + n_last * n_padded; /* layer 0 multiplies nothing */
+    const tile *tape = (const tile *)(layers->tape + tape_offset(layers, index));
+    memset(next_grad, 0, n_padded * sizeof(tile));
+    SUFFIXED(load_atoms)(codes, layers->codes, &layers->shape, index);
+    /* The buffer of grad_correlations first holds the input. */
+    SUFFIXED(load_atoms)(grad_correlations, layers->input, &layers->shape, index);
     for (ptrdiff_t i = 0; i < n_padded; i++) {
-        tile gradient;
+        tile grad_codes;
         for (int v = 0; v < VECTORS; v++) {
-            gradient[v] = all->step * totals[i][v];
-            totals[i][v] = (vector){0};
+            grad_codes[v] = ws->step * grad_correlations[i][v];
+            grad_correlations[i][v] = (vector){0};
         }
-        NAME(cut)(gradient, codes[i], totals[i], later[i],
-                  (n_last > 0 ? spare - n_padded : spare)[i],
-                  n_last > 0 ? layers->momenta[n_last - 1] : 0, 0);
+        SUFFIXED(masked_grad)(grad_codes, codes[i], grad_correlations[i], next_grad[i],
+                              (n_last > 0 ? scratch - n_padded : scratch)[i],
+                              n_last > 0 ? layers->momenta[n_last - 1] : 0, 0);
     }
     for (int layer = n_last - 1; layer >= 0; layer--) {
-        const tile *after = slopes + layer * n_padded;
-        const tile *before = tape + layer * n_padded;
-        tile *next = layer > 0 ? slopes + (layer - 1) * n_padded : spare;
-        BY_BLOCKS(n_padded, backward_block, layers, all, after, before, totals, later,
-                  next, layer);
+        const tile *layer_codes = tape + layer * n_padded;
+        const tile *layer_grad = grad_points + layer * n_padded;
+        tile *previous_grad =
+            layer > 0 ? grad_points + (layer - 1) * n_padded : scratch;
+        FOR_ATOM_BLOCKS(n_padded, backward_block, layers, ws, layer_grad, layer_codes,
+                        grad_correlations, next_grad, previous_grad, layer);
     }
-    NAME(add_products)(all->products, slopes, tape, n_padded, n_last);
-    NAME(store_all)(layers->output, totals, &layers->shape, at);
+    SUFFIXED(add_gram_products)(ws->gram_products, grad_points, tape, n_padded, n_last);
+    SUFFIXED(store_atoms)(layers->output, grad_correlations, &layers->shape, index);
 }
 
-/* Add what codes leave of some features to what pulls at them. */
-INLINE void NAME(pull_block)(const struct pulls *pulls, struct place at,
-                             const tile *codes, tile *sums, ptrdiff_t first, int n_block)
+/* Add the products of the atoms with the residuals of `mr` features to the sums. */
+INLINE void SUFFIXED(residual_block)(const struct residual_correlations *problem,
+                                     struct tile_index index, const tile *codes,
+                                     tile *sums, ptrdiff_t first, int mr)
 {
-    const ptrdiff_t n_atoms = pulls->shape.n_atoms, apart = pulls->n_features;
-    const float *atoms = pulls->dictionaries + at.cluster * n_atoms * apart + first;
-    const ptrdiff_t row = first * pulls->shape.n_rows + at.number * ROWS;
-    const float *targets = pulls->targets + at.cluster * pulls->targets_apart + row;
-    tile left[BLOCK], target, observed;
-    memset(left, 0, n_block * sizeof(tile));
-    NAME(multiply)(left, atoms, apart, codes, n_atoms, n_block);
-    for (int b = 0; b < n_block; b++) {
-        NAME(load)(target, targets + b * pulls->shape.n_rows, at.n_rows);
-        NAME(load)(observed, pulls->observed + row + b * pulls->shape.n_rows, at.n_rows);
+    const struct shape *shape = &problem->shape;
+    const ptrdiff_t n_atoms = shape->n_atoms, stride = problem->n_features;
+    const float *atoms =
+        problem->dictionaries + index.cluster * n_atoms * stride + first;
+    const ptrdiff_t row = first * shape->n_rows + index.number * NR;
+    const float *targets =
+        problem->targets + index.cluster * problem->targets_stride + row;
+    tile residual[MR], target, observed;
+    memset(residual, 0, mr * sizeof(tile));
+    SUFFIXED(micro_kernel)(residual, atoms, stride, codes, n_atoms, mr);
+    for (int b = 0; b < mr; b++) {
+        SUFFIXED(load)(target, targets + b * shape->n_rows, index.n_rows);
+        SUFFIXED(load)(observed, problem->observed + row + b * shape->n_rows,
+                       index.n_rows);
         for (int v = 0; v < VECTORS; v++)
-            left[b][v] = (target[v] - left[b][v]) * observed[v];
+            residual[b][v] = (target[v] - residual[b][v]) * observed[v];
     }
-    for (ptrdiff_t i = 0; i < n_atoms; i++, atoms += apart)
+    for (ptrdiff_t i = 0; i < n_atoms; i++, atoms += stride)
         for (int v = 0; v < VECTORS; v++) {
             vector sum = sums[i][v];
-            for (int b = 0; b < n_block; b++)
-                sum += atoms[b] * left[b][v];
+            for (int b = 0; b < mr; b++)
+                sum += atoms[b] * residual[b][v];
             sums[i][v] = sum;
         }
 }
 
-TARGET static void NAME(pull)(const struct pulls *pulls, void *buffer, struct place at)
+TARGET static void SUFFIXED(correlate_residuals)(
+    const struct residual_correlations *problem, void *buffer, struct tile_index index)
 {
-    const ptrdiff_t n_padded = padded(pulls->shape.n_atoms);
+    const ptrdiff_t n_padded = padded(problem->shape.n_atoms);
     tile *codes = buffer, *sums = codes + n_padded;
-    NAME(load_all)(codes, pulls->codes, &pulls->shape, at);
+    SUFFIXED(load_atoms)(codes, problem->codes, &problem->shape, index);
     memset(sums, 0, n_padded * sizeof(tile));
     ptrdiff_t first = 0;
-    for (; first + BLOCK <= pulls->n_features; first += BLOCK)
-        NAME(pull_block)(pulls, at, codes, sums, first, BLOCK);
-    for (; first < pulls->n_features; first++)
-        NAME(pull_block)(pulls, at, codes, sums, first, 1);
-    NAME(store_all)(pulls->output, sums, &pulls->shape, at);
+    for (; first + MR <= problem->n_features; first += MR)
+        SUFFIXED(residual_block)(problem, index, codes, sums, first, MR);
+    for (; first < problem->n_features; first++)
+        SUFFIXED(residual_block)(problem, index, codes, sums, first, 1);
+    SUFFIXED(store_atoms)(problem->output, sums, &problem->shape, index);
 }
 
-/* Add products of slopes with the same features of rows to some atoms' gradient. */
-INLINE void NAME(gather_block)(const struct products *products, ptrdiff_t block,
-                               const tile *rows, ptrdiff_t atom, ptrdiff_t feature,
-                               size_t n_features, int n_block)
+/* Add the products of a block with a tile of features to the gradient of `mr` atoms. */
+INLINE void SUFFIXED(gradient_block)(const struct gradient_products *problem,
+                                     ptrdiff_t block, const tile *rows, ptrdiff_t atom,
+                                     ptrdiff_t feature, size_t n_features, int mr)
 {
-    const ptrdiff_t n_atoms = products->n_atoms, n_rows = products->n_rows;
-    const float *slopes = products->slopes + (block * n_atoms + atom) * n_rows;
-    const int64_t *index = products->index + block * n_rows;
-    float *gradient = products->gradient + feature +
-                      (products->owners[block] * n_atoms + atom) * products->n_features;
-    tile sums[BLOCK];
-    memset(sums, 0, n_block * sizeof(tile));
+    const ptrdiff_t n_atoms = problem->n_atoms, n_rows = problem->n_rows;
+    const float *grad = problem->grad_correlations + (block * n_atoms + atom) * n_rows;
+    const int64_t *index = problem->index + block * n_rows;
+    float *gradient =
+        problem->gradient + feature +
+        (problem->cluster_ids[block] * n_atoms + atom) * problem->n_features;
+    tile sums[MR];
+    memset(sums, 0, mr * sizeof(tile));
     for (ptrdiff_t row = 0; row < n_rows; row++)
-        for (int b = 0; b < n_block; b++)
+        for (int b = 0; b < mr; b++)
             for (int v = 0; v < VECTORS; v++)
-                sums[b][v] += slopes[b * n_rows + row] * rows[index[row]][v];
-    for (int b = 0; b < n_block; b++, gradient += products->n_features) {
+                sums[b][v] += grad[b * n_rows + row] * rows[index[row]][v];
+    for (int b = 0; b < mr; b++, gradient += problem->n_features) {
         tile total;
-        NAME(load)(total, gradient, n_features);
+        SUFFIXED(load)(total, gradient, n_features);
         for (int v = 0; v < VECTORS; v++)
             total[v] += sums[b][v];
         memcpy(gradient, total, n_features * sizeof(float));
     }
 }
 
-/* What some features of rows, from `first` on, add to the gradient of some clusters.
-   The rows are read once, and stay in the cache. */
-TARGET static void NAME(gather)(const struct products *products, void *buffer,
-                                ptrdiff_t first, ptrdiff_t first_cluster,
-                                ptrdiff_t end_cluster)
+/* Add the products with up to FEATURE_TILES tiles of features, from `first_feature` on,
+   to the gradients of a group of clusters. The rows are read once and stay in the
+   cache. */
+TARGET static void SUFFIXED(add_gradients)(const struct gradient_products *problem,
+                                           void *buffer, ptrdiff_t first_feature,
+                                           ptrdiff_t first_cluster,
+                                           ptrdiff_t end_cluster)
 {
-    const ptrdiff_t n_atoms = products->n_atoms, n_left = products->n_features - first;
-    const int n_tiles = n_left < ROWS * TILES ? (n_left + ROWS - 1) / ROWS : TILES;
+    const ptrdiff_t n_atoms = problem->n_atoms, n_all = problem->n_total_rows;
+    const ptrdiff_t n_remaining = problem->n_features - first_feature;
+    const int n_tiles = n_remaining < NR * FEATURE_TILES ? (n_remaining + NR - 1) / NR
+                                                         : FEATURE_TILES;
     tile *rows = buffer; /* (n_tiles, n_all) */
-    size_t widths[TILES];
+    size_t widths[FEATURE_TILES];
     for (int t = 0; t < n_tiles; t++) {
-        const float *features = products->rows + first + t * ROWS;
-        widths[t] = n_left - t * ROWS < ROWS ? n_left - t * ROWS : ROWS;
-        for (ptrdiff_t row = 0; row < products->n_all; row++)
-            NAME(load)(rows[t * products->n_all + row],
-                       features + row * products->n_features, widths[t]);
+        const float *features = problem->rows + first_feature + t * NR;
+        widths[t] = n_remaining - t * NR < NR ? n_remaining - t * NR : NR;
+        for (ptrdiff_t row = 0; row < n_all; row++)
+            SUFFIXED(load)(rows[t * n_all + row], features + row * problem->n_features,
+                           widths[t]);
     }
-    for (ptrdiff_t block = 0; block < products->n_blocks; block++) {
-        const ptrdiff_t owner = products->owners[block];
-        if (owner < first_cluster || owner >= end_cluster)
+    for (ptrdiff_t block = 0; block < problem->n_blocks; block++) {
+        const ptrdiff_t cluster = problem->cluster_ids[block];
+        if (cluster < first_cluster || cluster >= end_cluster)
             continue;
         ptrdiff_t atom = 0;
-        for (int n_block = BLOCK; atom < n_atoms; atom += n_block) {
-            if (atom + n_block > n_atoms)
-                n_block = atom + TAIL <= n_atoms ? TAIL : 1;
+        for (int mr = MR; atom < n_atoms; atom += mr) {
+            if (atom + mr > n_atoms)
+                mr = atom + MR_TAIL <= n_atoms ? MR_TAIL : 1;
             for (int t = 0; t < n_tiles; t++) {
-                const tile *some = rows + t * products->n_all;
-                const ptrdiff_t at = first + t * ROWS;
-                if (n_block == BLOCK)
-                    NAME(gather_block)(products, block, some, atom, at, widths[t], BLOCK);
-                else if (n_block == TAIL)
-                    NAME(gather_block)(products, block, some, atom, at, widths[t], TAIL);
+                const tile *features = rows + t * n_all;
+                const ptrdiff_t feature = first_feature + t * NR;
+                const size_t width = widths[t];
+                if (mr == MR)
+                    SUFFIXED(gradient_block)(problem, block, features, atom, feature,
+                                             width, MR);
+                else if (mr == MR_TAIL)
+                    SUFFIXED(gradient_block)(problem, block, features, atom, feature,
+                                             width, MR_TAIL);
                 else
-                    NAME(gather_block)(products, block, some, atom, at, widths[t], 1);
+                    SUFFIXED(gradient_block)(problem, block, features, atom, feature,
+                                             width, 1);
             }
         }
     }
 }
 
-#undef BY_BLOCKS
+#undef FOR_ATOM_BLOCKS
 #undef vector
 #undef mask
 #undef tile
 #undef VECTORS
 #undef INLINE
-#undef LANES
-#undef BLOCK
-#undef ACROSS
+#undef VLEN
+#undef MR
+#undef NC
 #undef TARGET
-#undef NAME
+#undef SUFFIXED

@@ -7,26 +7,26 @@ import pytest
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.estimators._fitting import log_to_stdout
+from skmixmate.estimators._logging import log_to_stdout
 
 logger = logging.getLogger("skmixmate")
 
 
 @pytest.fixture(autouse=True)
-def as_before():
-    """Check that the logger is left as it was."""
+def logger_is_unchanged():
+    """Check that each test leaves the logger unchanged."""
     before = (logger.level, list(logger.handlers), list(logger.filters))
     yield
     assert (logger.level, logger.handlers, logger.filters) == before
 
 
 @pytest.fixture
-def nobody_handles(monkeypatch):
-    """Take away the handlers that pytest has while a test runs."""
+def remove_handlers(monkeypatch):
+    """Return a function that removes the handlers of pytest during a test."""
     return lambda: monkeypatch.setattr("logging.root.handlers", [])
 
 
-class Kept(logging.Handler):
+class RecordingHandler(logging.Handler):
     def __init__(self):
         super().__init__()
         self.messages = []
@@ -37,15 +37,15 @@ class Kept(logging.Handler):
 
 @pytest.fixture
 def handler():
-    """Of a user, on the logger itself."""
-    kept = Kept()
-    logger.addHandler(kept)
-    yield kept
-    logger.removeHandler(kept)
+    """Add a handler of the user to the logger."""
+    recording = RecordingHandler()
+    logger.addHandler(recording)
+    yield recording
+    logger.removeHandler(recording)
 
 
 def in_threads(*functions):
-    """Run functions in threads of their own, each in step with the others."""
+    """Run functions in separate threads that are synchronised by a barrier."""
     barrier = threading.Barrier(len(functions))
     threads = [threading.Thread(target=f, args=(barrier.wait,)) for f in functions]
     for thread in threads:
@@ -54,18 +54,16 @@ def in_threads(*functions):
         thread.join()
 
 
-def test_lines_are_printed_once_where_nobody_handles_them(capsys, nobody_handles):
-    nobody_handles()
+def test_lines_are_printed_once_without_a_handler(capsys, remove_handlers):
+    remove_handlers()
     with log_to_stdout(1):
         logger.info("line")
     logger.info("later")
     assert capsys.readouterr().out == "line\n"
 
 
-def test_the_first_of_two_fits_that_ends_does_not_silence_the_other(
-    capsys, nobody_handles
-):
-    nobody_handles()
+def test_a_fit_that_ends_does_not_silence_another_one(capsys, remove_handlers):
+    remove_handlers()
 
     def short(wait):
         with log_to_stdout(1):
@@ -83,8 +81,8 @@ def test_the_first_of_two_fits_that_ends_does_not_silence_the_other(
     assert sorted(capsys.readouterr().out.split()) == ["long", "short"]
 
 
-def test_a_silent_fit_stays_silent_while_another_prints(capsys, nobody_handles):
-    nobody_handles()
+def test_a_silent_fit_stays_silent_while_another_prints(capsys, remove_handlers):
+    remove_handlers()
 
     def silent(wait):
         with log_to_stdout(0):
@@ -103,8 +101,8 @@ def test_a_silent_fit_stays_silent_while_another_prints(capsys, nobody_handles):
     assert sorted(capsys.readouterr().out.split()) == ["verbose", "warning"]
 
 
-def test_a_silent_fit_within_a_verbose_one_is_silent(capsys, nobody_handles):
-    nobody_handles()
+def test_a_silent_fit_within_a_verbose_one_is_silent(capsys, remove_handlers):
+    remove_handlers()
     with log_to_stdout(1):
         logger.info("before")
         with log_to_stdout(0):
@@ -113,34 +111,34 @@ def test_a_silent_fit_within_a_verbose_one_is_silent(capsys, nobody_handles):
     assert capsys.readouterr().out == "before\nafter\n"
 
 
-def test_an_error_leaves_the_logger_as_it_was(capsys, nobody_handles):
-    nobody_handles()
+def test_an_error_leaves_the_logger_as_it_was(capsys, remove_handlers):
+    remove_handlers()
     with pytest.raises(KeyboardInterrupt), log_to_stdout(1):
         raise KeyboardInterrupt
     logger.info("later")
     assert not capsys.readouterr().out
 
 
-def test_handlers_of_a_user_get_each_line_and_nothing_is_printed(capsys, handler):
+def test_a_handler_of_the_user_replaces_printing(capsys, handler):
     with log_to_stdout(1), log_to_stdout(1):
         logger.info("line")
     assert handler.messages == ["line"]
     assert not capsys.readouterr().out
 
 
-def test_a_handler_that_comes_while_a_fit_runs_takes_over(capsys, nobody_handles):
-    nobody_handles()
-    kept = Kept()
+def test_a_handler_added_during_a_fit_replaces_printing(capsys, remove_handlers):
+    remove_handlers()
+    recording = RecordingHandler()
     with log_to_stdout(1):
         logger.info("first")
-        logging.root.addHandler(kept)
+        logging.root.addHandler(recording)
         logger.info("second")
     assert capsys.readouterr().out == "first\n"
-    assert kept.messages == ["second"]
+    assert recording.messages == ["second"]
 
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.ERROR])
-def test_the_level_of_a_user_says_what_else_is_let_through(level, handler):
+def test_the_level_of_the_user_applies_to_other_messages(level, handler):
     logger.setLevel(level)
     try:
         with log_to_stdout(1):
@@ -154,15 +152,15 @@ def test_the_level_of_a_user_says_what_else_is_let_through(level, handler):
     assert handler.messages == ["verbose", "silent"][: 1 + is_wanted]
 
 
-def test_a_level_that_is_set_while_a_fit_runs_stays(handler):
+def test_a_level_set_during_a_fit_is_kept(handler):
     with log_to_stdout(1):
         logger.setLevel(logging.ERROR)
     assert logger.level == logging.ERROR
     logger.setLevel(logging.NOTSET)
 
 
-def test_fits_in_threads_print_their_own_lines(capsys, nobody_handles):
-    nobody_handles()
+def test_fits_in_threads_print_their_own_lines(capsys, remove_handlers):
+    remove_handlers()
     X = make_sparse_mixture(200, 8, n_atoms=2, random_state=0).data
 
     def fit(n_epochs, verbose):
@@ -187,19 +185,20 @@ def test_fits_in_threads_print_their_own_lines(capsys, nobody_handles):
     assert len(lines) == 8
 
 
+@pytest.mark.slow
 def test_processes_print_their_own_lines():
     script = """
 import joblib
-from skmixmate.estimators._fitting import printing
+from skmixmate.estimators._logging import log_to_stdout
 import logging
 
 def fit(number):
-    with printing(number):
+    with log_to_stdout(number):
         logging.getLogger("skmixmate").info("fit %d", number)
 
 if __name__ == "__main__":
     with joblib.parallel_config("multiprocessing", n_jobs=2):
-        with printing(1):
+        with log_to_stdout(1):
             joblib.Parallel()(joblib.delayed(fit)(number) for number in range(3))
 """
     result = subprocess.run(

@@ -1,0 +1,272 @@
+"""Statistics of X, computed over all rows, and the scaling derived from them."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..distributed.communicator import Communicator
+from .containers import as_numpy
+from .loader import RowLoader
+
+# If a sum overflows, rows are divided by 2**_HEADROOM_EXPONENT, which leaves room for
+# 2**64 of them. A float64 can be multiplied by at most 2**_MAX_EXPONENT at once.
+_HEADROOM_EXPONENT, _MAX_EXPONENT = 64, 1023
+
+# Means that are this multiple of the deviations from them are computed again, from the
+# deviations.
+_FAR = 1e6
+
+# Factor between the largest float and the largest squared norm allowed, so that sums
+# and products of squared norms do not overflow either.
+_MARGIN = 2.0**16
+
+
+class RowSummary(NamedTuple):
+    """Statistics that one pass over the rows collects.
+
+    Parameters
+    ----------
+    n_missing : ndarray of shape (n_samples,)
+        Missing entries of each row, of the smallest unsigned dtype that holds the
+        number of features.
+    sums, counts : tensors of shape (n_features,), or None
+        Sums of the observed entries of each feature, in float64, and their number.
+    """
+
+    n_missing: npt.NDArray[np.unsignedinteger]
+    sums: torch.Tensor | None = None
+    counts: torch.Tensor | None = None
+
+
+def summarize(rows: RowLoader, with_sums: bool = False) -> RowSummary:
+    """Count the missing entries of every row, and sum every feature in the same pass.
+
+    Parameters
+    ----------
+    rows : RowLoader
+    with_sums : bool, default=False
+        Whether to compute the sums of the features.
+
+    Returns
+    -------
+    summary : RowSummary
+    """
+    n_missing = np.zeros(len(rows), dtype=np.min_scalar_type(rows.X.shape[1]))
+    sums: float | torch.Tensor = 0.0
+    counts: float | torch.Tensor = 0.0
+    for chunk in rows.chunks():
+        values, observed = rows.load(chunk)
+        if observed is not None:
+            n_missing[chunk] = (~observed).sum(dim=1).cpu().numpy()
+        if with_sums:
+            sums = sums + values.sum(dim=0, dtype=torch.float64)
+            counts = counts + (len(values) if observed is None else observed.sum(dim=0))
+    if not with_sums:
+        return RowSummary(n_missing)
+    return RowSummary(n_missing, torch.as_tensor(sums), torch.as_tensor(counts))
+
+
+def feature_means(
+    rows: RowLoader, communicator: Communicator, summary: RowSummary | None = None
+) -> torch.Tensor:
+    """Compute the mean of the observed entries of every feature.
+
+    Parameters
+    ----------
+    rows : RowLoader
+    communicator : Communicator
+        The mean is taken over the rows of all its processes.
+    summary : RowSummary, default=None
+        Of the rows, with sums; None to compute it.
+
+    Returns
+    -------
+    means : float64 tensor of shape (n_features,)
+        0 for a feature that is never observed.
+    """
+    means = _reduce_means(summary or summarize(rows, with_sums=True), communicator)
+    if means.isfinite().all():
+        return means
+    # A sum overflowed.
+    rescaled = summarize(_rescaled(rows, -_HEADROOM_EXPONENT), with_sums=True)
+    return _reduce_means(rescaled, communicator) * 2.0**_HEADROOM_EXPONENT
+
+
+def _reduce_means(summary: RowSummary, communicator: Communicator) -> torch.Tensor:
+    sums: torch.Tensor = communicator.all_reduce(summary.sums)
+    counts: torch.Tensor = communicator.all_reduce(summary.counts)
+    return sums / counts.clamp_min(1)
+
+
+def centered_norm(
+    rows: RowLoader, communicator: Communicator, summary: RowSummary | None = None
+) -> float:
+    """Compute the root mean squared norm of the rows' deviations from their mean.
+
+    Parameters
+    ----------
+    rows : RowLoader
+        Neither shifted nor scaled.
+    communicator : Communicator
+        The means are taken over the rows of all its processes.
+    summary : RowSummary, default=None
+        Of the rows, with sums; None to compute it.
+
+    Returns
+    -------
+    norm : float
+        0 if all rows are the same. Rescaled to compensate for missing entries.
+    """
+    location = feature_means(rows, communicator, summary)
+    deviations = RowLoader(rows.X, device=rows.device, location=location)
+    norm = root_mean_square_norm(deviations, communicator)
+    if float(location.abs().max()) > _FAR * norm:
+        # Correct the means by their rounding error, without which a constant feature
+        # would have deviations.
+        location = location + feature_means(deviations, communicator)
+        deviations = RowLoader(rows.X, device=rows.device, location=location)
+        norm = root_mean_square_norm(deviations, communicator)
+    return norm
+
+
+def root_mean_square_norm(rows: RowLoader, communicator: Communicator) -> float:
+    """Compute the root mean squared norm of the rows.
+
+    Parameters
+    ----------
+    rows : RowLoader
+    communicator : Communicator
+        The mean is taken over the rows of all its processes.
+
+    Returns
+    -------
+    norm : float
+        Rescaled to compensate for missing entries. 0 if all observed entries are 0;
+        infinite if it overflows float64.
+    """
+    norm = _root_mean_square_norm(rows, communicator)
+    # Squares of larger or smaller entries may overflow or underflow.
+    limit = float(np.finfo(as_numpy(rows.X[:0]).dtype).max) ** 0.25
+    root = norm / rows.X.shape[1] ** 0.5
+    if 1 / limit < root < limit:
+        return norm
+    largest = max(communicator.all_gather(largest_entry(rows)))
+    exponent = max(math.frexp(largest)[1], -_MAX_EXPONENT)
+    norm = _root_mean_square_norm(_rescaled(rows, -exponent), communicator)
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(norm, exponent))
+
+
+def _root_mean_square_norm(rows: RowLoader, communicator: Communicator) -> float:
+    total: float | torch.Tensor = 0.0
+    count: float | torch.Tensor = 0.0
+    for chunk in rows.chunks():
+        values, observed = rows.load(chunk)
+        total = total + values.square().sum(dtype=torch.float64)
+        count = count + (values.numel() if observed is None else observed.sum())
+    total, count = communicator.all_reduce(total), communicator.all_reduce(float(count))
+    return float((total / max(count, 1.0) * rows.X.shape[1]) ** 0.5)
+
+
+def largest_entry(rows: RowLoader) -> float:
+    """Return the largest magnitude of the observed entries.
+
+    Parameters
+    ----------
+    rows : RowLoader
+
+    Returns
+    -------
+    largest : float
+        0 if there are no entries; infinite if shifting or scaling overflows.
+    """
+    return max(
+        (float(rows.load(chunk).rows.abs().max()) for chunk in rows.chunks()),
+        default=0.0,
+    )
+
+
+def _rescaled(rows: RowLoader, exponent: int) -> RowLoader:
+    """Return a loader of the same rows in float64, multiplied by a power of two."""
+    location = rows.location
+    if location is None:  # subtracting float64 zeros converts float32 rows
+        location = torch.zeros(rows.X.shape[1], dtype=torch.float64, device=rows.device)
+    return RowLoader(
+        rows.X, device=rows.device, location=location.double(), scale=2.0**exponent
+    )
+
+
+def scale_of_norm(norm: float, reference: float, dtype: npt.DTypeLike) -> float:
+    """Compute the factor that scales rows of a given norm to a reference norm.
+
+    Parameters
+    ----------
+    norm : float
+        Norm of the unscaled rows, see :func:`root_mean_square_norm`.
+    reference : float
+        Norm of the scaled rows.
+    dtype : dtype
+        The dtype of the rows.
+
+    Returns
+    -------
+    scale : float
+        1 if the norm is 0.
+
+    Raises
+    ------
+    ValueError
+        If the scale, or its inverse, is not a normal number of the dtype.
+    """
+    if norm == 0:
+        return 1.0
+    scale = reference / norm
+    limits = np.finfo(dtype)
+    tiny = float(limits.tiny)
+    if not tiny <= scale <= 1 / tiny:
+        raise ValueError(
+            f"X has rows of root-mean-square norm {norm:.3g}, which cannot be scaled "
+            f"to {reference} in {dtype}: its normal numbers are between {tiny:.3g} "
+            f"and {limits.max:.3g}. Multiply X by a constant so that its entries are "
+            "closer to 1."
+        )
+    return scale
+
+
+def rows_beyond_squares(rows: torch.Tensor) -> torch.Tensor:
+    """Find the rows whose squared norm overflows, or nearly so.
+
+    Parameters
+    ----------
+    rows : tensor of shape (n_rows, n_features)
+        Shifted and scaled as for the model.
+
+    Returns
+    -------
+    index : int tensor of shape (n_far,)
+    """
+    if rows.numel():
+        low, high = torch.aminmax(rows)
+        limit = largest_squarable(rows.dtype, rows.shape[1])
+        if not (-limit <= low and high <= limit):
+            return (~(rows.abs().amax(dim=1) <= limit)).nonzero()[:, 0]
+    return torch.empty(0, dtype=torch.int64, device=rows.device)
+
+
+def largest_squarable(dtype: torch.dtype, n_features: int) -> float:
+    """Return the largest entry for which the squared norm of a row cannot overflow.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+    n_features : int
+
+    Returns
+    -------
+    largest : float
+    """
+    limit: float = (torch.finfo(dtype).max / (_MARGIN * n_features)) ** 0.5
+    return limit

@@ -1,0 +1,207 @@
+"""Validation of X and of the device, with the help of scikit-learn."""
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+from .containers import as_numeric, as_numpy
+from .dask_arrays import is_dask
+from .loader import Rows
+from .readers import RowReader, as_reader
+from .statistics import largest_squarable
+
+
+def validate_rows(estimator: BaseEstimator, X: Any, reset: bool) -> Rows:
+    """Check the data given to an estimator, which may have missing entries.
+
+    Parameters
+    ----------
+    estimator : estimator
+    X : array-like, tensor, dataset or array in a file, of shape (n_samples, n_features)
+        Everything that :func:`~skmixmate.data.readers.as_reader` accepts.
+    reset : bool
+        Whether to set the attributes that describe the features, as in fit, or
+        to check X against them.
+
+    Returns
+    -------
+    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+        float32 or float64; not copied if it already was. The entries of a RowReader
+        are checked when they are read. Masked entries are missing, NaN.
+
+    Raises
+    ------
+    ValueError
+        If X is not two-dimensional, has infinite entries, entries that are not real
+        numbers, or different features than in fit.
+    TypeError
+        If X is sparse, has no rows, or has no length.
+    """
+    X = as_reader(X, getattr(estimator, "image_shape", None), as_floats)
+    if isinstance(X, RowReader):
+        _validate_shape(estimator, X, reset)
+        return X
+    X = as_numeric(X.compute() if is_dask(X) else X)
+    if not isinstance(X, torch.Tensor):
+        return _validate_array(estimator, X, reset)
+    _validate_shape(estimator, X, reset)
+    if X.nansum().isinf() and X.isinf().any():
+        raise ValueError(
+            "Input X contains infinity; only NaN marks a missing entry. Replace "
+            "infinite entries by NaN, or leave these rows out."
+        )
+    return X
+
+
+def _validate_array(estimator: BaseEstimator, X: Any, reset: bool) -> npt.NDArray[Any]:
+    """Check and convert an array-like with scikit-learn."""
+    try:
+        # scikit-learn first computes the sum, in which inf - inf may occur.
+        with np.errstate(invalid="ignore"):
+            array: npt.NDArray[Any] = validate_data(
+                estimator,
+                X,
+                reset=reset,
+                dtype=[np.float64, np.float32],
+                ensure_all_finite="allow-nan",
+            )
+            return array
+    except TypeError as error:
+        # scikit-learn does not detect complex numbers in lists and object arrays.
+        entries = np.asarray(X, dtype=object).flat
+        if any(isinstance(entry, complex) for entry in entries):
+            raise ValueError(
+                "Complex data not supported\nX has entries that are complex numbers."
+            ) from error
+        has_rows = isinstance(X, (list, tuple)) or hasattr(X, "__array__")
+        if not has_rows:
+            raise TypeError(
+                f"X is a {type(X).__name__}, but should be an array, a tensor, a list "
+                "of rows, a DataFrame, or a Dataset or DataLoader of torch."
+            ) from error
+        raise
+
+
+def _validate_shape(
+    estimator: BaseEstimator, X: torch.Tensor | RowReader, reset: bool
+) -> None:
+    """Check the shape with scikit-learn, on a placeholder that takes no memory."""
+    placeholder = np.broadcast_to(np.float32(0), X.shape)
+    validate_data(estimator, placeholder, reset=reset, ensure_all_finite=False)
+
+
+def as_floats(
+    rows: Any,
+    dtype: np.dtype[Any] | None = None,
+    n_features: int | None = None,
+) -> npt.NDArray[Any]:
+    """Check rows, and convert them to floats as scikit-learn converts X.
+
+    Parameters
+    ----------
+    rows : array-like or tensor of shape (n_rows, n_features)
+    dtype : dtype, default=None
+        float32 or float64. By default the dtype of the rows if it is one of these,
+        otherwise float64.
+    n_features : int, default=None
+        The expected number of features; None or 0 if it is not known.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_rows, n_features)
+
+    Raises
+    ------
+    ValueError
+        If entries are infinite or not real numbers, or the number of features is not
+        the expected one.
+    TypeError
+        If rows are sparse.
+    """
+    array: npt.NDArray[Any] = check_array(
+        as_numpy(as_numeric(rows)),
+        dtype=dtype or [np.float64, np.float32],
+        ensure_all_finite="allow-nan",
+        ensure_min_samples=0,
+        input_name="X",
+    )
+    if n_features and array.shape[1] != n_features:
+        raise ValueError(
+            f"X has rows of {array.shape[1]} features after rows of {n_features} "
+            "features; all rows should have the same number of features."
+        )
+    return array
+
+
+def resolve_device(device: str | torch.device, X: Rows | None) -> torch.device:
+    """Return the torch.device that a `device` parameter means.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        "auto" is the device of X if X is a tensor, otherwise a GPU if there is one.
+    X : ndarray, tensor, RowReader or None
+
+    Returns
+    -------
+    device : torch.device
+
+    Raises
+    ------
+    ValueError
+        If the device is not available on this machine, or holds no data ("meta").
+    """
+    if isinstance(device, str) and device == "auto":
+        if isinstance(X, torch.Tensor):
+            return X.device
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        # torchrun numbers the processes on each machine.
+        rank = int(os.environ.get("LOCAL_RANK", 0))
+        return torch.device("cuda", rank % torch.cuda.device_count())
+    try:
+        resolved = torch.device(device)
+        if torch.empty(0, device=resolved).is_meta:
+            raise NotImplementedError("tensors on it hold no data")
+    # For an out-of-tree device torch imports a module, which may be missing.
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
+        raise ValueError(
+            f"device={device!r} is not available on this machine; it should be "
+            f"'auto', 'cpu' or another device that torch supports. torch says: {error}"
+        ) from error
+    return resolved
+
+
+def check_squares(
+    largest: float, scale: float, dtype: torch.dtype, n_features: int
+) -> None:
+    """Check that the squared norms of rows do not overflow.
+
+    Parameters
+    ----------
+    largest : float
+        Largest entry of the rows, shifted but not scaled.
+    scale : float
+        Factor that the rows are multiplied by.
+    dtype : torch.dtype
+    n_features : int
+
+    Raises
+    ------
+    ValueError
+        If the entry exceeds :func:`~skmixmate.data.statistics.largest_squarable`.
+    """
+    limit = largest_squarable(dtype, n_features)
+    if not largest * scale <= limit:
+        raise ValueError(
+            f"X has an entry at a distance of {largest:.3g} from the clusters, whose "
+            f"square, with scale_={scale:.3g}, overflows "
+            f"{str(dtype).removeprefix('torch.')}: distances should be at most "
+            f"{limit / scale:.3g}. Leave such rows out, or choose another scale."
+        )

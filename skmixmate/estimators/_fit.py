@@ -1,0 +1,418 @@
+"""One fit: validate, initialize, train, finalize (section 3.2 of the paper)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from .._version import __version__
+from ..data.loader import RowLoader
+from ..data.statistics import RowSummary, summarize
+from ..data.validation import resolve_device, validate_rows
+from ..distributed.communicator import Communicator
+from ..files.checkpoint import Checkpoint, data_fingerprint, format_param, hash_param
+from ..files.checkpoint_content import ExpectedFit
+from ..model.likelihoods import as_likelihood
+from ..model.posterior import loss
+from ..training.em import ExpectationMaximization
+from ..training.loop import History, train
+from ..utils.random_state import make_generator, private_random_state
+from ._callbacks import Monitor
+from ._checks import (
+    check_continuation,
+    check_n_observed,
+    check_params,
+    check_representation,
+)
+from ._inference import FittedModel
+from ._settings import Settings, read_params, resolve_models_scattering
+from ._state import CHECKPOINTED, ModelState, Rows, numpy_dtype
+from ._warnings import (
+    warn_about_codes,
+    warn_about_lost_clusters,
+    warn_about_step_size,
+    warn_about_training,
+)
+
+# Parameters that affect how a fit runs, not its result.
+_RUNTIME_PARAMS = {"checkpoint", "device", "distributed", "n_jobs", "verbose"}
+
+# Attributes that only partial_fit sets.
+STREAM_ATTRIBUTES = ("n_samples_seen_", "n_steps_", "_row_buffer", "_optimizer_state")
+
+
+@dataclass
+class FitContext:
+    """One fit: its data, validated, its settings, and the services it uses."""
+
+    X: Rows
+    y: Any
+    summary: RowSummary  # missing entries of each row, and sums of features
+    indices: slice | np.ndarray  # rows with an observed entry
+    settings: Settings
+    is_warm: bool  # whether it continues from a fitted model
+    device: torch.device
+    random_state: np.random.RandomState
+    task: Any  # of scikit-learn's callbacks
+    checkpoint: Checkpoint | None
+    communicator: Communicator
+
+
+def validate_fit(
+    estimator: Any, X: Any, y: Any, communicator: Communicator
+) -> FitContext:
+    """Check everything that can be checked before any work is done.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+    X, y
+        As given to `fit`.
+    communicator : Communicator
+
+    Returns
+    -------
+    ctx : FitContext
+    """
+    X = validate_rows(estimator, X, reset=True)
+    params = read_params(estimator)
+    is_warm = estimator.warm_start and hasattr(estimator, "dictionaries_")
+    if is_warm:
+        fitted = ModelState.from_estimator(estimator).data_shape()
+        check_continuation(params, fitted, X.shape[1], "warm_start=True")
+    check_params(params, X)
+    estimator._keep_params()
+    device = resolve_device(estimator.device, X)
+    _check_agreement(estimator, X, is_warm, communicator)
+    n_samples = communicator.all_reduce(len(X))
+    if n_samples < estimator.n_clusters:
+        raise ValueError(
+            f"n_samples={n_samples} should be >= n_clusters={estimator.n_clusters}."
+        )
+    checkpoint = _find_checkpoint(estimator, X, is_warm, communicator)
+    random_state = private_random_state(estimator.random_state)
+    summary = summarize_rows(X, device, estimator)
+    n_missing = summary.n_missing
+    is_incomplete = bool(communicator.all_reduce(int(n_missing.any())))
+    settings = resolve_settings(estimator, X, is_incomplete, is_warm)
+    is_observed = n_missing < X.shape[1]
+    # The rows of large data, which are most often complete, are not numbered.
+    indices = slice(None) if is_observed.all() else np.flatnonzero(is_observed)
+    n_observed = communicator.all_reduce(np.count_nonzero(is_observed))
+    check_n_observed(n_observed, estimator.n_clusters)
+    for name in STREAM_ATTRIBUTES:
+        vars(estimator).pop(name, None)
+    task = estimator._init_callback_context(max_subtasks=2)
+    task.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
+    return FitContext(
+        X=X,
+        y=y,
+        summary=summary,
+        indices=indices,
+        settings=settings,
+        is_warm=is_warm,
+        device=device,
+        random_state=random_state,
+        task=task,
+        checkpoint=checkpoint,
+        communicator=communicator,
+    )
+
+
+def summarize_rows(X: Rows, device: torch.device, estimator: Any) -> RowSummary:
+    """Summarize the rows, and validate their entries, in one pass.
+
+    Parameters
+    ----------
+    X : ndarray, tensor or RowReader
+    device : torch.device
+    estimator : MixMateClustering
+        Its likelihood decides which entries are valid.
+
+    Returns
+    -------
+    summary : RowSummary
+        With sums, if they are needed to find the scale.
+    """
+    likelihood = as_likelihood(estimator.likelihood)
+    finds_scale = likelihood.has_noise_variance and estimator.scale == "auto"
+    return summarize(
+        RowLoader(X, device=device, check=likelihood.validate),
+        with_sums=finds_scale and estimator.image_shape is None,
+    )
+
+
+def resolve_settings(
+    estimator: Any, X: Rows, is_incomplete: bool, continues: bool
+) -> Settings:
+    """Resolve the settings of a fit, or of a stream.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+    X : ndarray, tensor or RowReader
+    is_incomplete : bool
+        Whether an entry is missing, in any process.
+    continues : bool
+        Whether there is a fitted model, whose representation is kept.
+
+    Returns
+    -------
+    settings : Settings
+    """
+    params = read_params(estimator)
+    if continues:
+        models_scattering = estimator.representation_ is not None
+    else:
+        models_scattering = resolve_models_scattering(params, is_incomplete)
+    check_representation(params, models_scattering, is_incomplete)
+    return Settings.resolve(params, X.shape[1], models_scattering)
+
+
+def _model_params(estimator: Any) -> dict[str, Any]:
+    """Return the parameters that affect the result of a fit."""
+    params = estimator.get_params(deep=False)
+    if hasattr(estimator.init, "fit_predict"):
+        params["init"] = clone(estimator.init)  # its fitted attributes have no effect
+    return {name: params[name] for name in params if name not in _RUNTIME_PARAMS}
+
+
+def _check_agreement(
+    estimator: Any, X: Rows, is_warm: bool, communicator: Communicator
+) -> None:
+    """Check that all processes fit the same model."""
+    if communicator.size == 1:
+        return
+    values = {
+        "n_features": X.shape[1],
+        "dtype": numpy_dtype(X).name,
+        "version of skmixmate": __version__,
+        "dictionaries_ to continue from": is_warm,
+        "use of checkpoint": estimator.checkpoint is not None,
+    } | _model_params(estimator)
+    descriptions = {}
+    for name, value in values.items():
+        hashed = hash_param(name, value)
+        descriptions[name] = hashed, format_param(value, hashed)
+    first, *others = communicator.all_gather(descriptions)
+    for rank, other in enumerate(others, start=1):
+        for name, (hashed, text) in first.items():
+            other_hashed, other_text = other[name]
+            if hashed == other_hashed:
+                continue
+            if text == other_text:
+                text, other_text = str(hashed), str(other_hashed)
+            raise ValueError(
+                f"All processes should have the same {name}, but it is {text} in "
+                f"process 0 and {other_text} in process {rank}."
+            )
+
+
+def _find_checkpoint(
+    estimator: Any, X: Rows, is_warm: bool, communicator: Communicator
+) -> Checkpoint | None:
+    """Open the checkpoint of this fit, if the estimator has one."""
+    if estimator.checkpoint is None:
+        return None
+    fingerprints = communicator.all_gather(data_fingerprint(X))
+    values = _model_params(estimator)
+    if is_warm:
+        values |= {name: getattr(estimator, name) for name in CHECKPOINTED}
+    fit_key = {"X": "; ".join(fingerprints)} | {
+        name: hash_param(name, value) for name, value in values.items()
+    }
+    checkpoint = communicator.broadcast(
+        lambda: Checkpoint(estimator.checkpoint, fit_key, _expected_fit(estimator, X))
+    )
+    checkpoint.is_writer = communicator.rank == 0
+    return checkpoint
+
+
+def _expected_fit(estimator: Any, X: Rows) -> ExpectedFit:
+    """Describe the fit that the content of a checkpoint must agree with."""
+    params = read_params(estimator)
+
+    def has_intercepts(on_pixels: bool) -> bool:
+        return Settings.resolve(params, X.shape[1], not on_pixels).fit_intercept
+
+    return ExpectedFit(
+        attributes=CHECKPOINTED,
+        n_clusters=estimator.n_clusters,
+        n_features=X.shape[1],
+        n_atoms=estimator.n_atoms,
+        dtype=numpy_dtype(X).name,
+        image_shape=estimator.image_shape,
+        likelihood=estimator.likelihood,
+        has_intercepts=has_intercepts,
+        max_iter=estimator.max_iter,
+        random_state=private_random_state(estimator.random_state),
+    )
+
+
+def make_em(
+    estimator: Any,
+    settings: Settings,
+    state: ModelState,
+    X: Rows,
+    indices: slice | np.ndarray,
+    device: torch.device,
+    **options: Any,
+) -> ExpectationMaximization:
+    """Set training up from a state.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+    settings : Settings
+    state : ModelState
+    X : ndarray, tensor or RowReader
+        Features that are modelled.
+    indices : slice(None) or int ndarray
+        Rows to train on.
+    device : torch.device
+    **options
+        Of `ExpectationMaximization`.
+
+    Returns
+    -------
+    em : ExpectationMaximization
+    """
+    mixture, loader = state.build(
+        settings, X, device, with_intercepts=settings.fit_intercept
+    )
+    return ExpectationMaximization(
+        mixture,
+        loader,
+        indices if isinstance(indices, slice) else torch.from_numpy(indices),
+        batch_size=estimator.batch_size,
+        learn_weights=settings.learns_weights,
+        penalty=settings.penalty,
+        learn_noise=settings.noise_variance is None,
+        learn_likelihood=settings.likelihood.is_learned,
+        **options,
+    )
+
+
+def check_step_size(settings: Settings, em: ExpectationMaximization) -> None:
+    """Warn of a step size with which the encoder may diverge."""
+    if settings.step_size is not None:
+        dictionaries = em.mixture.dictionaries
+        warn_about_step_size(settings.step_size, dictionaries @ dictionaries.mT)
+
+
+def train_mixture(
+    estimator: Any, ctx: FitContext, state: ModelState, X: Rows
+) -> History:
+    """Train from a state, and set what was learned.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+    ctx : FitContext
+    state : ModelState
+        Updated.
+    X : ndarray, tensor or RowReader
+        Features that are modelled.
+
+    Returns
+    -------
+    history : History
+    """
+    checkpoint, history = ctx.checkpoint, None
+    em = make_em(
+        estimator,
+        ctx.settings,
+        state,
+        X,
+        ctx.indices,
+        ctx.device,
+        learning_rate=estimator.learning_rate,
+        generator=make_generator(ctx.random_state),
+        communicator=ctx.communicator,
+    )
+    check_step_size(ctx.settings, em)
+    if checkpoint is not None:
+        history = checkpoint.history
+        if checkpoint.state is not None:
+            em.load_state_dict(checkpoint.state)
+        checkpoint.write(em.state_dict(), history)
+    subtask = ctx.task.subcontext("training", max_subtasks=estimator.max_iter)
+    subtask.call_on_fit_task_begin(estimator=estimator, X=ctx.X, y=ctx.y)
+
+    def learned_attributes() -> dict[str, Any]:
+        return state.update_from(em).learned_attributes()
+
+    history = train(
+        em,
+        max_iter=estimator.max_iter,
+        tol=estimator.tol,
+        n_iter_no_change=estimator.n_iter_no_change,
+        monitor=Monitor(
+            estimator, subtask, ctx.X, ctx.y, learned_attributes, checkpoint
+        ),
+        history=history,
+    )
+    if checkpoint is not None:
+        checkpoint.write(em.state_dict(), history)
+    vars(estimator).update(learned_attributes())
+    subtask.call_on_fit_task_end(estimator=estimator, X=ctx.X, y=ctx.y)
+    return history
+
+
+def finalize_fit(
+    estimator: Any, ctx: FitContext, state: ModelState, X: Rows, history: History
+) -> None:
+    """Set the remaining attributes, and warn of a fit that went wrong.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+    ctx : FitContext
+    state : ModelState
+    X : ndarray, tensor or RowReader
+        Features that are modelled.
+    history : History
+    """
+    estimator.n_iter_ = len(history.losses)
+    estimator.loss_curve_ = history.losses
+    estimator.converged_ = history.converged
+    # A last E-step as predict does it, so that labels_ is predict(X) to the last bit.
+    estimator.labels_, losses, code_density = FittedModel(
+        state, ctx.settings, estimator.device
+    ).evaluate(
+        X,
+        lambda batch: batch.labels,
+        lambda batch: loss(batch.energies),
+        lambda batch: batch.code_density,
+    )
+    indices, communicator = ctx.indices, ctx.communicator
+    estimator.loss_ = _mean(communicator, losses[indices])
+    estimator.loss_ += penalty_value(ctx.settings, state)
+    counts = np.bincount(estimator.labels_[indices], minlength=estimator.n_clusters)
+    counts = communicator.all_reduce(counts)
+    density = _mean(communicator, code_density[indices])
+    warn_about_training(estimator, history)
+    if not history.diverged:
+        warn_about_codes(estimator, ctx.settings, state, density)
+        warn_about_lost_clusters(counts)
+    ctx.task.call_on_fit_task_end(
+        estimator=estimator, X=ctx.X, y=ctx.y, reconstruction_attributes={}
+    )
+    if ctx.checkpoint is not None and not history.interrupted:
+        ctx.checkpoint.remove()
+
+
+def penalty_value(settings: Settings, state: ModelState) -> float:
+    """Compute the penalty of the dictionaries, 0 if there is none."""
+    if settings.penalty is None:
+        return 0.0
+    return float(settings.penalty.value(torch.tensor(state.dictionaries)))
+
+
+def _mean(communicator: Communicator, values: np.ndarray) -> float:
+    """Mean over the rows of all processes."""
+    gathered = communicator.all_gather((float(values.mean()), len(values)))
+    total = sum(count for _, count in gathered)
+    return sum(mean * (count / total) for mean, count in gathered)

@@ -1,0 +1,389 @@
+"""Inference with a fitted model, a chunk of rows at a time."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.batch import Batch
+from ..data.containers import as_numpy, as_tensor
+from ..data.loader import RowLoader
+from ..data.statistics import rows_beyond_squares
+from ..data.validation import check_squares, resolve_device
+from ..model.mixture import EStep, Mixture
+from ..model.posterior import posterior
+from ..utils.guards import default_modes
+from ..utils.numbers import largest_magnitude
+from ._settings import Settings
+from ._state import ModelState, Rows, numpy_dtype
+
+# Entries of rows, and of codes, that are worked on at a time.
+_CHUNK_ENTRIES = 2**19
+
+# Mark of the cluster of an empty code, in standard deviations of the noise: far below
+# these, and yet a number that survives float16 and scalers.
+_MARK = 1e-4
+
+
+class BatchPosterior:
+    """Codes, energies and labels of a batch, in the units of X.
+
+    Parameters
+    ----------
+    model : FittedModel
+    mixture : Mixture
+    loader : RowLoader
+        That the batch is from.
+    batch : Batch
+        All rows complete, or none.
+    e_step : EStep
+    """
+
+    def __init__(
+        self,
+        model: "FittedModel",
+        mixture: Mixture,
+        loader: RowLoader,
+        batch: Batch,
+        e_step: EStep,
+    ) -> None:
+        self.energies = e_step.energies  # (n_clusters, n_rows)
+        self.labels = e_step.energies.argmin(dim=0)
+        # (n_clusters, n_atoms, n_rows); adding 0 removes the sign of zeros
+        self.codes = e_step.codes / loader.scale + 0.0
+        self._model = model
+        self._mixture = mixture
+        self._loader = loader
+        self._batch = batch
+        self._e_step = e_step
+
+    @property
+    def responsibilities(self) -> torch.Tensor:
+        """Posterior probabilities of the clusters, of shape (n_clusters, n_rows)."""
+        return posterior(self.energies)
+
+    @property
+    def assigned_codes(self) -> torch.Tensor:
+        """Codes in the assigned clusters, of shape (n_rows, n_atoms)."""
+        return self.codes[self.labels, :, torch.arange(len(self.labels))]
+
+    @property
+    def block_codes(self) -> torch.Tensor:
+        """Assigned codes, zeros elsewhere, of shape (n_rows, n_clusters * n_atoms)."""
+        n_clusters, n_atoms, n_rows = self.codes.shape
+        assigned = self.assigned_codes
+        if self._mixture.intercepts is not None:
+            # A row of zeros would leave open which intercept it stands for.
+            mark = self._model.mark
+            is_empty = (assigned.abs() <= mark).all(dim=1, keepdim=True)
+            assigned.masked_fill_(is_empty, 0)
+            assigned[:, :1].masked_fill_(is_empty, mark)
+        blocks = assigned.new_zeros(n_rows, n_clusters, n_atoms)
+        blocks[torch.arange(n_rows), self.labels] = assigned
+        return blocks.flatten(1)
+
+    @property
+    def log_evidence(self) -> torch.Tensor:
+        """Lower bound of the log-density of the rows, of shape (n_rows,)."""
+        scale = self._loader.scale
+        bounds = self._mixture.log_evidence(self._batch, self._e_step)
+        n_observed: int | torch.Tensor = self._batch.n_features
+        if self._batch.observed is not None:
+            n_observed = self._batch.n_observed(bounds.dtype)
+        return bounds + math.log(scale) * n_observed
+
+    @property
+    def code_density(self) -> torch.Tensor:
+        """Fraction of the assigned codes that is not zero, of shape (n_rows,)."""
+        return (self.assigned_codes != 0).to(self.codes.dtype).mean(dim=1)
+
+    @property
+    def reconstructions(self) -> np.ndarray:
+        """Rows as the assigned clusters reconstruct them, (n_rows, n_features)."""
+        codes = self.assigned_codes * self._loader.scale
+        rows = self._loader.to_data_units(self._mixture.decode(codes, self.labels))
+        return self._model.state.to_data_space(as_numpy(rows))
+
+    @property
+    def outlier_scores(self) -> torch.Tensor:
+        """Inverse of the weights that robust noise gives the rows, (n_rows,)."""
+        return self._mixture.outlier_scores(self._batch, self._e_step)
+
+
+Output = Callable[[BatchPosterior], Any]
+
+
+class FittedModel:
+    """A model and its settings, to infer with.
+
+    Parameters
+    ----------
+    state : ModelState
+    settings : Settings
+    device : str or torch.device
+        As the parameter of the estimator.
+    """
+
+    def __init__(
+        self, state: ModelState, settings: Settings, device: str | torch.device
+    ) -> None:
+        self.state = state
+        self.settings = settings
+        self.device = device
+
+    @property
+    def mark(self) -> float:
+        """Value that marks the cluster of an empty code, in the units of X."""
+        return _MARK * math.sqrt(self.state.noise_variance) / self.state.scale
+
+    @cached_property
+    def chunk_rows(self) -> int:
+        """Rows that are worked on at a time."""
+        n_clusters, n_atoms, n_features = self.state.dictionaries.shape
+        return max(64, _CHUNK_ENTRIES // max(n_clusters * n_atoms, n_features))
+
+    def iter_outputs(
+        self, X: Rows, *outputs: Output
+    ) -> Iterator[tuple[slice, list[np.ndarray]]]:
+        """Apply functions of the posterior to all rows, a chunk at a time.
+
+        Parameters
+        ----------
+        X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+            Features that are modelled.
+        *outputs : callable
+            Each returns, of a `BatchPosterior`, something with rows first.
+
+        Yields
+        ------
+        chunk : slice
+        arrays : list of ndarray
+            The value of each function for these rows.
+        """
+        device = resolve_device(self.device, X)
+        with default_modes():
+            has_intercepts = bool(self.state.intercepts.any())
+            mixture, loader = self.state.build(
+                self.settings, X, device, with_intercepts=has_intercepts
+            )
+            loader.check = self.settings.likelihood.validate
+            precomputed = mixture.precompute()
+
+        def iter_groups(
+            chunk: slice,
+        ) -> Iterator[tuple[slice | torch.Tensor, list[np.ndarray]]]:
+            batch = loader.load(chunk)
+            ordinary: slice | torch.Tensor = slice(None)
+            far = rows_beyond_squares(batch.rows)
+            if len(far):
+                yield far, self._in_float64(loader, chunk, far, outputs)
+                is_ordinary = torch.ones(
+                    batch.n_rows, dtype=torch.bool, device=far.device
+                )
+                ordinary = (is_ordinary.index_fill_(0, far, False)).nonzero()[:, 0]
+                if not len(ordinary):
+                    return
+                batch = Batch(
+                    batch.rows[ordinary],
+                    None if batch.observed is None else batch.observed[ordinary],
+                )
+            for index, group in batch.completeness_groups():
+                e_step = mixture.e_step(group, precomputed)
+                found = BatchPosterior(self, mixture, loader, group, e_step)
+                arrays = [as_numpy(output(found)) for output in outputs]
+                yield index if isinstance(ordinary, slice) else ordinary[index], arrays
+
+        # Not around the loop: the consumer keeps the caller's modes.
+        @default_modes()
+        @torch.no_grad()
+        def arrays_of(chunk: slice) -> list[np.ndarray]:
+            whole: list[np.ndarray] = []
+            for index, arrays in iter_groups(chunk):
+                if isinstance(index, slice):  # the group is the whole chunk
+                    return arrays
+                if not whole:
+                    whole = _empty_like(arrays, chunk.stop - chunk.start)
+                for array, values in zip(whole, arrays, strict=True):
+                    array[as_numpy(index)] = values
+            return whole
+
+        for chunk in loader.chunks(self.chunk_rows):
+            yield chunk, arrays_of(chunk)
+
+    def evaluate(self, X: Rows, *outputs: Output) -> list[np.ndarray]:
+        """Apply functions of the posterior to all rows.
+
+        Parameters
+        ----------
+        X, *outputs
+            As in :meth:`iter_outputs`.
+
+        Returns
+        -------
+        arrays : list of ndarray
+            The value of each function for the rows of X.
+        """
+        whole: list[np.ndarray] = []
+        for chunk, arrays in self.iter_outputs(X, *outputs):
+            whole = whole or _empty_like(arrays, len(X))
+            for array, values in zip(whole, arrays, strict=True):
+                array[chunk] = values
+        return whole
+
+    def _in_float64(
+        self,
+        loader: RowLoader,
+        chunk: slice,
+        far: torch.Tensor,
+        outputs: tuple[Output, ...],
+    ) -> list[np.ndarray]:
+        """Apply functions to rows whose squares float32 cannot hold.
+
+        Parameters
+        ----------
+        loader : RowLoader
+        chunk : slice
+        far : int tensor of shape (n_far,)
+            Which rows of the chunk.
+        outputs : tuple of callable
+
+        Returns
+        -------
+        arrays : list of ndarray
+            In the dtype of the rows.
+
+        Raises
+        ------
+        ValueError
+            If the rows are float64 already, or their dtype cannot hold a value.
+        """
+        X = loader.X[chunk]
+        if isinstance(X, torch.Tensor):
+            X = X[far.to(X.device)]
+        else:
+            X = torch.from_numpy(X[as_numpy(far)])
+        if X.dtype == torch.float64:
+            largest = float(loader.load(chunk).rows.abs().max()) / loader.scale
+            check_squares(largest, loader.scale, X.dtype, X.shape[1])
+        ((_, arrays),) = self.iter_outputs(X.double(), *outputs)
+        return [_narrow(values, numpy_dtype(X)) for values in arrays]
+
+    def decode(self, codes: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """Reconstruct data from codes in all clusters.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n_rows, n_clusters, n_atoms)
+            In the units of X, or of natural parameters.
+        shares : ndarray of shape (n_rows, n_clusters)
+            Factors of the intercepts.
+
+        Returns
+        -------
+        rows : ndarray of shape (n_rows, n_features)
+            In the units of X.
+        """
+        n_clusters, n_atoms, n_features = self.state.dictionaries.shape
+        atoms = self.state.dictionaries.astype(codes.dtype).reshape(-1, n_features)
+        intercepts = self.state.intercepts.astype(codes.dtype)
+        natural = codes.reshape(len(codes), n_clusters * n_atoms) @ atoms
+        natural += shares.astype(codes.dtype) @ intercepts
+        means = self.settings.likelihood.mean(torch.from_numpy(natural)).numpy()
+        return self.state.to_data_space(means)
+
+
+def _empty_like(arrays: list[np.ndarray], n_rows: int) -> list[np.ndarray]:
+    """Allocate arrays of as many rows, of the same shape and dtype otherwise."""
+    return [np.empty((n_rows, *array.shape[1:]), array.dtype) for array in arrays]
+
+
+def _narrow(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Convert values that were computed in float64 to the dtype of the rows.
+
+    Raises
+    ------
+    ValueError
+        If the dtype cannot hold them.
+    """
+    if values.dtype.kind != "f":
+        return values
+    largest = largest_magnitude(values)
+    if largest > float(np.finfo(dtype).max) and math.isfinite(largest):
+        raise ValueError(
+            f"X has a row so far from the clusters that a result, {largest:.3g}, is "
+            f"more than {dtype} can hold. Remove such rows, or pass X as float64."
+        )
+    return values.astype(dtype)
+
+
+def restore_container(X: Any, array: np.ndarray) -> np.ndarray | torch.Tensor:
+    """Return a result as a tensor on the device of X, if X is a tensor."""
+    if isinstance(X, torch.Tensor):
+        return as_tensor(array).to(X.device)
+    return array
+
+
+def rechunk(chunks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Cut rows into chunks of one size.
+
+    Parameters
+    ----------
+    chunks : iterable of ndarray
+        Any number of rows in each.
+    size : int
+
+    Yields
+    ------
+    rows : ndarray
+        Of `size` rows, except for the last.
+    """
+    pending: list[np.ndarray] = []
+    for chunk in chunks:
+        pending.append(chunk)
+        n_rows = sum(map(len, pending))
+        if n_rows >= size:
+            *full, rest = np.split(
+                np.concatenate(pending), range(size, n_rows + 1, size)
+            )
+            yield from full
+            pending = [rest]
+    rest = np.concatenate(pending)
+    if len(rest):
+        yield rest
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Check that results can be written to `out`.
+
+    Parameters
+    ----------
+    out : object
+        As given by the user.
+    shape : tuple of int
+    dtype : dtype
+        Of the results.
+
+    Raises
+    ------
+    TypeError
+        If `out` has no shape, or a dtype that would lose more than digits.
+    ValueError
+        If its shape differs, or it is read-only.
+    """
+    if not hasattr(out, "shape") or not hasattr(out, "__setitem__"):
+        raise TypeError(
+            f"out={out!r} should be an array of shape {shape}, or any object with a "
+            "shape that supports out[slice] = rows."
+        )
+    if tuple(out.shape) != shape:
+        raise ValueError(f"out has shape {tuple(out.shape)}, but should have {shape}.")
+    empty = out[:0]
+    empty = empty.numpy(force=True) if isinstance(out, torch.Tensor) else empty
+    out_dtype = np.asarray(empty).dtype
+    if not np.can_cast(dtype, out_dtype, "same_kind"):
+        raise TypeError(f"out has dtype {out_dtype}, but should have {dtype}.")
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
+        raise ValueError("out is read-only, but should be writeable.")

@@ -1,0 +1,420 @@
+"""Where a fit starts: representation, scale, and the first atoms."""
+
+import copy
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from sklearn.utils import check_array
+
+from ..data.containers import as_numpy
+from ..data.loader import RowLoader, is_lazy
+from ..data.statistics import (
+    centered_norm,
+    feature_means,
+    largest_entry,
+    largest_squarable,
+    root_mean_square_norm,
+    scale_of_norm,
+    summarize,
+)
+from ..data.validation import check_squares
+from ..image._features import ScatteringFeatures
+from ..initialization import (
+    cluster_subsample,
+    dictionaries_from_array,
+    dictionaries_from_labels,
+    draw_subsample,
+    gather_rows,
+    mean_abs_projections,
+)
+from ..utils.random_state import (
+    dump_random_state,
+    load_random_state,
+    make_generator,
+)
+from ._checks import initial_weights, is_init_array
+from ._fit import FitContext, make_em
+from ._settings import N_ATOMS, Settings
+from ._state import (
+    CHECKPOINTED,
+    INITIAL_NOISE_VARIANCE,
+    ModelState,
+    Rows,
+    numpy_dtype,
+    torch_dtype,
+)
+
+# Root-mean-square norm of a row for which the default alpha was chosen: that of
+# MNIST with pixels in [0, 1], the paper's data.
+_REFERENCE_NORM = 9.2
+
+# Smallest mean magnitude along an atom that its rate follows: the standard deviation
+# of the noise, in the same units, is the root of one half.
+_MIN_ATOM_SCALE = 0.1
+
+# Principal components of scattering coefficients that are modelled, and how many
+# images, at most, they are computed from.
+_N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
+
+# Rows and epochs of a trial, where there are several initialisations. In so few steps
+# the loss still depends on which samples became atoms; larger steps get past that
+# sooner, so that it separates good initialisations from bad ones.
+_TRIAL_ROWS, _TRIAL_EPOCHS, _TRIAL_LR_FACTOR = 10_000, 5, 3
+
+
+def initialize(estimator: Any, ctx: FitContext) -> tuple[ModelState, Rows]:
+    """Find the state that training starts from, and set it on the estimator.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+    ctx : FitContext
+
+    Returns
+    -------
+    state : ModelState
+    X : ndarray, tensor or RowReader
+        Features that are modelled.
+    """
+    stored = None if ctx.checkpoint is None else ctx.checkpoint.start
+    is_new = stored is None and not ctx.is_warm
+    has_trials = is_new and not is_init_array(estimator.init)
+    n_trials = estimator.n_init if has_trials and estimator.n_init > 1 else 0
+    subtask = ctx.task.subcontext(
+        "initialization", max_subtasks=n_trials, sequential_subtasks=False
+    )
+    subtask.call_on_fit_task_begin(estimator=estimator)
+    state = _initial_state(estimator, ctx)
+    if stored is not None:
+        state = load_state(estimator, ctx, stored)
+    X: Rows
+    if is_new:
+        X = _initialize_from_data(estimator, ctx, state, n_trials, subtask)
+    else:
+        X = state.to_model_space(ctx.X)
+    if ctx.communicator.size > 1:
+        stored = ctx.communicator.broadcast(lambda: dump_state(ctx, state))
+        if ctx.communicator.rank > 0:
+            state = load_state(estimator, ctx, stored)
+    if ctx.checkpoint is not None:
+        ctx.checkpoint.start = dump_state(ctx, state)
+    vars(estimator).update(state.attributes())
+    subtask.call_on_fit_task_end(estimator=estimator)
+    return state, X
+
+
+def _initial_state(estimator: Any, ctx: FitContext) -> ModelState:
+    """Return the state before any data are looked at: fitted, or with weights only."""
+    settings = ctx.settings
+    weights = initial_weights(
+        estimator.weights, estimator.n_clusters, numpy_dtype(ctx.X)
+    )
+    if not ctx.is_warm:
+        noise_variance = settings.noise_variance or INITIAL_NOISE_VARIANCE
+        return ModelState(weights, noise_variance, likelihood=settings.likelihood)
+    state = ModelState.from_estimator(estimator)
+    if not settings.learns_weights:
+        state.weights = weights
+    if settings.noise_variance is not None:
+        state.noise_variance = settings.noise_variance
+    if not settings.likelihood.is_learned:
+        state.likelihood = settings.likelihood
+    return state
+
+
+def dump_state(ctx: FitContext, state: ModelState) -> dict[str, Any]:
+    """Return a state and the random state as a dictionary of arrays and text."""
+    attributes = state.attributes()
+    representation = state.representation
+    stored = {
+        "attributes": {name: attributes[name] for name in CHECKPOINTED},
+        "representation": representation and representation.state_dict(),
+        "random_state": dump_random_state(ctx.random_state),
+    }
+    if ctx.settings.likelihood.is_learned:
+        stored["likelihood"] = asdict(state.likelihood)
+    return stored
+
+
+def load_state(estimator: Any, ctx: FitContext, stored: dict[str, Any]) -> ModelState:
+    """Restore the state at the start of training, and the random state.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+    ctx : FitContext
+    stored : dict
+        From :func:`dump_state`.
+
+    Returns
+    -------
+    state : ModelState
+    """
+    load_random_state(ctx.random_state, stored["random_state"])
+    representation = None
+    if stored["representation"] is not None:
+        representation = _new_representation(estimator, ctx.random_state)
+        representation.load_state_dict(stored["representation"])
+    attributes = {name.rstrip("_"): v for name, v in stored["attributes"].items()}
+    return ModelState(
+        **attributes,
+        likelihood=replace(ctx.settings.likelihood, **stored.get("likelihood", {})),
+        representation=representation,
+    )
+
+
+def _initialize_from_data(
+    estimator: Any, ctx: FitContext, state: ModelState, n_trials: int, task: Any
+) -> Rows:
+    """Find representation, scale and first atoms; return the features to train on."""
+    rows: Any = ctx.X
+    if ctx.communicator.size > 1:
+        rows = _gather_rows(estimator, ctx, n_trials)
+    X: Rows = ctx.X
+    if ctx.settings.models_scattering:
+        X = _fit_representation(estimator, ctx, state, rows)
+    state.scale = _find_scale(estimator, ctx, X)
+
+    def find_atoms() -> None:
+        is_own = rows is ctx.X
+        data = {
+            "X": rows,
+            "features": X if is_own else state.to_model_space(rows),
+            "n_missing": (
+                ctx.summary if is_own else summarize(RowLoader(rows, device=ctx.device))
+            ).n_missing,
+            "random_state": ctx.random_state,
+        }
+        if n_trials:
+            atoms = _best_atoms(estimator, ctx, state, data, task)
+        else:
+            atoms = find_initial_atoms(estimator, ctx.settings, state, **data)
+        vars(state).update(atoms)
+
+    ctx.communicator.broadcast(find_atoms)
+    return X
+
+
+def _fit_representation(
+    estimator: Any, ctx: FitContext, state: ModelState, rows: Any
+) -> np.ndarray:
+    """Fit the representation to rows of all processes; return features of X."""
+    representation = _new_representation(estimator, ctx.random_state)
+    state.representation = representation
+    if ctx.communicator.size == 1:
+        return representation.fit_transform(as_numpy(rows))
+    fitted = ctx.communicator.broadcast(
+        lambda: representation.fit(as_numpy(rows)).state_dict()
+    )
+    if ctx.communicator.rank > 0:
+        representation.load_state_dict(fitted)
+    return state.to_model_space(ctx.X)
+
+
+def _new_representation(
+    estimator: Any, random_state: np.random.RandomState
+) -> ScatteringFeatures:
+    return ScatteringFeatures(
+        estimator.image_shape,
+        _N_COMPONENTS,
+        _REPRESENTATION_SIZE,
+        estimator.device,
+        random_state,
+    )
+
+
+def _gather_rows(estimator: Any, ctx: FitContext, n_trials: int) -> np.ndarray | None:
+    """Bring the rows that the initialisation uses to the first process."""
+    n_rows = estimator.init_size
+    if n_trials:
+        n_rows = max(n_rows, _TRIAL_ROWS)
+    if ctx.settings.models_scattering:
+        n_rows = max(n_rows, _REPRESENTATION_SIZE)
+    return gather_rows(
+        ctx.X, ctx.summary.n_missing, n_rows, ctx.random_state, ctx.communicator
+    )
+
+
+def _find_scale(estimator: Any, ctx: FitContext, X: Rows) -> float:
+    """Resolve the parameter `scale`."""
+    if not ctx.settings.likelihood.has_noise_variance:
+        return 1.0
+    loader = RowLoader(X, device=ctx.device)
+    if estimator.scale != "auto":
+        return _check_scale(float(estimator.scale), loader, ctx)
+    if ctx.settings.fit_intercept:
+        summary = None if ctx.summary.sums is None or X is not ctx.X else ctx.summary
+        norm = centered_norm(loader, ctx.communicator, summary)
+    else:
+        norm = root_mean_square_norm(loader, ctx.communicator)
+    return scale_of_norm(norm, _REFERENCE_NORM, numpy_dtype(X))
+
+
+def _check_scale(scale: float, loader: RowLoader, ctx: FitContext) -> float:
+    """Return a given scale, if the rows that it leads to can be squared."""
+    dtype, n_features = torch_dtype(loader.X), loader.X.shape[1]
+    largest = max(ctx.communicator.all_gather(largest_entry(loader)))
+    if largest * scale > largest_squarable(dtype, n_features):
+        if ctx.settings.fit_intercept:  # the offset may be large, not the deviations
+            location = feature_means(loader, ctx.communicator)
+            loader = RowLoader(loader.X, device=ctx.device, location=location)
+            largest = max(ctx.communicator.all_gather(largest_entry(loader)))
+        check_squares(largest, scale, dtype, n_features)
+    return scale
+
+
+def find_initial_atoms(
+    estimator: Any,
+    settings: Settings,
+    state: ModelState,
+    X: Rows,
+    features: Rows,
+    n_missing: np.ndarray,
+    random_state: np.random.RandomState,
+) -> dict[str, Any]:
+    """Find the first dictionaries, intercepts, rates and likelihood.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+    settings : Settings
+    state : ModelState
+        With representation and scale.
+    X, features : ndarray, tensor or RowReader of shape (n_samples, n_features)
+        Rows, and their features that are modelled.
+    n_missing : ndarray of shape (n_samples,)
+        Missing entries of each row.
+    random_state : RandomState
+
+    Returns
+    -------
+    atoms : dict
+        Values of fields of `ModelState`.
+    """
+    dtype = numpy_dtype(X)
+    options: dict[str, Any] = {
+        "fit_intercept": settings.fit_intercept,
+        "random_state": random_state,
+        # The mean brightness of an image is not a direction of its cluster.
+        "center": settings.image_shape is not None and not settings.fit_intercept,
+        "likelihood": settings.likelihood,
+    }
+    if is_init_array(estimator.init):
+        init = check_array(estimator.init, allow_nd=True, dtype=dtype)
+        rows = state.to_model_space(init.reshape(-1, X.shape[1]))
+        dictionaries, intercepts = dictionaries_from_array(
+            rows.reshape(*init.shape[:2], -1), **options
+        )
+        return {
+            "dictionaries": dictionaries.astype(dtype),
+            "intercepts": intercepts.astype(dtype),
+            "rates": None,
+            "likelihood": settings.likelihood.initial(
+                init.reshape(-1, init.shape[2]),
+                np.repeat(np.arange(len(init)), init.shape[1]),
+            ),
+        }
+    # Fewer atoms do not mean that fewer rows find the clusters of tabular data.
+    n_each = max(settings.n_atoms, 1 if settings.image_shape is not None else N_ATOMS)
+    indices, sample = draw_subsample(
+        X,
+        n_missing,
+        estimator.init_size,
+        settings.n_clusters * n_each,
+        random_state,
+    )
+    labels = cluster_subsample(
+        sample,
+        estimator.init,
+        settings.n_clusters,
+        random_state,
+        estimator.image_shape,
+        is_imputed=bool(n_missing[indices].any()),
+        likelihood=settings.likelihood,
+    )
+    if state.representation is not None:
+        sample = as_numpy(features[indices])
+    dictionaries, intercepts = dictionaries_from_labels(
+        sample,
+        labels,
+        settings.n_clusters,
+        settings.n_atoms,
+        **options,
+        atoms="pca" if settings.uses_atom_rates else "samples",
+    )
+    rates = None
+    if settings.uses_atom_rates:
+        magnitudes = state.scale * mean_abs_projections(
+            sample, labels, dictionaries, intercepts
+        )
+        rates = (1 / np.maximum(magnitudes, _MIN_ATOM_SCALE)).astype(dtype)
+    return {
+        "dictionaries": dictionaries.astype(dtype),
+        "intercepts": intercepts.astype(dtype),
+        "rates": rates,
+        "likelihood": settings.likelihood.initial(sample, labels),
+    }
+
+
+def _best_atoms(
+    estimator: Any, ctx: FitContext, state: ModelState, data: dict[str, Any], task: Any
+) -> dict[str, Any]:
+    """Try several initialisations, and return the one of lowest loss."""
+    random_state, n_init = ctx.random_state, estimator.n_init
+    indices = np.flatnonzero(data["n_missing"] < data["X"].shape[1])
+    # The same rows in all trials: a good initialisation differs from a bad one by a
+    # thousandth of the loss, less than two samples of rows do.
+    indices = random_state.permutation(indices)[:_TRIAL_ROWS]
+    rows = data["features"]
+    if is_lazy(rows):  # read them once
+        rows, indices = rows[indices], np.arange(len(indices))
+    seeds = random_state.randint(np.iinfo(np.int32).max, size=n_init)
+    subtasks = [task.subcontext("start", task_id=trial) for trial in range(n_init)]
+    trials = Parallel(n_jobs=estimator.n_jobs)(
+        delayed(_try_initialization)(
+            copy.copy(estimator),
+            ctx.settings,
+            copy.copy(state),
+            {**data, "random_state": np.random.RandomState(seed)},
+            rows,
+            indices,
+            ctx.device,
+            subtask,
+        )
+        for seed, subtask in zip(seeds, subtasks, strict=True)
+    )
+    _, atoms = min(trials, key=lambda trial: trial[0])
+    return atoms
+
+
+def _try_initialization(
+    estimator: Any,
+    settings: Settings,
+    state: ModelState,
+    data: dict[str, Any],
+    rows: Rows,
+    indices: np.ndarray,
+    device: torch.device,
+    task: Any,
+) -> tuple[float, dict[str, Any]]:
+    """Initialise and train briefly; return the loss, and the atoms before training."""
+    task.call_on_fit_task_begin(estimator=estimator)
+    atoms = find_initial_atoms(estimator, settings, state, **data)
+    vars(state).update(atoms)
+    em = make_em(
+        estimator,
+        settings,
+        state,
+        rows,
+        indices,
+        device,
+        learning_rate=_TRIAL_LR_FACTOR * estimator.learning_rate,
+        generator=make_generator(data["random_state"]),
+    )
+    for _ in range(_TRIAL_EPOCHS):
+        em.run_epoch()
+    task.call_on_fit_task_end(estimator=estimator)
+    return em.mean_loss(), atoms

@@ -1,0 +1,178 @@
+"""The parameters of an estimator, each "auto" resolved, once and in one place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..model.likelihood import Likelihood
+from ..model.likelihoods import as_likelihood
+from ..model.penalties import Smoothness
+from ..model.priors import Prior, as_prior
+
+# Default n_atoms. Pixels of small images have fewer, as a dictionary that spans much of
+# the space discriminates less between clusters; tabular data have at most as many as
+# features, the directions in which a cluster may extend.
+N_ATOMS, _PIXELS_PER_ATOM = 50, 9
+
+# Default alpha on scattering coefficients, which lie much closer to subspaces than
+# pixels do. Elsewhere it is a fact of the likelihood.
+_SCATTERING_ALPHA = 0.2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a fit and of the predictions of its model.
+
+    Parameters
+    ----------
+    n_clusters : int
+    n_atoms : int
+        Atoms of each dictionary where a fit starts.
+    rate_description : str
+        The parameter that sets the rate of the prior, and its value, for messages.
+    prior : Prior
+        Of the codes; where atoms have rates, these take its place.
+    likelihood : Likelihood
+        Of the entries, as given: its own parameters may be "auto".
+    n_layers : int
+    step_size : float or None
+        None for the inverse of the largest eigenvalue of each Gram matrix.
+    noise_variance : float or None
+        None if it is learned.
+    learns_weights : bool
+        Whether weights are updated in training.
+    fit_intercept : bool
+    allows_atom_rates : bool
+        Whether no parameter fixes the rates of the prior.
+    image_shape : tuple of int or None
+    models_scattering : bool
+        Whether scattering coefficients are modelled in place of X.
+    penalty : Smoothness or None
+        Of the dictionaries.
+    """
+
+    n_clusters: int
+    n_atoms: int
+    rate_description: str
+    prior: Prior
+    likelihood: Likelihood
+    n_layers: int
+    step_size: float | None
+    noise_variance: float | None
+    learns_weights: bool
+    fit_intercept: bool
+    allows_atom_rates: bool
+    image_shape: tuple[int, ...] | None
+    models_scattering: bool
+    penalty: Smoothness | None
+
+    @classmethod
+    def resolve(
+        cls, params: Mapping[str, Any], n_features: int, models_scattering: bool
+    ) -> "Settings":
+        """Resolve every "auto".
+
+        Parameters
+        ----------
+        params : mapping
+            Parameters of the estimator, valid ones.
+        n_features : int
+            Features of X.
+        models_scattering : bool
+
+        Returns
+        -------
+        settings : Settings
+        """
+        likelihood = as_likelihood(params["likelihood"])
+        image_shape = params["image_shape"]
+        if image_shape is not None:
+            image_shape = tuple(image_shape)
+        on_pixels = image_shape is not None and not models_scattering
+        alpha = params["alpha"]
+        if alpha == "auto":
+            alpha = _SCATTERING_ALPHA if models_scattering else likelihood.default_alpha
+        alpha = float(alpha)
+        step_size, noise_variance = params["step_size"], params["noise_variance"]
+        fit_intercept = params["fit_intercept"]
+        if isinstance(fit_intercept, str):
+            # On pixels 0 means that nothing is there. The natural parameter 0 of
+            # other likelihoods means one event, or a fair coin: an arbitrary origin.
+            is_origin_meaningful = likelihood.has_noise_variance and on_pixels
+            fit_intercept = params["n_atoms"] == 0 or not is_origin_meaningful
+        strength = params["dictionary_penalty"]
+        return cls(
+            n_clusters=params["n_clusters"],
+            n_atoms=_resolve_n_atoms(
+                params["n_atoms"], n_features, image_shape, on_pixels
+            ),
+            rate_description=(
+                f"alpha={alpha}"
+                if isinstance(params["prior"], str)
+                else f"prior={params['prior']!r}"
+            ),
+            prior=as_prior(params["prior"], alpha),
+            likelihood=likelihood,
+            n_layers=params["n_layers"],
+            step_size=None if step_size == "auto" else float(step_size),
+            noise_variance=None if noise_variance == "auto" else float(noise_variance),
+            learns_weights=learns_weights(params["weights"]),
+            fit_intercept=bool(fit_intercept),
+            allows_atom_rates=(
+                isinstance(params["prior"], str)
+                and params["prior"] == "laplace"
+                and params["alpha"] == "auto"
+                and likelihood.has_noise_variance
+            ),
+            image_shape=image_shape,
+            models_scattering=models_scattering,
+            penalty=Smoothness(strength, image_shape) if strength > 0 else None,
+        )
+
+    @property
+    def uses_atom_rates(self) -> bool:
+        """Whether a new start finds a rate of the prior for each atom."""
+        return self.allows_atom_rates and self.fit_intercept and not self.image_shape
+
+
+def read_params(estimator: Any) -> dict[str, Any]:
+    """Return all parameters by name, also those that a subclass does not expose."""
+    return {name: getattr(estimator, name) for name in estimator._parameter_constraints}
+
+
+def learns_weights(weights: Any) -> bool:
+    """Return whether the parameter `weights` asks for learned weights."""
+    return isinstance(weights, str) and weights == "learned"
+
+
+def resolve_models_scattering(params: Mapping[str, Any], is_incomplete: bool) -> bool:
+    """Decide whether a new fit models scattering coefficients.
+
+    Parameters
+    ----------
+    params : mapping
+    is_incomplete : bool
+        Whether an entry of X is missing.
+
+    Returns
+    -------
+    models_scattering : bool
+    """
+    if params["representation"] != "auto":
+        return params["representation"] == "scattering"
+    can_model = as_likelihood(params["likelihood"]).has_noise_variance
+    return can_model and params["image_shape"] is not None and not is_incomplete
+
+
+def _resolve_n_atoms(
+    n_atoms: int | str,
+    n_features: int,
+    image_shape: tuple[int, ...] | None,
+    on_pixels: bool,
+) -> int:
+    if not isinstance(n_atoms, str):
+        return n_atoms
+    if on_pixels:
+        return min(N_ATOMS, max(1, n_features // _PIXELS_PER_ATOM))
+    # Scattering has more components than that, whatever the size of the images.
+    return min(N_ATOMS, n_features) if image_shape is None else N_ATOMS

@@ -1,0 +1,229 @@
+"""The state of a model: the bridge to attributes, tensors, files and processes."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.containers import as_numpy
+from ..data.loader import RowLoader
+from ..data.readers import MapReader, RowReader
+from ..data.validation import as_floats
+from ..image._features import IMAGES_AT_A_TIME, ScatteringFeatures
+from ..model.build import build_mixture
+from ..model.likelihood import Likelihood
+from ..model.likelihoods import Gaussian
+from ..model.mixture import Mixture
+from ..model.priors import AtomwiseLaplace, Prior
+from ..training.em import ExpectationMaximization
+from ._settings import Settings
+
+Rows = np.ndarray | torch.Tensor | RowReader
+
+# Noise variance of the paper, from which training starts where it is learned.
+INITIAL_NOISE_VARIANCE = 0.5
+
+# Attributes that training changes, and those that a checkpoint holds.
+_LEARNED = (
+    "dictionaries_",
+    "intercepts_",
+    "weights_",
+    "noise_variance_",
+    "likelihood_",
+)
+CHECKPOINTED = (
+    "dictionaries_",
+    "intercepts_",
+    "weights_",
+    "rates_",
+    "noise_variance_",
+    "scale_",
+)
+
+
+@dataclass
+class ModelState:
+    """A mixture as arrays and numbers.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_clusters,)
+    noise_variance : float
+    dictionaries : ndarray of shape (n_clusters, n_atoms, n_features)
+        Of the features that are modelled, as `intercepts`.
+    intercepts : ndarray of shape (n_clusters, n_features)
+        In the units of these features; zeros without intercepts.
+    rates : ndarray of shape (n_clusters, n_atoms) or None
+        Of the prior of each atom; None where all have one rate.
+    scale : float
+    likelihood : Likelihood
+        With its learned parameters.
+    representation : ScatteringFeatures or None
+    """
+
+    weights: np.ndarray
+    noise_variance: float = INITIAL_NOISE_VARIANCE
+    dictionaries: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)))
+    intercepts: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    rates: np.ndarray | None = None
+    scale: float = 1.0
+    likelihood: Likelihood = field(default_factory=Gaussian)
+    representation: ScatteringFeatures | None = None
+
+    @classmethod
+    def from_estimator(cls, estimator: Any) -> "ModelState":
+        """Read the fitted attributes of an estimator.
+
+        Parameters
+        ----------
+        estimator : estimator
+
+        Returns
+        -------
+        state : ModelState
+            Arrays are shared.
+        """
+        names = (field.name for field in fields(cls))
+        return cls(**{name: getattr(estimator, f"{name}_") for name in names})
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the fitted attributes of an estimator by name."""
+        return {f"{name}_": value for name, value in vars(self).items()}
+
+    def learned_attributes(self) -> dict[str, Any]:
+        """Return the attributes that training changes."""
+        attributes = self.attributes()
+        return {name: attributes[name] for name in _LEARNED}
+
+    def update_from(self, em: ExpectationMaximization) -> "ModelState":
+        """Replace what training changes.
+
+        Parameters
+        ----------
+        em : ExpectationMaximization
+
+        Returns
+        -------
+        state : ModelState
+            This object.
+        """
+        mixture = em.mixture
+        n_clusters, _, n_features = mixture.dictionaries.shape
+        if mixture.intercepts is None:
+            intercepts = mixture.weights.new_zeros(n_clusters, n_features)
+        else:
+            intercepts = em.rows.to_data_units(mixture.intercepts)
+        self.dictionaries = mixture.dictionaries.numpy(force=True).copy()
+        self.intercepts = intercepts.numpy(force=True)
+        self.weights = mixture.weights.numpy(force=True).copy()
+        self.noise_variance = mixture.noise_variance
+        self.likelihood = mixture.likelihood
+        return self
+
+    def data_shape(self) -> tuple[int, int, int]:
+        """(n_clusters, n_atoms, n_features) of the model in data space."""
+        n_clusters, n_atoms, n_features = self.dictionaries.shape
+        if self.representation is not None:
+            n_features = self.representation.decoder_.shape[1]
+        return n_clusters, n_atoms, n_features
+
+    def has_atom_rates(self, settings: Settings) -> bool:
+        """Return whether the rates of the atoms are used."""
+        return settings.allows_atom_rates and self.rates is not None
+
+    def prior(self, settings: Settings, like: dict[str, Any]) -> Prior:
+        """Return the prior of the codes.
+
+        Parameters
+        ----------
+        settings : Settings
+        like : mapping
+            Dtype and device of its tensors.
+
+        Returns
+        -------
+        prior : Prior
+        """
+        if not self.has_atom_rates(settings):
+            return settings.prior
+        rates = torch.tensor(self.rates, **like)
+        return AtomwiseLaplace(rates, self.dictionaries.shape[2])
+
+    def to_model_space(self, X: Any) -> Any:
+        """Compute the features that are modelled."""
+        if self.representation is None:
+            return X
+        return self.representation.transform(as_numpy(X))
+
+    def lazy_model_space(self, X: Any) -> Any:
+        """Return the features that are modelled, computed as they are read."""
+        if self.representation is None:
+            return X
+        return MapReader(
+            as_numpy(X), self.representation.transform, IMAGES_AT_A_TIME, as_floats
+        )
+
+    def to_data_space(self, features: np.ndarray) -> np.ndarray:
+        """Map modelled features back to data space."""
+        if self.representation is None:
+            return features
+        return self.representation.inverse_transform(features)
+
+    def build(
+        self,
+        settings: Settings,
+        X: Rows,
+        device: torch.device,
+        with_intercepts: bool,
+    ) -> tuple[Mixture, RowLoader]:
+        """Bring model and rows to the scale and device of the computation.
+
+        Rows are shifted by the mean of the intercepts, so that an origin far away
+        costs no precision.
+
+        Parameters
+        ----------
+        settings : Settings
+        X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+            Features that are modelled.
+        device : torch.device
+        with_intercepts : bool
+
+        Returns
+        -------
+        mixture : Mixture
+        loader : RowLoader
+        """
+        like: dict[str, Any] = {"dtype": torch_dtype(X), "device": device}
+        intercepts = location = None
+        if with_intercepts:
+            intercepts = torch.tensor(self.intercepts, **like)
+        if intercepts is not None and settings.likelihood.has_noise_variance:
+            # The mean of equal numbers may round: a constant feature, however large,
+            # is to leave nothing.
+            first = intercepts[0]
+            is_constant = (intercepts == first).all(dim=0)
+            location = torch.where(is_constant, first, intercepts.mean(dim=0))
+            intercepts = (intercepts - location) * self.scale
+        mixture = build_mixture(
+            self.likelihood,
+            dictionaries=torch.tensor(self.dictionaries, **like),
+            intercepts=intercepts,
+            weights=torch.tensor(self.weights, **like),
+            prior=self.prior(settings, like),
+            n_layers=settings.n_layers,
+            step_size=settings.step_size,
+            noise_variance=self.noise_variance,
+        )
+        return mixture, RowLoader(X, device=device, location=location, scale=self.scale)
+
+
+def torch_dtype(X: Rows) -> torch.dtype:
+    """Return the dtype of rows, as torch names it."""
+    return X.dtype if isinstance(X, torch.Tensor) else getattr(torch, X.dtype.name)
+
+
+def numpy_dtype(X: Rows) -> np.dtype:
+    """Return the dtype of rows, as numpy names it."""
+    return as_numpy(X[:0]).dtype

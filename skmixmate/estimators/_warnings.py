@@ -1,0 +1,127 @@
+"""Warnings of a fit that is done."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from ..training.loop import History
+from ._settings import Settings
+from ._state import ModelState
+
+# Fraction of non-zero entries in the codes above which alpha is called too small.
+_DENSE_CODE_FRACTION = 0.95
+
+
+def warn_about_training(estimator: Any, history: History) -> None:
+    """Warn of a training that did not converge.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Just fitted.
+    history : History
+    """
+    if history.diverged:
+        warnings.warn(
+            f"The loss is {history.losses[-1]} after {estimator.n_iter_} epochs: the "
+            "training has diverged, and the model is useless.",
+            UserWarning,
+            stacklevel=4,
+        )
+    elif history.interrupted:
+        warnings.warn(
+            f"The fit was interrupted after {estimator.n_iter_} whole epochs; the "
+            "model has the parameters of the last one.",
+            UserWarning,
+            stacklevel=4,
+        )
+    elif (
+        estimator.tol > 0
+        and not estimator.converged_
+        and estimator.n_iter_ == estimator.max_iter > 0
+    ):
+        warnings.warn(
+            f"The loss was still falling after max_iter={estimator.max_iter} epochs. "
+            "Raise max_iter or tol.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+def warn_about_step_size(step_size: float, gram: torch.Tensor) -> None:
+    """Warn of a step size with which FISTA may diverge.
+
+    Parameters
+    ----------
+    step_size : float
+    gram : tensor of shape (n_clusters, n_atoms, n_atoms)
+        Gram matrices of the dictionaries.
+    """
+    if not gram.numel():
+        return
+    # Along an eigenvector a layer multiplies the error by a factor
+    # c = 1 - step_size * eigenvalue, with a momentum m < 1; it shrinks if
+    # -c * (1 + 2 * m) < 1.
+    limit = 4 / 3 / float(torch.linalg.eigvalsh(gram).max())
+    if step_size > limit:
+        warnings.warn(
+            f"step_size={step_size!r} is larger than {limit:.3g}, beyond which FISTA "
+            "may diverge with these dictionaries; codes, energies and labels are then "
+            "wrong. Use a smaller one, or step_size='auto', which cannot diverge.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def warn_about_codes(
+    estimator: Any, settings: Settings, state: ModelState, density: float
+) -> None:
+    """Warn of codes that are all empty, or nearly full.
+
+    Parameters
+    ----------
+    estimator : estimator
+    settings : Settings
+    state : ModelState
+    density : float
+        Fraction of the assigned codes that is not zero.
+    """
+    has_atoms = state.dictionaries.shape[1] > 0
+    # With noise that is learned, full codes are a property of the data.
+    is_given = "auto" not in (estimator.alpha, estimator.noise_variance)
+    # Point-like clusters, which atom rates allow for, legitimately have empty codes.
+    if has_atoms and density == 0 and not state.has_atom_rates(settings):
+        message = (
+            f"Every code is empty: {settings.rate_description} is too large for the "
+            f"data (scale_={state.scale:.3g})."
+        )
+    elif is_given and has_atoms and density > _DENSE_CODE_FRACTION:
+        message = (
+            f"The codes are nearly full ({density:.0%} of their entries are not zero): "
+            f"{settings.rate_description} is too small for the data "
+            f"(scale_={state.scale:.3g})."
+        )
+    else:
+        return
+    warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def warn_about_lost_clusters(counts: np.ndarray) -> None:
+    """Warn of clusters that lost all their rows.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_clusters,)
+        Rows of each cluster, in all processes.
+    """
+    dead = np.flatnonzero(counts == 0)
+    if len(dead):
+        warnings.warn(
+            f"Clusters {dead.tolist()} have no sample left. Try another init or "
+            "random_state, or a smaller n_clusters.",
+            UserWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,144 @@
+"""Initialisers: the clusterers that find first clusters in a subsample.
+
+An initialiser is any clusterer with `fit_predict`; the named ones are listed in
+`INITIALIZERS`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.cluster import KMeans
+
+from ..cluster import SparseSubspaceClustering, SpectralGraphClustering
+from ..image._features import graph_features
+from ..model.likelihood import Likelihood
+from ..utils.numbers import near_origin
+
+
+def _auto(n_clusters: int, image_shape: Sequence[int] | None) -> Any:
+    if image_shape is None:
+        return SpectralGraphClustering(n_clusters, refine=True)
+    # Each of these does better on scattering features, and none on tabular data: see
+    # benchmarks/NOTES.rst.
+    return SpectralGraphClustering(
+        n_clusters, n_nonzero_coefs=5, metric="cosine", n_steps=4
+    )
+
+
+# Factories of clusterers by name, of (n_clusters, image_shape). For images, the
+# clusterers get scattering features.
+INITIALIZERS: dict[str, Callable[[int, Sequence[int] | None], Any]] = {
+    "auto": _auto,
+    "spectral": lambda n_clusters, image_shape: SpectralGraphClustering(n_clusters),
+    "ssc": lambda n_clusters, image_shape: SparseSubspaceClustering(n_clusters),
+    "kmeans": lambda n_clusters, image_shape: KMeans(n_clusters, n_init=10),
+}
+
+
+def cluster_subsample(
+    sample: np.ndarray,
+    init: Any,
+    n_clusters: int,
+    random_state: np.random.RandomState,
+    image_shape: Sequence[int] | None = None,
+    is_imputed: bool = False,
+    likelihood: Likelihood | None = None,
+) -> np.ndarray:
+    """Cluster the subsample.
+
+    Parameters
+    ----------
+    sample : ndarray of shape (n_samples, n_features)
+    init : str or clusterer
+        A name of `INITIALIZERS`, "random", or an object with `fit_predict`,
+        which is cloned; its unset random states are set.
+    n_clusters : int
+    random_state : RandomState
+    image_shape : tuple of int, default=None
+        Of the images that the rows are; named clusterers then get their scattering
+        features.
+    is_imputed : bool, default=False
+        Whether some entries are means. They distort the shapes of clusters, so that
+        "auto" becomes "spectral" for tabular data.
+    likelihood : Likelihood, default=None
+        Of the entries; named clusterers get entries with a stabilised variance, and
+        where that is not the identity "auto" becomes "spectral", since the clusters
+        are not normal distributions.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,)
+        0 to n_clusters - 1; -1 for samples that a clusterer calls noise.
+
+    Raises
+    ------
+    ValueError
+        If a clusterer finds another number of clusters.
+    """
+    if n_clusters == 1:
+        return np.zeros(len(sample), dtype=np.intp)
+    if isinstance(init, str) and init == "random":
+        return random_state.permutation(len(sample)) % n_clusters
+    is_named = isinstance(init, str)
+    if is_named:
+        is_normal = likelihood is None or likelihood.has_noise_variance
+        if image_shape is None:
+            if likelihood is not None:
+                sample = likelihood.variance_stabilize(sample)
+            if init == "auto" and (is_imputed or not is_normal):
+                init = "spectral"
+        # The origin is meaningful for pixels, and for the subspaces of "ssc".
+        is_centered = image_shape is None and init != "ssc"
+        sample = canonicalize_scale(near_origin(sample) if is_centered else sample)
+        clusterer = INITIALIZERS[init](n_clusters, image_shape)
+        if image_shape is not None:
+            sample = graph_features(sample, image_shape)
+    else:
+        clusterer = clone(init)
+    _seed(clusterer, random_state)
+    labels = np.asarray(clusterer.fit_predict(sample))
+    found = np.unique(labels[labels >= 0])
+    if not is_named and len(found) != n_clusters:
+        raise ValueError(
+            f"init={init!r} found {len(found)} clusters in a subsample of "
+            f"{len(sample)} rows, but n_clusters={n_clusters}. Set both to the "
+            "same number."
+        )
+    return np.where(labels >= 0, np.searchsorted(found, labels), -1)
+
+
+def canonicalize_scale(sample: np.ndarray) -> np.ndarray:
+    """Scale to a root mean square of 1, and round off the last digits.
+
+    Where distances tie, as between integers, the last digits decide the nearest
+    neighbours: they differ for the same data in other units.
+
+    Parameters
+    ----------
+    sample : ndarray of shape (n_samples, n_features)
+
+    Returns
+    -------
+    sample : ndarray of shape (n_samples, n_features)
+        Without a third of the digits of the dtype.
+    """
+    largest = np.abs(sample).max()
+    if largest == 0:
+        return sample
+    sample = sample / largest  # the squares of large numbers would overflow
+    grid = np.finfo(sample.dtype).eps ** (2 / 3)
+    return np.round(sample / np.sqrt(np.mean(sample**2)) / grid) * grid
+
+
+def _seed(clusterer: Any, random_state: np.random.RandomState) -> None:
+    """Set the random states of a clusterer that are None."""
+    params = clusterer.get_params(deep=True)
+    unset = sorted(
+        name
+        for name, value in params.items()
+        if value is None and (name == "random_state" or name.endswith("__random_state"))
+    )
+    seeds = random_state.randint(np.iinfo(np.int32).max, size=len(unset))
+    clusterer.set_params(**dict(zip(unset, seeds.tolist(), strict=True)))

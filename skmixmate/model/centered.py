@@ -1,0 +1,145 @@
+"""Rows less the intercepts of each cluster, without n_clusters copies of the rows."""
+
+from collections.abc import Iterator
+
+import torch
+
+from ..data.batch import Batch
+from .active_rows import ActiveRows
+from .fista import cluster_chunks
+
+
+def project_centered(
+    batch: Batch, dictionaries: torch.Tensor, intercepts: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute inner products of complete rows, less the intercepts, with atoms.
+
+    Parameters
+    ----------
+    batch : Batch
+        Without missing entries.
+    dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
+    intercepts : tensor of shape (n_clusters, n_features) or None
+
+    Returns
+    -------
+    correlations : tensor of shape (n_clusters, n_atoms, n_rows)
+        Inner products with the atoms.
+    squared_norms : tensor of shape (n_clusters, n_rows)
+        Squared norms of the rows less the intercepts.
+    """
+    correlations = batch.project(dictionaries)
+    squared_norms = batch.squared_norms().expand(len(correlations), -1)
+    if intercepts is None:
+        return correlations, squared_norms
+    columns = intercepts[:, :, None]  # (n_clusters, n_features, 1)
+    shifts = columns.mT @ columns - 2 * batch.project(columns.mT)
+    return correlations - dictionaries @ columns, squared_norms + shifts[:, 0]
+
+
+def center_targets(
+    batch: Batch, intercepts: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lay out incomplete rows less the intercepts, and their mask, with rows last.
+
+    Parameters
+    ----------
+    batch : Batch
+        With missing entries.
+    intercepts : tensor of shape (n_clusters, n_features) or None
+
+    Returns
+    -------
+    targets : tensor of shape (n_features, n_rows) or (n_clusters, n_features, n_rows)
+        0 where an entry is missing.
+    observed : tensor of shape (n_features, n_rows)
+        1 where an entry was observed, 0 where it is missing.
+    """
+    assert batch.observed is not None
+    rows = batch.rows
+    # Contiguous, like the residuals they are combined with.
+    targets, observed = (
+        rows.new_empty(whole.mT.shape).copy_(whole.mT)
+        for whole in (rows, batch.observed)
+    )
+    if intercepts is None:
+        return targets, observed
+    return targets - intercepts[:, :, None] * observed, observed
+
+
+def center_gradient(
+    gradient: torch.Tensor,
+    grad_correlations: torch.Tensor,
+    cluster_ids: torch.Tensor,
+    intercepts: torch.Tensor | None,
+) -> None:
+    """Correct products of gradients with rows for the intercepts, in place.
+
+    Parameters
+    ----------
+    gradient : tensor of shape (n_clusters, n_atoms, n_features)
+        Changed in place.
+    grad_correlations : tensor of shape (n_blocks, n_atoms, n_block)
+        Gradient in the inner products with rows less the intercepts.
+    cluster_ids : int tensor of shape (n_blocks,)
+    intercepts : tensor of shape (n_clusters, n_features) or None
+    """
+    if intercepts is not None:
+        sums = torch.zeros_like(gradient[:, :, :1])
+        sums.index_add_(0, cluster_ids, grad_correlations.sum(dim=2, keepdim=True))
+        gradient.baddbmm_(sums, intercepts[:, None], alpha=-1)
+
+
+def explain(
+    codes: torch.Tensor, dictionaries: torch.Tensor, blocks: ActiveRows
+) -> torch.Tensor:
+    """Combine the atoms of the cluster of each block by codes.
+
+    Parameters
+    ----------
+    codes : tensor of shape (n_clusters, n_atoms, n_rows)
+    dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
+    blocks : ActiveRows
+
+    Returns
+    -------
+    explained : tensor of shape (n_blocks, n_block, n_features)
+    """
+    return blocks.gather(codes).mT @ dictionaries[blocks.cluster_ids]
+
+
+def impute(
+    batch: Batch,
+    codes: torch.Tensor,
+    dictionaries: torch.Tensor,
+    intercepts: torch.Tensor | None,
+    blocks: ActiveRows,
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Impute missing entries of blocks of rows, and subtract the intercepts.
+
+    Parameters
+    ----------
+    batch : Batch
+        With missing entries.
+    codes, dictionaries, blocks
+        As in :func:`explain`.
+    intercepts : tensor of shape (n_clusters, n_features) or None
+
+    Yields
+    ------
+    part : slice
+        Some of the blocks.
+    imputed : tensor of shape (n_part, n_block, n_features)
+    """
+    assert batch.observed is not None
+    observed = batch.observed.to(batch.rows.dtype)
+    n_entries = blocks.index.shape[1] * batch.n_features
+    for part in cluster_chunks(blocks.index, n_entries):
+        chunk = blocks[part]
+        imputed = chunk.gather_rows(batch.rows)
+        if intercepts is not None:
+            imputed.sub_(intercepts[chunk.cluster_ids, None])
+        explained = explain(codes, dictionaries, chunk)
+        # Selects as torch.where does, in a tenth of the time.
+        mask = chunk.gather_rows(observed)
+        yield part, torch.lerp(explained, imputed, mask, out=imputed)

@@ -1,0 +1,41 @@
+"""Formulas that several priors share."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def mask_zero_codes_(grad: Tensor, codes: Tensor) -> None:
+    """Set a gradient to zero where the codes are zero."""
+    # One pass without a boolean tensor, which costs several times as much on a CPU.
+    torch.ops.aten.softshrink_backward.grad_input(grad, codes, 0.0, grad_input=grad)
+
+
+def expected_magnitudes(means: Tensor, variances: Tensor) -> Tensor:
+    """Compute the expected magnitudes under normal distributions."""
+    deviations = variances.sqrt()
+    ratios = means / deviations
+    spreads = math.sqrt(2 / math.pi) * deviations * torch.exp(-ratios.square() / 2)
+    return means * torch.erf(ratios / math.sqrt(2)) + spreads
+
+
+def group_norms(groups: Tensor) -> Tensor:
+    """Compute the norm of each group."""
+    return group_inner_products(groups, groups).sqrt_()
+
+
+def group_inner_products(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply groups, of shape (n_clusters, n_groups, 1, n_rows).
+
+    This is faster than a sum over an axis that is neither the first nor the last.
+    """
+    total = a[:, :, 0] * b[:, :, 0]
+    for i in range(1, a.shape[2]):
+        total.addcmul_(a[:, :, i], b[:, :, i])
+    return total.unsqueeze(2)
+
+
+def safe_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Divide, with 0 for 0 / 0."""
+    return numerator / denominator.clamp_min(torch.finfo(denominator.dtype).tiny)

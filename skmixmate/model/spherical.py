@@ -1,0 +1,499 @@
+"""The mixture for additive spherical noise, with the energies of Eq. 5.
+
+Codes minimise Eq. 3 whatever the likelihood: the encoder, the gradient and the M-step
+need inner products of rows and atoms only. A likelihood other than the Gaussian one
+replaces the squared error in the energy by a function of it, whose derivative weights
+the squared error of each row in the gradient and in the M-step.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+from ..data.batch import Batch
+from .active_rows import ActiveRows
+from .centered import (
+    center_gradient,
+    center_targets,
+    explain,
+    impute,
+    project_centered,
+)
+from .code_posteriors import iter_code_posteriors
+from .fista import (
+    cluster_chunks,
+    encode_incomplete,
+    encode_with_energy_drop,
+    lipschitz_bound,
+    residual_correlations,
+    unroll,
+)
+from .likelihood import SphericalLikelihood
+from .likelihoods import Gaussian
+from .mixture import EStep, Mixture, Statistics
+from .posterior import loss_gradient
+from .prior import Prior
+
+# Smallest noise variance that is learned, in multiples of machine epsilon: the accuracy
+# of the squared errors of scaled rows in the Gram form.
+_MIN_NOISE_EPS = 1000
+
+
+class Precomputed(NamedTuple):
+    """Terms of the encoder that depend on the dictionaries only.
+
+    Parameters
+    ----------
+    gram : tensor of shape (n_clusters, n_atoms, n_atoms)
+        Inner products of the atoms of each dictionary.
+    step : tensor of shape (n_clusters, 1, 1)
+        Step sizes, eta in the paper.
+    """
+
+    gram: torch.Tensor
+    step: torch.Tensor
+
+
+@dataclass
+class SphericalMixture(Mixture):
+    """A mixture of sparse dictionary models with additive noise (Eq. 1).
+
+    Parameters
+    ----------
+    dictionaries, intercepts, weights, prior, n_layers, noise_variance
+        As in :class:`Mixture`; ``y = intercept_k + A_k x + noise``.
+    likelihood : SphericalLikelihood, default=Gaussian()
+        Distribution of the noise.
+    step_size : float or None, default=None
+        Step size of the encoder; None for the inverse of (an upper bound of)
+        the largest eigenvalue of each Gram matrix.
+
+    Examples
+    --------
+    Two clusters, one atom each, along the two axes:
+
+    >>> import torch
+    >>> from skmixmate.data.batch import Batch
+    >>> from skmixmate.model.posterior import posterior
+    >>> from skmixmate.model.priors import Laplace
+    >>> from skmixmate.model.spherical import SphericalMixture
+    >>> mixture = SphericalMixture(
+    ...     dictionaries=torch.eye(2)[:, None], intercepts=None,
+    ...     weights=torch.full((2,), 0.5), prior=Laplace(0.75), n_layers=15,
+    ... )
+    >>> e_step = mixture.e_step(Batch(torch.tensor([[3.0, 0.0]])))
+    >>> posterior(e_step.energies).argmax(dim=0)
+    tensor([0])
+    """
+
+    likelihood: SphericalLikelihood = field(default_factory=Gaussian)
+    step_size: float | None = None
+
+    def precompute(self) -> Precomputed:
+        """Compute the Gram matrices of the dictionaries and the step sizes.
+
+        Returns
+        -------
+        precomputed : Precomputed
+        """
+        gram = self.dictionaries @ self.dictionaries.mT
+        if self.step_size is None:
+            return Precomputed(gram, lipschitz_bound(gram).reciprocal())
+        return Precomputed(gram, gram.new_full((len(gram), 1, 1), self.step_size))
+
+    def e_step(self, batch: Batch, precomputed: Precomputed | None = None) -> EStep:
+        """Compute codes and energies under every cluster.
+
+        Parameters
+        ----------
+        batch, precomputed
+            As in :meth:`Mixture.e_step`.
+
+        Returns
+        -------
+        e_step : EStep
+            Each cluster imputes missing entries by its own reconstruction, so that
+            they add nothing to its energy.
+        """
+        precomputed = precomputed or self.precompute()
+        if batch.observed is None:
+            products = project_centered(batch, self.dictionaries, self.intercepts)
+            return self.energies_from_gram(*products, precomputed)
+        n_observed = batch.n_observed(batch.rows.dtype)
+        targets, observed = center_targets(batch, self.intercepts)
+        data = (targets, observed, self.dictionaries)
+        correlations = self.dictionaries @ targets
+        codes = encode_incomplete(
+            correlations, *data, *precomputed, self._penalty(self.prior), self.n_layers
+        )
+        # With the residual r, ||r||^2 = ||y||^2 - x.(A y + A r), and imputed rows are
+        # A^T x + r.
+        residual_corr = residual_correlations(*data, codes)
+        norms = torch.linalg.vector_norm(targets, dim=-2).square_()
+        squares = norms - (codes * correlations.add_(residual_corr)).sum(dim=1)
+        squares = squares.clamp_min_(0)  # rounding may make it negative
+        correlations = torch.baddbmm(residual_corr, precomputed.gram, codes)
+        norms = squares + (codes * residual_corr.add_(correlations)).sum(dim=1)
+        residuals = squares / (2 * self.noise_variance)
+        row_weights = self.likelihood.row_weights(residuals, n_observed)
+        energies = self.likelihood.energy(residuals, n_observed)
+        energies = energies + self.prior.value(codes)
+        energies = energies + self._constants(n_observed, self.dictionaries, observed)
+        return EStep(codes, energies, correlations, norms, row_weights)
+
+    def _penalty(self, prior: Prior) -> Prior:
+        """Scale the penalty on the codes to half the squared error, as in Eq. 4."""
+        return prior.scaled(2 * self.noise_variance)
+
+    def _constants(
+        self, n_observed: int | torch.Tensor, *observed: torch.Tensor
+    ) -> torch.Tensor:
+        """Compute the part of the energies that does not depend on codes.
+
+        The normal density has a part that grows with its width; it is 0 for the
+        noise variance of the paper.
+        """
+        log_widths = math.log(2 * self.noise_variance) / 2 * n_observed
+        in_noise = self.prior.scaled(math.sqrt(2 * self.noise_variance))
+        log_volumes = in_noise.log_normalizer_ratio(*observed)
+        return log_widths + log_volumes - self.weights.log()[:, None]
+
+    def energies_from_gram(
+        self,
+        correlations: torch.Tensor,
+        squared_norms: torch.Tensor,
+        precomputed: Precomputed,
+    ) -> EStep:
+        """Compute codes and energies of complete rows from inner products alone.
+
+        Parameters
+        ----------
+        correlations, squared_norms
+            As :func:`project_centered` returns them.
+        precomputed : Precomputed
+
+        Returns
+        -------
+        e_step : EStep
+            Codes and energies are differentiable in the correlations and Gram
+            matrices.
+        """
+        codes = torch.empty_like(correlations)
+        energies, chunk_weights = torch.empty_like(squared_norms), []
+        for part in cluster_chunks(codes, codes[:1].numel()):
+            codes[part], energies[part], weights = self._gram_energies(
+                correlations[part],
+                squared_norms[part],
+                Precomputed(precomputed.gram[part], precomputed.step[part]),
+                self.prior[part],
+            )
+            if weights is not None:
+                chunk_weights.append(weights)
+        energies = energies + self._constants(self.dictionaries.shape[2])
+        row_weights = torch.cat(chunk_weights) if chunk_weights else None
+        return EStep(codes, energies, correlations, squared_norms, row_weights)
+
+    def _gram_energies(
+        self,
+        correlations: torch.Tensor,
+        squared_norms: torch.Tensor,
+        precomputed: Precomputed,
+        prior: Prior,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Compute codes, energies without their constants, and row weights."""
+        encoder = (*precomputed, self._penalty(prior), self.n_layers)
+        codes, explained_energy = encode_with_energy_drop(correlations, *encoder)
+        # Rounding may make it negative.
+        squares = (squared_norms - explained_energy).clamp_min(0)
+        residuals = squares / (2 * self.noise_variance)
+        n_features = self.dictionaries.shape[2]
+        row_weights = self.likelihood.row_weights(residuals, n_features)
+        energies = self.likelihood.energy(residuals, n_features)
+        return codes, energies + prior.value(codes), row_weights
+
+    def add_gradient(
+        self,
+        gradient: torch.Tensor,
+        batch: Batch,
+        e_step: EStep,
+        responsibilities: torch.Tensor,
+        precomputed: Precomputed,
+    ) -> None:
+        """Add the gradient of the summed loss in the dictionaries, through all layers.
+
+        Parameters
+        ----------
+        gradient, batch, e_step, responsibilities, precomputed
+            As in :meth:`Mixture.add_gradient`.
+        """
+        blocks = ActiveRows.from_responsibilities(responsibilities)
+        grad_energies = blocks.gather(loss_gradient(e_step.energies, responsibilities))
+        grad_residuals = grad_energies
+        if e_step.row_weights is not None:
+            grad_residuals = grad_energies * blocks.gather(e_step.row_weights)
+        assert e_step.correlations is not None
+        grad_correlations, grad_gram = self._backward(
+            blocks.gather(e_step.correlations),
+            grad_energies,
+            grad_residuals,
+            Precomputed(*(whole[blocks.cluster_ids] for whole in precomputed)),
+            self.prior[blocks.cluster_ids],
+        )
+        if batch.observed is None:
+            blocks.add_gradient_products(gradient, grad_correlations, batch.rows)
+            center_gradient(
+                gradient, grad_correlations, blocks.cluster_ids, self.intercepts
+            )
+        else:
+            for part, imputed in impute(
+                batch, e_step.codes, self.dictionaries, self.intercepts, blocks
+            ):
+                gradient.index_add_(
+                    0, blocks.cluster_ids[part], grad_correlations[part] @ imputed
+                )
+        totals = torch.zeros_like(precomputed.gram)
+        totals.index_add_(0, blocks.cluster_ids, grad_gram)
+        gradient.baddbmm_(totals + totals.mT, self.dictionaries)
+
+    def _backward(
+        self,
+        correlations: torch.Tensor,
+        grad_energies: torch.Tensor,
+        grad_residuals: torch.Tensor,
+        precomputed: Precomputed,
+        prior: Prior,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Differentiate the loss in inner products, with hand-written derivatives.
+
+        Parameters
+        ----------
+        correlations : tensor of shape (n_blocks, n_atoms, n_block)
+        grad_energies : tensor of shape (n_blocks, n_block)
+            Gradient of the loss in the energies.
+        grad_residuals : tensor of shape (n_blocks, n_block)
+            Gradient of the loss in the scaled squared residuals.
+        precomputed, prior
+            Of the cluster of each block.
+
+        Returns
+        -------
+        grad_correlations : tensor of shape (n_blocks, n_atoms, n_block)
+        grad_gram : tensor of shape (n_blocks, n_atoms, n_atoms)
+        """
+        encoder = (*precomputed, self._penalty(prior), self.n_layers)
+        codes, tape = unroll(correlations, *encoder, keep_tape=True)
+        grad_codes = prior.value_grad(codes, grad_energies)
+        # The residual is ||y||^2 + x.(G x - 2 C) over twice the noise variance.
+        grad_scaled = grad_residuals[:, None] / self.noise_variance
+        residual_corr = torch.baddbmm(correlations, precomputed.gram, codes, beta=-1)
+        grad_codes = torch.addcmul(grad_codes, residual_corr, grad_scaled)
+        assert tape is not None
+        grad_correlations, grad_gram = tape.backward(grad_codes)
+        weighted_codes = codes * grad_scaled
+        grad_gram.baddbmm_(weighted_codes, codes.mT, alpha=0.5)
+        return grad_correlations.sub_(weighted_codes), grad_gram
+
+    def statistics(
+        self,
+        batch: Batch,
+        e_step: EStep,
+        responsibilities: torch.Tensor,
+        *,
+        learn_noise: bool = False,
+        learn_likelihood: bool = False,
+    ) -> Statistics:
+        """Sum the sufficient statistics of a batch.
+
+        Parameters
+        ----------
+        batch, e_step, responsibilities, learn_noise, learn_likelihood
+            As in :meth:`Mixture.statistics`.
+
+        Returns
+        -------
+        statistics : Statistics
+        """
+        statistics = Statistics(responsibilities.sum(dim=1))
+        if self.intercepts is not None:
+            weights = responsibilities
+            if e_step.row_weights is not None:
+                weights = weights * e_step.row_weights
+            sums, counts = self._intercept_statistics(batch, e_step.codes, weights)
+            statistics = statistics._replace(
+                intercept_sums=sums, intercept_counts=counts
+            )
+        if learn_noise or learn_likelihood:
+            noise, likelihood = self._noise_statistics(batch, e_step, responsibilities)
+            statistics = statistics._replace(
+                noise=noise if learn_noise else None,
+                likelihood=likelihood if learn_likelihood else None,
+            )
+        return statistics
+
+    def _intercept_statistics(
+        self, batch: Batch, codes: torch.Tensor, weights: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum the parts of rows that the dictionaries do not explain.
+
+        Divided by the counts these are the intercepts that minimise the expected
+        energy given codes, posterior and row weights: the M-step of Eq. 2 in closed
+        form.
+
+        Parameters
+        ----------
+        batch : Batch
+        codes : tensor of shape (n_clusters, n_atoms, n_rows)
+        weights : tensor of shape (n_clusters, n_rows)
+            Responsibilities times row weights.
+
+        Returns
+        -------
+        sums : tensor of shape (n_clusters, n_features)
+            Weighted sums of ``y - A_k x`` over observed entries.
+        counts : tensor of shape (n_clusters, n_features)
+            Sums of the weights over the same entries.
+        """
+        sums = batch.weighted_sums(weights)
+        if batch.observed is None:
+            explained = (codes @ weights[:, :, None]).mT @ self.dictionaries
+            sums = sums - explained[:, 0]
+            return sums, weights.sum(dim=1, keepdim=True).expand_as(sums)
+        observed = batch.observed.to(batch.rows.dtype)
+        blocks = ActiveRows.from_responsibilities(weights)
+        n_entries = blocks.index.shape[1] * batch.n_features
+        for part in cluster_chunks(blocks.index, n_entries):
+            chunk = blocks[part]
+            explained = explain(codes, self.dictionaries, chunk).mul_(
+                chunk.gather_rows(observed)
+            )
+            chunk_weights = chunk.gather(weights)[:, None]  # (n_part, 1, n_block)
+            sums.index_add_(
+                0, chunk.cluster_ids, (chunk_weights @ explained)[:, 0], alpha=-1
+            )
+        return sums, weights @ observed
+
+    def _noise_statistics(
+        self, batch: Batch, e_step: EStep, responsibilities: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum squared errors and the statistics of the likelihood over rows.
+
+        The squared errors are expected values over the posterior of the codes. Divided
+        by the number of entries, their sum is the noise variance that maximises the
+        evidence bound given the responsibilities: the M-step of Eq. 2 in closed form.
+        Those of single codes, which fit the noise as well, would be too small.
+
+        Returns
+        -------
+        noise : float64 tensor of shape (2,)
+        statistics : float64 tensor of shape (n_statistics,)
+        """
+        likelihood, n_observed = self.likelihood, batch.n_observed(torch.float64)
+        responsibilities = responsibilities.double()
+        total = torch.zeros_like(n_observed[:1]).sum()
+        if self.prior.log_normalizer(1) is None:  # the code has no known posterior
+            row_weights = e_step.row_weights
+            row_weights = None if row_weights is None else row_weights.double()
+            return total.expand(2), likelihood.statistics(
+                row_weights, n_observed, responsibilities
+            )
+        statistics = total.new_zeros(likelihood.n_statistics)
+        for k, index, squares, _ in iter_code_posteriors(
+            self, batch, e_step, responsibilities > 0
+        ):
+            shares, counts = responsibilities[k, index], n_observed[index]
+            row_weights = likelihood.row_weights(
+                squares / (2 * self.noise_variance), counts
+            )
+            if row_weights is not None:
+                squares = row_weights * squares
+            total = total + shares @ squares
+            statistics += likelihood.statistics(row_weights, counts, shares)
+        n_entries = batch.rows.numel()
+        if batch.observed is not None:
+            n_entries = int(batch.observed.sum())
+        return torch.stack((total, total.new_tensor(n_entries))), statistics
+
+    def expected_statistics(
+        self,
+        n_rows: float,
+        *,
+        learn_noise: bool = False,
+        learn_likelihood: bool = False,
+    ) -> Statistics:
+        """Compute statistics; see :meth:`Mixture.expected_statistics`."""
+        counts = n_rows * self.weights
+        sums = intercept_counts = noise = likelihood = None
+        if self.intercepts is not None:
+            # In units of the inverse noise variance, a row has Fisher information 1.
+            intercept_counts = torch.empty_like(self.intercepts)
+            intercept_counts.copy_(counts[:, None])
+            sums = intercept_counts * self.intercepts
+        if learn_noise:
+            n_entries = float(n_rows * self.dictionaries.shape[2])
+            noise = counts.new_tensor([n_entries * self.noise_variance, n_entries])
+        if learn_likelihood:
+            likelihood = counts.new_tensor(self.likelihood.expected_statistics(n_rows))
+        return Statistics(counts, sums, intercept_counts, noise, likelihood)
+
+    def m_step_intercepts(
+        self, sums: torch.Tensor, counts: torch.Tensor
+    ) -> torch.Tensor:
+        """Minimise the expected energy over the intercepts.
+
+        Parameters
+        ----------
+        sums, counts : tensors of shape (n_clusters, n_features)
+            As in :meth:`Mixture.m_step_intercepts`.
+
+        Returns
+        -------
+        intercepts : tensor of shape (n_clusters, n_features)
+            Unchanged where counts are 0.
+        """
+        assert self.intercepts is not None
+        return torch.where(counts > 0, sums / counts, self.intercepts)
+
+    def m_step_noise(self, noise: torch.Tensor) -> float:
+        """Compute the noise variance as the mean squared error of an entry.
+
+        Parameters
+        ----------
+        noise : tensor of shape (2,)
+
+        Returns
+        -------
+        noise_variance : float
+            At least a small multiple of machine epsilon.
+        """
+        minimum = _MIN_NOISE_EPS * torch.finfo(noise.dtype).eps
+        return max(float(noise[0] / noise[1]), minimum)
+
+    def evidence_lower_bounds(
+        self, batch: Batch, e_step: EStep, active: torch.Tensor
+    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """Compute lower bounds of the log-density under single clusters.
+
+        By Jensen's inequality the energy at the expected squared error bounds the
+        expected energy from above.
+
+        Parameters
+        ----------
+        batch, e_step, active
+            As in :meth:`Mixture.evidence_lower_bounds`.
+
+        Yields
+        ------
+        k, index, bounds
+            As in :meth:`Mixture.evidence_lower_bounds`.
+        """
+        n_observed = batch.n_observed(torch.float64)
+        log_widths = math.log(2 * math.pi * self.noise_variance) / 2 * n_observed
+        for k, index, squares, divergences in iter_code_posteriors(
+            self, batch, e_step, active
+        ):
+            residuals = squares / (2 * self.noise_variance)
+            energies = self.likelihood.energy(residuals, n_observed[index])
+            yield k, index, -energies - divergences - log_widths[index]

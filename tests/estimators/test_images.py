@@ -1,0 +1,158 @@
+"""Images on pixels and on scattering coefficients."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.metrics import normalized_mutual_info_score as nmi
+
+from skmixmate import MixMateClustering
+
+from ..helpers import assert_same_model, data, small, streamed
+
+
+def fit_digits(**params):
+    X, y = load_digits(return_X_y=True)
+    mixmate = small(n_clusters=10, image_shape=(8, 8), **params).fit(X)
+    return X, y, mixmate
+
+
+@pytest.mark.slow
+def test_images_on_pixels():
+    X, y, mixmate = fit_digits(n_atoms=20, representation="pixels")
+    assert nmi(y, mixmate.labels_) > 0.8
+    assert not mixmate.intercepts_.any()
+    assert mixmate.representation_ is None
+    assert mixmate.reconstruct(X).shape == X.shape
+
+
+def blobs_with_noise(n_samples, random_state):
+    """Return noisy sums of two of six round blobs, the clean images, and the blobs."""
+    places = np.random.default_rng(0).uniform(2, 10, size=(6, 2))
+    rows, columns = np.mgrid[:12, :12]
+    atoms = [
+        np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 8)
+        for row, column in places
+    ]
+    atoms = np.stack(atoms).reshape(6, 144)
+    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    rng = np.random.default_rng(random_state)
+    codes = 3 * rng.laplace(size=(n_samples, 6))
+    codes[rng.uniform(size=codes.shape).argsort(axis=1) >= 2] = 0
+    clean = codes @ atoms
+    return clean + 0.5 * rng.standard_normal(clean.shape), clean, atoms
+
+
+def fit_blobs(X, dictionary_penalty):
+    return MixMateClustering(
+        1,
+        n_atoms=6,
+        image_shape=(12, 12),
+        representation="pixels",
+        dictionary_penalty=dictionary_penalty,
+        learning_rate=1e-2,
+        batch_size=64,
+        tol=0,
+        random_state=0,
+    ).fit(X)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_dictionary_penalty_gives_smooth_atoms_from_noisy_images(missing):
+    X, _, atoms = blobs_with_noise(200, random_state=1)
+    noisy, clean, _ = blobs_with_noise(400, random_state=2)
+    for images, seed in ((X, 3), (noisy, 4)):
+        rng = np.random.default_rng(seed)
+        images[rng.uniform(size=images.shape) < missing] = np.nan
+    rough, smooth = fit_blobs(X, 0.0), fit_blobs(X, 3.0)
+
+    def roughness(mixmate):
+        images = mixmate.dictionaries_.reshape(6, 12, 12)
+        return sum((np.diff(images, axis=axis) ** 2).sum() for axis in (1, 2)) / 6
+
+    def error(mixmate):
+        return np.mean((mixmate.reconstruct(noisy) - clean) ** 2)
+
+    def recovered(mixmate):
+        cosines = abs(mixmate.dictionaries_[0] @ atoms.T)
+        return cosines[linear_sum_assignment(-cosines)]
+
+    assert roughness(smooth) < 0.8 * roughness(rough)
+    assert error(smooth) < 0.8 * error(rough)
+    assert recovered(smooth).min() > 0.9 > recovered(rough).min()
+    losses = smooth.energies(X).mean()  # there is only one cluster
+    assert smooth.loss_ == pytest.approx(losses + 3 * roughness(smooth))
+
+
+def test_dictionary_penalty_in_partial_fit_and_clone():
+    X, _, _ = blobs_with_noise(200, random_state=1)
+    params = {
+        "image_shape": (12, 12),
+        "representation": "pixels",
+        "dictionary_penalty": 5.0,
+        "init": "random",
+    }
+    whole = streamed(X, [200], **params)
+    assert_same_model(streamed(X, [70, 130], **params), whole)
+    without = streamed(X, [200], **{**params, "dictionary_penalty": 0.0})
+    assert abs(whole.dictionaries_ - without.dictionaries_).max() > 1e-4
+    assert whole.loss_ > without.loss_
+    assert clone(whole).dictionary_penalty == 5.0
+
+
+def test_dictionary_penalty_raises_with_scattering():
+    X = load_digits().data[:100]
+    mixmate = small(image_shape=(8, 8), dictionary_penalty=1.0)
+    with pytest.raises(ValueError, match=r"dictionary_penalty=1.0.*should be 'pixels'"):
+        mixmate.fit(X)
+    mixmate = small(image_shape=(8, 8), warm_start=True, init="kmeans").fit(X)
+    mixmate.set_params(dictionary_penalty=1.0, representation="pixels")
+    with pytest.raises(ValueError, match="should be 'pixels' from the first"):
+        mixmate.fit(X)
+
+
+@pytest.mark.slow
+def test_images_without_atoms_have_intercepts():
+    _, y, mixmate = fit_digits(n_atoms=0, representation="pixels")
+    assert nmi(y, mixmate.labels_) > 0.7
+    assert mixmate.intercepts_.any()
+
+
+@pytest.mark.slow
+def test_images_on_scattering_coefficients():
+    X, y, mixmate = fit_digits(n_atoms=20)  # the default for complete images
+    assert nmi(y, mixmate.labels_) > 0.85
+    np.testing.assert_array_equal(mixmate.predict(X), mixmate.labels_)
+    n_components = mixmate.representation_.components_.shape[0]
+    assert mixmate.dictionaries_.shape == (10, 20, n_components)
+    assert mixmate.intercepts_.any()
+    reconstructed = mixmate.reconstruct(X)
+    error = np.std(reconstructed - X) / np.std(X - X.mean(axis=0))
+    assert error < 0.5
+    codes = mixmate.transform(X)
+    np.testing.assert_allclose(mixmate.inverse_transform(codes), reconstructed)
+    copied = pickle.loads(pickle.dumps(mixmate))
+    np.testing.assert_array_equal(copied.predict(X), mixmate.labels_)
+
+
+def test_images_on_scattering_coefficients_as_tensors():
+    X = torch.from_numpy(load_digits().data[:200]).float()
+    mixmate = small(image_shape=(8, 8), representation="scattering")
+    labels = mixmate.fit_predict(X)
+    assert torch.equal(labels, mixmate.predict(X))
+    assert mixmate.reconstruct(X).dtype == torch.float32
+
+
+@pytest.mark.parametrize("representation", ["pixels", "scattering"])
+def test_warm_start_and_init_array_on_images(representation):
+    X = load_digits().data[:200]
+    params = {"image_shape": (8, 8), "representation": representation}
+    mixmate = small(init=X[:18].reshape(3, 6, 64), warm_start=True, **params).fit(X)
+    before = mixmate.loss_
+    assert mixmate.fit(X).loss_ < before
+    with pytest.raises(ValueError, match=r"\(3, 6, 64\).*\(3, 6, 16\)"):
+        mixmate.set_params(image_shape=(4, 4)).fit(data())

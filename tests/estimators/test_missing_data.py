@@ -1,0 +1,127 @@
+"""Data with missing values."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.metrics import normalized_mutual_info_score as nmi
+
+from skmixmate import MixMateClustering, clustering_accuracy_score
+from skmixmate.datasets import make_sparse_mixture
+from skmixmate.model.fista import encode_incomplete
+
+from ..helpers import data, load_standardized, small
+
+
+def test_a_row_without_observed_values_has_the_prior_and_no_influence():
+    X = data()
+    weights = [0.5, 0.3, 0.2]
+    with_empty = np.insert(X, [0, 5, 50], np.nan, axis=0)
+    mixmate = small(weights=weights).fit(X)
+    same = small(weights=weights).fit(with_empty)
+    np.testing.assert_array_equal(mixmate.dictionaries_, same.dictionaries_)
+    assert mixmate.loss_ == pytest.approx(same.loss_)
+    np.testing.assert_allclose(same.predict_proba(with_empty[:1]), [weights])
+    np.testing.assert_allclose(same.transform(with_empty[:1]), 0, atol=1e-4)
+
+
+def test_only_incomplete_rows_use_the_slower_encoder(monkeypatch, fitted):
+    n_rows = []
+
+    def spy(targets, *args):
+        n_rows.append(targets.shape[-1])
+        return encode_incomplete(targets, *args)
+
+    monkeypatch.setattr("skmixmate.model.spherical.encode_incomplete", spy)
+    X = data()
+    complete = fitted.energies(X)
+    X[[3, 50, 51], 2] = np.nan
+    mixed = fitted.energies(X)
+    assert n_rows == [3]
+    unchanged = np.isfinite(X).all(axis=1)
+    np.testing.assert_allclose(mixed[unchanged], complete[unchanged])
+
+
+def test_reconstruct_imputes_missing_values():
+    bunch = make_sparse_mixture(
+        3000, 30, n_atoms=3, missing=0.2, noise=0.02, random_state=0
+    )
+    complete = np.einsum("nd,ndm->nm", bunch.codes, bunch.dictionaries[bunch.target])
+    mixmate = MixMateClustering(
+        3, n_atoms=6, max_iter=20, tol=0, learning_rate=5e-3, random_state=0
+    )
+    filled = mixmate.fit(bunch.data).reconstruct(bunch.data)
+    missing = np.isnan(bunch.data)
+    error = np.std((filled - complete)[missing]) / np.std(complete[missing])
+    assert error < 0.25
+
+
+def test_clusters_are_found_when_hardly_any_row_is_complete():
+    X, y = load_standardized(load_breast_cancer)
+    X[np.random.default_rng(0).random(X.shape) < 0.1] = np.nan  # few rows are complete
+    labels = MixMateClustering(2, random_state=0).fit_predict(X)
+    assert clustering_accuracy_score(y, labels) > 0.9
+
+
+def test_a_feature_that_is_never_observed():
+    X = data()
+    X[:, 3] = np.nan
+    mixmate = small().fit(X)
+    assert np.isfinite(mixmate.reconstruct(X)).all()
+
+
+def test_missing_pixels_raise_with_scattering():
+    X = load_digits().data[:200]
+    X[0, 0] = np.nan
+    mixmate = small(image_shape=(8, 8), representation="scattering")
+    with pytest.raises(
+        ValueError, match=r"(?s)NaN.*'scattering'.*Impute missing pixels"
+    ):
+        mixmate.fit(X)
+    mixmate.fit(X[1:])
+    with pytest.raises(ValueError, match=r"NaN"):
+        mixmate.predict(X)
+    # Also by default, if the previous fit had no missing pixels.
+    mixmate = small(image_shape=(8, 8), warm_start=True).fit(X[1:])
+    with pytest.raises(ValueError, match=r"NaN.*'scattering'"):
+        mixmate.fit(X)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fraction", [0.5, 1.0]
+)  # fraction of images with missing pixels
+def test_images_with_missing_pixels_are_clustered_on_pixels(fraction):
+    X, y = load_digits(return_X_y=True)
+    rng = np.random.default_rng(0)
+    incomplete = rng.uniform(size=(len(X), 1)) < fraction
+    X[incomplete & (rng.uniform(size=X.shape) < 0.1)] = np.nan
+    mixmate = small(n_clusters=10, n_atoms=20, image_shape=(8, 8)).fit(X)
+    assert mixmate.representation_ is None
+    assert nmi(y, mixmate.labels_) > 0.75
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1e-12, 1e-9])
+@pytest.mark.parametrize("noise_variance", [0.5, "auto"])
+def test_a_zero_penalty_gives_finite_energies_with_missing_values(
+    alpha, noise_variance
+):
+    X = np.random.default_rng(4).normal(size=(20, 32))
+    X[:, 3] = np.nan
+    X[5, ::2] = np.nan
+    mixmate = MixMateClustering(
+        4,
+        n_atoms=40,
+        alpha=alpha,
+        noise_variance=noise_variance,
+        max_iter=1,
+        tol=0,
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        mixmate.fit(X)
+    assert np.isfinite(mixmate.energies(X)).all()
+    scores = mixmate.score_samples(X)
+    assert (scores == -np.inf).all() if alpha == 0 else np.isfinite(scores).all()

@@ -1,0 +1,69 @@
+"""Models, pickles and a stream that earlier versions wrote, and what they computed."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import skmixmate
+
+FOLDER = Path(__file__).parents[1] / "resources" / "earlier"
+NAMES = ["plain", "group", "poisson", "images", "stream"]
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """Return X, energies and labels of each model, computed by the earlier version."""
+    with np.load(FOLDER / "expected.npz") as arrays:
+        return dict(arrays)
+
+
+def unpickle(name):
+    return pickle.loads((FOLDER / f"{name}.pickle").read_bytes())
+
+
+def assert_computes_the_same(mixmate, name, expected):
+    X = expected[f"{name}_X"]
+    np.testing.assert_allclose(
+        mixmate.energies(X), expected[f"{name}_energies"], rtol=1e-6
+    )
+    np.testing.assert_array_equal(mixmate.predict(X), expected[f"{name}_labels"])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "images"])
+def test_model_files_compute_the_same(name, expected):
+    mixmate = skmixmate.load(FOLDER / f"{name}.model")
+    assert_computes_the_same(mixmate, name, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pickles_compute_the_same(name, expected):
+    assert_computes_the_same(unpickle(name), name, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unpickled_estimators_can_be_saved_and_loaded(name, expected, tmp_path):
+    unpickle(name).save(tmp_path / "model")
+    assert_computes_the_same(skmixmate.load(tmp_path / "model"), name, expected)
+
+
+def test_a_pickled_stream_continues(expected):
+    mixmate = unpickle("stream").partial_fit(expected["stream_X"][25:])
+    np.testing.assert_allclose(
+        mixmate.dictionaries_, expected["stream_dictionaries"], rtol=1e-6, atol=1e-12
+    )
+
+
+def test_a_model_file_of_a_removed_estimator_names_its_version():
+    with pytest.raises(
+        ValueError,
+        match=r"filters\.model' holds a ConvolutionalMixMate, written by "
+        r"skmixmate 0\.1\.0, which was removed",
+    ):
+        skmixmate.load(FOLDER / "filters.model")
+
+
+def test_a_pickle_of_a_removed_estimator_says_that_it_was_removed():
+    with pytest.raises(ImportError, match=r"ConvolutionalMixMate.* was removed"):
+        unpickle("filters")
