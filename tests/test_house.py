@@ -11,6 +11,19 @@ PACKAGE = Path(skmixmate.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MOST_METHODS, MOST_LINES, MOST_CODE_LINES = 20, 500, 250
 
+# Names of an earlier vocabulary, for which the field has terms.
+RETIRED = """
+unexplained moved_intercepts counting_posterior take_all_rows keeps_to_device
+encode_and_gain shrink_backward_ needs_points mean_value _Adapted soften log_base
+judged _ANCHOR_PERIOD owners brightness _MANNERS _START _STREAM _TRIAL_HASTE
+_NEARLY_FULL fullness _take_over _as_start has_begun goes_on _has_shapes
+_leaves_rates_open _has_rates _in_pixels _answers reblocked placed_codes own_codes
+drawn_generator first_weights Processes Exchange find_processes _reaching _meet
+new_threads_waiting_their_turn written_whole written_state check_destination
+CapturedStep recorder without_units as_natural arranged _DAMAGES _MALFORMED
+_Unreadable opinions _N_HEARD how_much _MISTAKE _say _int_or_word is_mapped joined
+"""
+
 
 def name_of(path):
     return str(path.relative_to(PACKAGE))
@@ -71,3 +84,14 @@ def test_functions_are_annotated(path):
         )
     ]
     assert not bare
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_retired_names_are_not_used(path):
+    names = {
+        getattr(node, field)
+        for node in ast.walk(ast.parse(path.read_text()))
+        for field in ("id", "attr", "name", "arg")
+        if isinstance(getattr(node, field, None), str)
+    }
+    assert not names.intersection(RETIRED.split())

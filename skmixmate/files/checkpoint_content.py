@@ -62,7 +62,7 @@ _GLOBALS = {
 _MAX_OPERATIONS = 2**16
 
 _CONTENT = {"identity", "start", "state", "losses", "stopped"}
-_START = {"attributes", "representation", "random_state"}
+_START_KEYS = {"attributes", "representation", "random_state"}
 _REPRESENTATION = {"mean_", "components_", "decoder_", "J", "L", "order"}
 _STATE = {
     "dictionaries",
@@ -187,7 +187,7 @@ def check_content(content: dict[str, Any], expected: ExpectedFit) -> None:
 def _start_as_arrays(start: Any, expected: ExpectedFit) -> dict[str, Any]:
     """Convert tensors to arrays that share their memory."""
     likelihood = as_likelihood(expected.likelihood)
-    keys = _START | {"likelihood"} if likelihood.is_learned else _START
+    keys = _START_KEYS | {"likelihood"} if likelihood.is_learned else _START_KEYS
     check_keys("start", start, keys)
     if likelihood.is_learned:
         _check_likelihood(start["likelihood"], likelihood)
