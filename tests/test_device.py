@@ -65,20 +65,19 @@ def assert_same(actual, expected):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 @pytest.mark.parametrize(
     "params",
     [
         {},
         {"fit_intercept": False, "alpha": 0.3},
-        pytest.param(
-            {"weights": "learned", "noise_variance": "auto"}, marks=pytest.mark.slow
-        ),
-        pytest.param({"prior": "group", "alpha": 0.3}, marks=pytest.mark.slow),
+        {"weights": "learned", "noise_variance": "auto"},
+        {"prior": "group", "alpha": 0.3},
         {"prior": "nonnegative", "alpha": 0.3},
-        pytest.param({"likelihood": "poisson"}, marks=pytest.mark.slow),
-        pytest.param({"likelihood": "bernoulli"}, marks=pytest.mark.slow),
-        pytest.param({"likelihood": "negative_binomial"}, marks=pytest.mark.slow),
+        {"likelihood": "poisson"},
+        {"likelihood": "bernoulli"},
+        {"likelihood": "negative_binomial"},
         {"likelihood": "student_t", "noise_variance": "auto"},
     ],
     ids=str,

@@ -44,6 +44,7 @@ def kinds(X):
     return [X, torch.from_numpy(X), File(X, 80), Pairs(X), loader]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [
@@ -153,6 +154,7 @@ def test_set_output_wraps_the_result():
     np.testing.assert_array_equal(np.concatenate(list(batches)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_neither_data_nor_results_are_kept_in_memory(fitted, method):
     X = data(5000)

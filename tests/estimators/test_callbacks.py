@@ -23,6 +23,7 @@ def test_scoring_monitor_scores_each_epoch():
     assert epochs[-1] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_progress_bar(capsys, n_jobs):
     mixmate = small(n_init=3, n_jobs=n_jobs, init="kmeans")

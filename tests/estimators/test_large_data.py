@@ -94,6 +94,7 @@ def test_fit_gives_the_same_result_for_data_outside_memory(kind, params, missing
     np.testing.assert_array_equal(mixmate.predict(kind(X)), expected.labels_)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_readings")
 def test_fit_keeps_at_most_two_chunks_in_memory():
     X = data(2000)

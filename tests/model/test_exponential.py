@@ -105,6 +105,7 @@ def cost(mixture, k, rows, observed, codes):
     return -(log_density * mask).sum(dim=1) + mixture.prior.value(codes.mT[None])[0]
 
 
+@pytest.mark.slow
 @with_all_combinations
 def test_codes_minimise_the_energy(likelihood, prior, with_intercepts, masked):
     mixture = random_mixture(likelihood, prior, 500, with_intercepts)
@@ -361,6 +362,7 @@ def drawn_counts(dispersion, n_rows=2000):
     return rows, mixture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 @pytest.mark.parametrize("dispersion", [0.1, 0.5, 2.0])
 def test_dispersion_is_recovered(dispersion, missing):

@@ -318,6 +318,7 @@ def drawn_rows(df, n_rows=3000, n_features=20):
     return torch.from_numpy(rows), mixture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 @pytest.mark.parametrize("df", [1.0, 3.0, 10.0])
 def test_degrees_of_freedom_and_noise_are_recovered(df, missing):

@@ -185,6 +185,7 @@ def test_without_atoms_an_epoch_is_an_iteration_of_lloyd():
     np.testing.assert_allclose(em.mixture.intercepts, kmeans.cluster_centers_)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_intercepts_converge_to_the_means_with_small_batches(missing):
     X, y = make_blobs(600, centers=3, n_features=5, random_state=0)
@@ -362,6 +363,7 @@ def test_a_stream_learns_the_noise_over_a_window():
     assert em.mixture.noise_variance == pytest.approx(0.3**2, rel=0.2)
 
 
+@pytest.mark.slow
 def test_degrees_of_freedom_and_noise_are_recovered():
     X = noisy_data(2000, 0.0)
     X += 0.3 * StudentT(3.0).sample_noise(X.shape, np.random.RandomState(0))
@@ -389,6 +391,7 @@ def test_a_state_without_likelihood_is_loaded():
     assert em.mixture.likelihood == StudentT(5.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [50.0, -50.0])
 def test_far_outliers_hardly_move_the_model_with_student_t_noise(shift):
     X = noisy_data(480)
