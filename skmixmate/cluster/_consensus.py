@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import OneHotEncoder
 
-# Number of runs of k-means, and of those of lowest inertia that form the ensemble.
+# Number of runs of k-means, and how many of lowest inertia form the ensemble.
 _N_RUNS, _N_ENSEMBLE = 50, 20
 
 

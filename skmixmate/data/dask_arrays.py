@@ -45,7 +45,7 @@ def map_rows(function: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], X: Any) -
     Returns
     -------
     result : dask array of shape (n_samples, ...)
-        Its chunks have the same rows as those of X.
+        Its chunks have the same rows as the chunks of X.
 
     Raises
     ------

@@ -292,9 +292,8 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         codes : ndarray or tensor of shape (n_samples, n_clusters * n_atoms)
-            `n_atoms` columns for each cluster: the code, in the units of X, or of
-            natural parameters, in those of the assigned cluster, zeros in all
-            others. Where clusters have intercepts an empty code has, in its first
+            `n_atoms` columns for each cluster: the columns of the assigned cluster hold
+            the code, in the units of X or of natural parameters, the others zeros. Where clusters have intercepts an empty code has, in its first
             column, a ten-thousandth of the standard deviation of the noise, by which
             :meth:`inverse_transform` finds the cluster.
         """

@@ -265,7 +265,7 @@ def check_weights(weights: npt.ArrayLike, n_clusters: int) -> None:
 
 
 def check_magnitudes(params: Mapping[str, Any], dtype: npt.DTypeLike) -> None:
-    """Check that parameters keep what is computed with them in the range of floats.
+    """Check that parameters do not lead to numbers out of the range of floats.
 
     Parameters
     ----------
