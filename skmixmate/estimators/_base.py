@@ -293,8 +293,9 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         -------
         codes : ndarray or tensor of shape (n_samples, n_clusters * n_atoms)
             `n_atoms` columns for each cluster: the columns of the assigned cluster hold
-            the code, in the units of X or of natural parameters, the others zeros. Where clusters have intercepts an empty code has, in its first
-            column, a ten-thousandth of the standard deviation of the noise, by which
+            the code, in the units of X or of natural parameters, the others zeros.
+            Where clusters have intercepts an empty code has, in its first column, a
+            ten-thousandth of the standard deviation of the noise, by which
             :meth:`inverse_transform` finds the cluster.
         """
         return self._predict_rows(X, "transform", out)
