@@ -120,8 +120,7 @@ def _initial_state(estimator: Any, ctx: FitContext) -> ModelState:
         state.weights = weights
     if settings.noise_variance is not None:
         state.noise_variance = settings.noise_variance
-    if not settings.likelihood.is_learned:
-        state.likelihood = settings.likelihood
+    state.adopt_likelihood(settings.likelihood)
     return state
 
 

@@ -91,6 +91,17 @@ class ModelState:
         """Return the fitted attributes of an estimator by name."""
         return {f"{name}_": value for name, value in vars(self).items()}
 
+    def adopt_likelihood(self, likelihood: Likelihood) -> None:
+        """Continue with a likelihood, and what was learned of the same one.
+
+        Parameters
+        ----------
+        likelihood : Likelihood
+            Of the settings; it may have changed since the last fit.
+        """
+        if not (likelihood.is_learned and type(self.likelihood) is type(likelihood)):
+            self.likelihood = likelihood.initial()
+
     def learned_attributes(self) -> dict[str, Any]:
         """Return the attributes that training changes."""
         attributes = self.attributes()

@@ -148,6 +148,8 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
         is_fitted = True
     if is_fitted:
         state = ModelState.from_estimator(estimator)
+        state.adopt_likelihood(settings.likelihood)
+        estimator.likelihood_ = state.likelihood
         _train_chunk(estimator, settings, state, X, indices, device)
         model = FittedModel(state, settings, estimator.device)
         estimator.labels_, losses = model.evaluate(

@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV
 import skmixmate
 from skmixmate import MixMateClustering, clustering_accuracy_score
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.model.likelihoods import NegativeBinomial, StudentT
+from skmixmate.model.likelihoods import Gaussian, NegativeBinomial, StudentT
 
 from ..helpers import assert_fitted_like, assert_same_model, data, small, streamed
 
@@ -202,3 +202,20 @@ def test_an_array_as_init(name):
 def test_unknown_likelihoods_raise(likelihood, message):
     with pytest.raises(ValueError, match=message):
         MixMateClustering(likelihood=likelihood).fit(data())
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    ("likelihood", "expected"),
+    [("student_t", StudentT), (StudentT(df=3.0), StudentT), ("gaussian", Gaussian)],
+)
+def test_a_model_continues_with_another_likelihood(method, likelihood, expected):
+    X = data()
+    mixmate = small(likelihood="gaussian", warm_start=True).fit(X)
+    mixmate.set_params(likelihood=likelihood)
+    getattr(mixmate, method)(X)
+    assert type(mixmate.likelihood_) is expected
+    assert not mixmate.likelihood_.is_learned
+    if isinstance(likelihood, StudentT):
+        assert mixmate.likelihood_ == likelihood
+    np.testing.assert_array_equal(mixmate.labels_, mixmate.predict(X))
