@@ -46,11 +46,12 @@ _RENAMED = {
 
 
 def _has_outlier_scores(estimator: "BaseMixMate") -> bool:
-    """Return whether the likelihood tells outliers from other rows."""
-    if as_likelihood(estimator.likelihood).is_robust:
+    """Return whether the likelihood of the fit, or of the next one, weighs rows."""
+    parameter = vars(estimator).get("_fitted_params", vars(estimator))["likelihood"]
+    if as_likelihood(parameter).is_robust:
         return True
     raise AttributeError(
-        f"outlier_scores needs likelihood='student_t', not {estimator.likelihood!r}."
+        f"outlier_scores needs likelihood='student_t', not {parameter!r}."
     )
 
 

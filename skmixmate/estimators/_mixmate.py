@@ -18,7 +18,7 @@ from ..distributed.launch import find_communicator
 from ..files.model_file import write_model
 from ..initialization import INITIALIZERS
 from ..model.likelihood import Likelihood
-from ..model.likelihoods import LIKELIHOODS, as_likelihood
+from ..model.likelihoods import LIKELIHOODS
 from ..model.priors import PRIORS, Prior
 from ..utils.guards import all_or_nothing, default_modes
 from ..utils.types import Data
@@ -239,8 +239,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     loss_ : float
         Mean loss (Eq. 8) of the fitted model over the same X, with any penalty.
     loss_curve_ : list of float
-        Mean training loss of each epoch, and of each call of :meth:`partial_fit` that
-        completed a mini-batch.
+        Mean training loss of each epoch (and of partial_fit calls that trained).
     n_iter_ : int
         Number of epochs (and of partial_fit calls that trained).
     converged_ : bool
@@ -400,7 +399,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
-        tags.input_tags.positive_only = as_likelihood(self.likelihood).is_nonnegative
+        likelihood = LIKELIHOODS.get(str(self.likelihood), self.likelihood)
+        tags.input_tags.positive_only = getattr(likelihood, "is_nonnegative", False)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

@@ -219,3 +219,18 @@ def test_a_model_continues_with_another_likelihood(method, likelihood, expected)
     if isinstance(likelihood, StudentT):
         assert mixmate.likelihood_ == likelihood
     np.testing.assert_array_equal(mixmate.labels_, mixmate.predict(X))
+
+
+def test_outlier_scores_are_of_the_fit():
+    X, _, _ = with_outliers()
+    mixmate = small(likelihood="student_t").fit(X)
+    scores = mixmate.outlier_scores(X)
+    mixmate.set_params(likelihood="gaussian")
+    np.testing.assert_array_equal(mixmate.outlier_scores(X), scores)
+    assert not hasattr(clone(mixmate), "outlier_scores")
+
+
+def test_tags_of_an_invalid_estimator():
+    assert not small(likelihood="normal").__sklearn_tags__().input_tags.positive_only
+    tags = small(likelihood=NegativeBinomial(0.5)).__sklearn_tags__()
+    assert tags.input_tags.positive_only
