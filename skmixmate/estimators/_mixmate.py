@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -11,25 +10,19 @@ import torch
 from sklearn.base import ClusterMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from ..distributed.communicator import Communicator
 from ..distributed.launch import find_communicator
 from ..files.model_file import write_model
-from ..initialization import INITIALIZERS
 from ..model.likelihood import Likelihood
 from ..model.likelihoods import LIKELIHOODS
-from ..model.priors import PRIORS, Prior
 from ..utils.guards import all_or_nothing, default_modes
 from ..utils.types import Data
+from ._constraints import CONSTRAINTS
 from ._fit import finalize_fit, train_mixture, validate_fit
 from ._initialize import initialize
 from ._logging import log_to_stdout
 from ._streaming import StreamingMixMate
-
-_AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
-_NONNEGATIVE = Interval(Real, 0, None, closed="left")
-_POSITIVE = Interval(Real, 0, None, closed="neither")
 
 
 class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
@@ -297,41 +290,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     (10, 50, 64)
     """
 
-    _parameter_constraints = {
-        "n_clusters": [_AT_LEAST_1],
-        "n_atoms": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
-        "alpha": [StrOptions({"auto"}), _NONNEGATIVE],
-        "prior": [StrOptions(set(PRIORS)), Prior, HasMethods(["value", "prox"])],
-        "likelihood": [StrOptions(set(LIKELIHOODS)), Likelihood],
-        "n_layers": [_AT_LEAST_1],
-        "step_size": [StrOptions({"auto"}), _POSITIVE],
-        "noise_variance": [StrOptions({"auto"}), _POSITIVE],
-        "weights": [StrOptions({"uniform", "learned"}), "array-like"],
-        "fit_intercept": ["boolean", StrOptions({"auto"})],
-        "init": [
-            StrOptions({*INITIALIZERS, "random"}),
-            HasMethods("fit_predict"),
-            "array-like",
-        ],
-        "init_size": [_AT_LEAST_1],
-        "n_init": [_AT_LEAST_1],
-        "image_shape": ["array-like", None],
-        "representation": [StrOptions({"auto", "pixels", "scattering"})],
-        "dictionary_penalty": [_NONNEGATIVE],
-        "scale": [StrOptions({"auto"}), _POSITIVE],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "batch_size": [_AT_LEAST_1],
-        "learning_rate": [_POSITIVE],
-        "tol": [_NONNEGATIVE],
-        "n_iter_no_change": [_AT_LEAST_1],
-        "warm_start": ["boolean"],
-        "device": [str, torch.device],
-        "n_jobs": [Integral, None],
-        "verbose": ["verbose"],
-        "checkpoint": [str, os.PathLike, None],
-        "distributed": ["boolean", StrOptions({"auto"})],
-        "random_state": ["random_state"],
-    }
+    _parameter_constraints = CONSTRAINTS
 
     def __init__(
         self,
