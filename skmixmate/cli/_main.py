@@ -95,12 +95,15 @@ def _or_str(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_or_keep
 
 
-def _image_shape(text: str) -> tuple[int, ...]:
+def _image_shape(text: str) -> tuple[int, ...] | str | None:
+    if text in ("auto", "none"):
+        return "auto" if text == "auto" else None
     try:
         return tuple(_int(size) for size in text.split("x"))
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} should be like 28x28 or, with channels, 28x28x3"
+            f"{text!r} should be like 28x28 or, with channels, 28x28x3; or auto, "
+            "or none"
         ) from None
 
 
@@ -120,7 +123,10 @@ _PARAMETERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "init": (str, "initial clustering: auto, spectral, ssc, kmeans or random"),
     "init_size": (_int, "size of the subsample for the initial clustering"),
     "n_init": (_int, "number of initialisations to try"),
-    "image_shape": (_image_shape, "shape of images: 28x28, or 28x28x3 with channels"),
+    "image_shape": (
+        _image_shape,
+        "shape of images: 28x28, or 28x28x3 with channels; none for no images",
+    ),
     "representation": (str, "representation of images: pixels or scattering"),
     "noise_variance": (_or_str(_float), "noise variance of the scaled data, or auto"),
     "weights": (str, "prior probabilities of the clusters: uniform or learned"),
@@ -408,7 +414,7 @@ def _demo(_: argparse.Namespace) -> int:
     _print(f"scikit-learn's digits: {len(X)} images of 8 x 8 pixels, 10 classes\n")
     _print(f"{'':20}{'NMI':>10}{'ARI':>10}{'accuracy':>10}{'seconds':>10}")
     for clusterer in (
-        MixMateClustering(n_clusters=10, image_shape=(8, 8), random_state=0),
+        MixMateClustering(n_clusters=10, random_state=0),
         KMeans(n_clusters=10, n_init=10, random_state=0),
     ):
         start = time.perf_counter()

@@ -134,7 +134,7 @@ def flatten_items(batch: Any, image_shape: Sequence[int] | None) -> Row:
             "The items of X should be rows, or have a row as their first entry, each "
             f"an array or tensor; a batch of them has shape {tuple(rows.shape)}."
         )
-    if len(item_shape) > 1 and image_shape is not None:
+    if len(item_shape) > 1 and not isinstance(image_shape, (str, type(None))):
         _check_item_shape(item_shape, tuple(image_shape))
     return rows.reshape(len(rows), math.prod(item_shape))
 

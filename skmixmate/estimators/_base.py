@@ -70,6 +70,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
     noise_variance_: float
     scale_: float
     likelihood_: Likelihood
+    image_shape_: tuple[int, ...] | None
     representation_: ScatteringFeatures | None
     labels_: np.ndarray
 
@@ -438,6 +439,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         settings = Settings.resolve(
             self._fitted_params,
             self.n_features_in_,
+            self.image_shape_,
             models_scattering=self.representation_ is not None,
         )
         return FittedModel(ModelState.from_estimator(self), settings, self.device)
@@ -478,3 +480,6 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         self._fitted_params |= fitted_params
         if hasattr(self, "dictionaries_") and not hasattr(self, "likelihood_"):
             self.likelihood_ = as_likelihood(self._fitted_params["likelihood"])
+        if hasattr(self, "dictionaries_") and not hasattr(self, "image_shape_"):
+            image_shape = self._fitted_params["image_shape"]
+            self.image_shape_ = None if image_shape is None else tuple(image_shape)

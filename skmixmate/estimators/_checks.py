@@ -50,8 +50,8 @@ def check_params(params: Mapping[str, Any], X: Rows) -> None:
             "it is learned with 'laplace', 'group' and 'elastic_net'."
         )
     if params["image_shape"] is None:
-        _check_without_images(params)
-    else:
+        check_without_images(params)
+    elif not isinstance(params["image_shape"], str):
         check_image_shape(params["image_shape"], X.shape[1])
     dtype = numpy_dtype(X)
     check_magnitudes(params, dtype)
@@ -123,16 +123,29 @@ def _check_without_noise_variance(params: Mapping[str, Any]) -> None:
         )
 
 
-def _check_without_images(params: Mapping[str, Any]) -> None:
-    """Check that nothing that is only for images was asked for."""
+def check_without_images(params: Mapping[str, Any]) -> None:
+    """Check that nothing was asked for that is only for images.
+
+    Parameters
+    ----------
+    params : mapping
+        Parameters of an estimator whose rows are no images.
+
+    Raises
+    ------
+    ValueError
+        If there is a penalty of atoms, or scattering coefficients are to be modelled.
+    """
+    is_auto = params["image_shape"] == "auto"
+    found = ", and the rows were not recognised as images" if is_auto else ""
     for name, is_used in (
         ("dictionary_penalty", params["dictionary_penalty"] > 0),
         ("representation", params["representation"] == "scattering"),
     ):
         if is_used:
             raise ValueError(
-                f"{name}={params[name]!r} is for images: set image_shape to their "
-                "(height, width) or (height, width, n_channels)."
+                f"{name}={params[name]!r} is for images{found}: set image_shape to "
+                "their (height, width) or (height, width, n_channels)."
             )
 
 

@@ -34,7 +34,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     ],
     "init_size": [_AT_LEAST_1],
     "n_init": [_AT_LEAST_1],
-    "image_shape": ["array-like", None],
+    "image_shape": [StrOptions({"auto"}), "array-like", None],
     "representation": [StrOptions({"auto", "pixels", "scattering"})],
     "dictionary_penalty": [_NONNEGATIVE],
     "scale": [StrOptions({"auto"}), _POSITIVE],

@@ -26,6 +26,7 @@ from ._checks import (
     check_params,
     check_representation,
 )
+from ._images import resolve_image_shape
 from ._inference import FittedModel
 from ._settings import Settings, read_params, resolve_models_scattering
 from ._state import CHECKPOINTED, ModelState, Rows, numpy_dtype
@@ -91,12 +92,13 @@ def validate_fit(
         raise ValueError(
             f"n_samples={n_samples} should be >= n_clusters={estimator.n_clusters}."
         )
-    checkpoint = _find_checkpoint(estimator, X, is_warm, communicator)
+    image_shape = resolve_image_shape(estimator, params, X, is_warm, communicator)
+    checkpoint = _find_checkpoint(estimator, X, image_shape, is_warm, communicator)
     random_state = private_random_state(estimator.random_state)
-    summary = summarize_rows(X, device, estimator)
+    summary = summarize_rows(X, device, estimator, image_shape)
     n_missing = summary.n_missing
     is_incomplete = bool(communicator.all_reduce(int(n_missing.any())))
-    settings = resolve_settings(estimator, X, is_incomplete, is_warm)
+    settings = resolve_settings(estimator, X, image_shape, is_incomplete, is_warm)
     is_observed = n_missing < X.shape[1]
     # The rows of large data, which are most often complete, are not numbered.
     indices = slice(None) if is_observed.all() else np.flatnonzero(is_observed)
@@ -121,7 +123,12 @@ def validate_fit(
     )
 
 
-def summarize_rows(X: Rows, device: torch.device, estimator: Any) -> RowSummary:
+def summarize_rows(
+    X: Rows,
+    device: torch.device,
+    estimator: Any,
+    image_shape: tuple[int, ...] | None,
+) -> RowSummary:
     """Summarize the rows, and validate their entries, in one pass.
 
     Parameters
@@ -130,6 +137,7 @@ def summarize_rows(X: Rows, device: torch.device, estimator: Any) -> RowSummary:
     device : torch.device
     estimator : MixMateClustering
         Its likelihood decides which entries are valid.
+    image_shape : tuple of int or None
 
     Returns
     -------
@@ -140,12 +148,16 @@ def summarize_rows(X: Rows, device: torch.device, estimator: Any) -> RowSummary:
     finds_scale = likelihood.has_noise_variance and estimator.scale == "auto"
     return summarize(
         RowLoader(X, device=device, check=likelihood.validate),
-        with_sums=finds_scale and estimator.image_shape is None,
+        with_sums=finds_scale and image_shape is None,
     )
 
 
 def resolve_settings(
-    estimator: Any, X: Rows, is_incomplete: bool, continues: bool
+    estimator: Any,
+    X: Rows,
+    image_shape: tuple[int, ...] | None,
+    is_incomplete: bool,
+    continues: bool,
 ) -> Settings:
     """Resolve the settings of a fit, or of a stream.
 
@@ -153,6 +165,7 @@ def resolve_settings(
     ----------
     estimator : MixMateClustering
     X : ndarray, tensor or RowReader
+    image_shape : tuple of int or None
     is_incomplete : bool
         Whether an entry is missing, in any process.
     continues : bool
@@ -166,9 +179,11 @@ def resolve_settings(
     if continues:
         models_scattering = estimator.representation_ is not None
     else:
-        models_scattering = resolve_models_scattering(params, is_incomplete)
+        models_scattering = resolve_models_scattering(
+            params, image_shape, is_incomplete
+        )
     check_representation(params, models_scattering, is_incomplete)
-    return Settings.resolve(params, X.shape[1], models_scattering)
+    return Settings.resolve(params, X.shape[1], image_shape, models_scattering)
 
 
 def _model_params(estimator: Any) -> dict[str, Any]:
@@ -211,31 +226,42 @@ def _check_agreement(
 
 
 def _find_checkpoint(
-    estimator: Any, X: Rows, is_warm: bool, communicator: Communicator
+    estimator: Any,
+    X: Rows,
+    image_shape: tuple[int, ...] | None,
+    is_warm: bool,
+    communicator: Communicator,
 ) -> Checkpoint | None:
     """Open the checkpoint of this fit, if the estimator has one."""
     if estimator.checkpoint is None:
         return None
     fingerprints = communicator.all_gather(data_fingerprint(X))
     values = _model_params(estimator)
+    if isinstance(estimator.image_shape, str):
+        values["image_shape"] = image_shape
     if is_warm:
         values |= {name: getattr(estimator, name) for name in CHECKPOINTED}
     fit_key = {"X": "; ".join(fingerprints)} | {
         name: hash_param(name, value) for name, value in values.items()
     }
     checkpoint = communicator.broadcast(
-        lambda: Checkpoint(estimator.checkpoint, fit_key, _expected_fit(estimator, X))
+        lambda: Checkpoint(
+            estimator.checkpoint, fit_key, _expected_fit(estimator, X, image_shape)
+        )
     )
     checkpoint.is_writer = communicator.rank == 0
     return checkpoint
 
 
-def _expected_fit(estimator: Any, X: Rows) -> ExpectedFit:
+def _expected_fit(
+    estimator: Any, X: Rows, image_shape: tuple[int, ...] | None
+) -> ExpectedFit:
     """Describe the fit that the content of a checkpoint must agree with."""
     params = read_params(estimator)
 
     def has_intercepts(on_pixels: bool) -> bool:
-        return Settings.resolve(params, X.shape[1], not on_pixels).fit_intercept
+        settings = Settings.resolve(params, X.shape[1], image_shape, not on_pixels)
+        return settings.fit_intercept
 
     return ExpectedFit(
         attributes=CHECKPOINTED,
@@ -243,7 +269,7 @@ def _expected_fit(estimator: Any, X: Rows) -> ExpectedFit:
         n_features=X.shape[1],
         n_atoms=estimator.n_atoms,
         dtype=numpy_dtype(X).name,
-        image_shape=estimator.image_shape,
+        image_shape=image_shape,
         likelihood=estimator.likelihood,
         has_intercepts=has_intercepts,
         max_iter=estimator.max_iter,

@@ -102,6 +102,7 @@ def initialize(estimator: Any, ctx: FitContext) -> tuple[ModelState, Rows]:
     if ctx.checkpoint is not None:
         ctx.checkpoint.start = dump_state(ctx, state)
     vars(estimator).update(state.attributes())
+    estimator.image_shape_ = ctx.settings.image_shape
     subtask.call_on_fit_task_end(estimator=estimator)
     return state, X
 
@@ -155,7 +156,7 @@ def load_state(estimator: Any, ctx: FitContext, stored: dict[str, Any]) -> Model
     load_random_state(ctx.random_state, stored["random_state"])
     representation = None
     if stored["representation"] is not None:
-        representation = _new_representation(estimator, ctx.random_state)
+        representation = _new_representation(estimator, ctx)
         representation.load_state_dict(stored["representation"])
     attributes = {name.rstrip("_"): v for name, v in stored["attributes"].items()}
     return ModelState(
@@ -201,7 +202,7 @@ def _fit_representation(
     estimator: Any, ctx: FitContext, state: ModelState, rows: Any
 ) -> np.ndarray:
     """Fit the representation to rows of all processes; return features of X."""
-    representation = _new_representation(estimator, ctx.random_state)
+    representation = _new_representation(estimator, ctx)
     state.representation = representation
     if ctx.communicator.size == 1:
         return representation.fit_transform(as_numpy(rows))
@@ -213,15 +214,15 @@ def _fit_representation(
     return state.to_model_space(ctx.X)
 
 
-def _new_representation(
-    estimator: Any, random_state: np.random.RandomState
-) -> ScatteringFeatures:
+def _new_representation(estimator: Any, ctx: FitContext) -> ScatteringFeatures:
+    image_shape = ctx.settings.image_shape
+    assert image_shape is not None  # scattering coefficients are of images
     return ScatteringFeatures(
-        estimator.image_shape,
+        image_shape,
         _N_COMPONENTS,
         _REPRESENTATION_SIZE,
         estimator.device,
-        random_state,
+        ctx.random_state,
     )
 
 
@@ -330,7 +331,7 @@ def find_initial_atoms(
         estimator.init,
         settings.n_clusters,
         random_state,
-        estimator.image_shape,
+        settings.image_shape,
         is_imputed=bool(n_missing[indices].any()),
         likelihood=settings.likelihood,
     )

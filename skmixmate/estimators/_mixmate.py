@@ -133,8 +133,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
           atoms are deviations from it.
 
         All but the array cluster a subsample and make the atoms from its rows.
-        With `image_shape` the named methods cluster scattering features of the
-        images.
+        The named methods cluster scattering features of images.
     init_size : int, default=5000
         Size of the subsample, at most n_samples. Rows with missing entries are
         drawn only if too few are complete, and imputed with means.
@@ -143,9 +142,10 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         trained for five epochs on up to 10,000 rows; training starts from the one
         with the lowest loss. Useful where initialisations differ much, as those of
         "kmeans" and "random" do. An array as `init` is one initialisation.
-    image_shape : tuple of int or None, default=None
+    image_shape : tuple of int, "auto" or None, default="auto"
         (height, width) or (height, width, n_channels) if the rows of X are
-        flattened images, channels last.
+        flattened images, channels last. "auto" recognises images by the correlations of
+        their pixels, see `image_shape_`. None means that rows are no images.
     representation : {"auto", "pixels", "scattering"}, default="auto"
         Features of images that are modelled: their pixels, or the 300 principal
         components of the square roots of their scattering coefficients.
@@ -239,6 +239,9 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         Whether the loss stopped falling before `max_iter`.
     scale_ : float
         Factor that X, or its representation, is multiplied by.
+    image_shape_ : tuple of int or None
+        Shape of the images that the rows of X are, given or recognised; None where they
+        are no images, or not recognised as such.
     representation_ : ScatteringFeatures or None
         Transformer from images to the components that are modelled, with
         `inverse_transform`; None for pixels and tabular data.
@@ -308,7 +311,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         init: str | npt.ArrayLike | ClusterMixin = "auto",
         init_size: int = 5000,
         n_init: int = 1,
-        image_shape: Sequence[int] | None = None,
+        image_shape: Sequence[int] | str | None = "auto",
         representation: str = "auto",
         dictionary_penalty: float = 0.0,
         scale: float | str = "auto",

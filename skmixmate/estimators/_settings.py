@@ -68,7 +68,11 @@ class Settings:
 
     @classmethod
     def resolve(
-        cls, params: Mapping[str, Any], n_features: int, models_scattering: bool
+        cls,
+        params: Mapping[str, Any],
+        n_features: int,
+        image_shape: tuple[int, ...] | None,
+        models_scattering: bool,
     ) -> "Settings":
         """Resolve every "auto".
 
@@ -78,6 +82,8 @@ class Settings:
             Parameters of the estimator, valid ones.
         n_features : int
             Features of X.
+        image_shape : tuple of int or None
+            The resolved one.
         models_scattering : bool
 
         Returns
@@ -85,9 +91,6 @@ class Settings:
         settings : Settings
         """
         likelihood = as_likelihood(params["likelihood"])
-        image_shape = params["image_shape"]
-        if image_shape is not None:
-            image_shape = tuple(image_shape)
         on_pixels = image_shape is not None and not models_scattering
         alpha = params["alpha"]
         if alpha == "auto":
@@ -126,7 +129,11 @@ class Settings:
             ),
             image_shape=image_shape,
             models_scattering=models_scattering,
-            penalty=Smoothness(strength, image_shape) if strength > 0 else None,
+            penalty=(
+                Smoothness(strength, image_shape)
+                if strength > 0 and image_shape
+                else None
+            ),
         )
 
     @property
@@ -145,12 +152,17 @@ def learns_weights(weights: Any) -> bool:
     return isinstance(weights, str) and weights == "learned"
 
 
-def resolve_models_scattering(params: Mapping[str, Any], is_incomplete: bool) -> bool:
+def resolve_models_scattering(
+    params: Mapping[str, Any],
+    image_shape: tuple[int, ...] | None,
+    is_incomplete: bool,
+) -> bool:
     """Decide whether a new fit models scattering coefficients.
 
     Parameters
     ----------
     params : mapping
+    image_shape : tuple of int or None
     is_incomplete : bool
         Whether an entry of X is missing.
 
@@ -161,7 +173,7 @@ def resolve_models_scattering(params: Mapping[str, Any], is_incomplete: bool) ->
     if params["representation"] != "auto":
         return params["representation"] == "scattering"
     can_model = as_likelihood(params["likelihood"]).has_noise_variance
-    return can_model and params["image_shape"] is not None and not is_incomplete
+    return can_model and image_shape is not None and not is_incomplete
 
 
 def _resolve_n_atoms(

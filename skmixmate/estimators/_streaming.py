@@ -29,6 +29,7 @@ from ._fit import (
     summarize_rows,
 )
 from ._generative import GenerativeMixMate
+from ._images import resolve_image_shape
 from ._inference import FittedModel
 from ._initialize import initialize
 from ._settings import Settings, read_params
@@ -128,8 +129,14 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
     check_params(params, X)
     estimator._keep_params()
     device = resolve_device(estimator.device, X)
-    n_missing = summarize_rows(X, device, estimator).n_missing
-    settings = resolve_settings(estimator, X, bool(n_missing.any()), is_fitted)
+    image_shape = None  # until the buffer is full
+    if is_fitted or not isinstance(params["image_shape"], str):
+        image_shape = resolve_image_shape(
+            estimator, params, X, is_fitted, Communicator()
+        )
+    n_missing = summarize_rows(X, device, estimator, image_shape).n_missing
+    is_incomplete = bool(n_missing.any())
+    settings = resolve_settings(estimator, X, image_shape, is_incomplete, is_fitted)
     indices = np.flatnonzero(n_missing < X.shape[1])
     if not is_streaming:
         dtype = torch_dtype(estimator.dictionaries_ if is_fitted else X)
@@ -150,6 +157,7 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
         state = ModelState.from_estimator(estimator)
         state.adopt_likelihood(settings.likelihood)
         estimator.likelihood_ = state.likelihood
+        estimator.image_shape_ = settings.image_shape
         _train_chunk(estimator, settings, state, X, indices, device)
         model = FittedModel(state, settings, estimator.device)
         estimator.labels_, losses = model.evaluate(
@@ -198,9 +206,15 @@ def _initialize_from_buffer(
     task: Any,
 ) -> Settings:
     """Set the state that a stream starts from; return the settings that fit it."""
+    communicator = Communicator()
+    image_shape = resolve_image_shape(
+        estimator, read_params(estimator), rows, False, communicator
+    )
     summary = summarize(RowLoader(rows, device=device))
     is_incomplete = bool(summary.n_missing.any())
-    settings = resolve_settings(estimator, rows, is_incomplete, continues=False)
+    settings = resolve_settings(
+        estimator, rows, image_shape, is_incomplete, continues=False
+    )
     initialize(
         estimator,
         FitContext(
@@ -214,7 +228,7 @@ def _initialize_from_buffer(
             random_state=private_random_state(estimator.random_state),
             task=task,
             checkpoint=None,
-            communicator=Communicator(),
+            communicator=communicator,
         ),
     )
     return settings

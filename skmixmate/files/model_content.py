@@ -137,6 +137,7 @@ def restore_estimator(
             arrays,
         )
         _check_attributes(estimator)
+        estimator.image_shape_ = _restore_image_shape(description, estimator)
         if description["feature_names"] is not None:
             estimator.feature_names_in_ = _restore_feature_names(
                 description["feature_names"], estimator.n_features_in_
@@ -211,7 +212,7 @@ def _check_parameters(estimator: Any, check_device: bool) -> None:
         check_value(name, value, is_valid, f"at most {_MAX_PARAM:g}")
     is_valid = estimator.n_layers <= _MAX_LAYERS
     check_value("n_layers", estimator.n_layers, is_valid, f"at most {_MAX_LAYERS}")
-    if estimator.image_shape is not None:
+    if estimator.image_shape is not None and not isinstance(estimator.image_shape, str):
         check_image_shape("image_shape", estimator.image_shape)
     if check_device and estimator.device != "auto":
         _check_device(estimator.device)
@@ -259,6 +260,19 @@ def _restore_likelihood(
         check_value("likelihood_", fitted, is_valid, f"a {type(likelihood).__name__}")
         likelihood = fitted
     return likelihood
+
+
+def _restore_image_shape(
+    description: Mapping[str, Any], estimator: Any
+) -> tuple[int, ...] | None:
+    """Return the shape of images; files of earlier versions have the parameter only."""
+    image_shape = estimator._fitted_params["image_shape"]
+    if "image_shape" in description:
+        image_shape = _decode(description["image_shape"], {})
+    if image_shape is None:
+        return None
+    check_image_shape("image_shape_", image_shape, estimator.n_features_in_)
+    return tuple(int(size) for size in image_shape)
 
 
 def _check_attributes(estimator: Any) -> None:

@@ -105,6 +105,7 @@ def _describe(
         "settings": encode(estimator._fitted_params, "settings_."),
         "attributes": encode({name: getattr(estimator, name) for name in ATTRIBUTES}),
         "likelihood": _encode(estimator.likelihood_, "likelihood_", arrays),
+        "image_shape": _encode(estimator.image_shape_, "image_shape_", arrays),
         "representation": None,
         "feature_names": None,
     }

@@ -117,7 +117,7 @@ def resolve_image_shape(
     Parameters
     ----------
     image_shape : sequence of int or None
-        None uses the `image_shape` of the estimator.
+        None uses the `image_shape_` of the estimator.
     estimator : MixMateClustering
 
     Returns
@@ -126,7 +126,7 @@ def resolve_image_shape(
         None if both are None.
     """
     if image_shape is None:
-        return estimator.image_shape
+        return estimator.image_shape_
     shape = tuple(np.atleast_1d(image_shape).tolist())
     if not is_image_shape(shape) or math.prod(shape) != estimator.n_features_in_:
         raise ValueError(

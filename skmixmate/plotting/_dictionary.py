@@ -115,7 +115,7 @@ class DictionaryDisplay:
             of ``|code|`` over the samples of the cluster. None keeps their order.
         image_shape : tuple of int, default=None
             (height, width) or (height, width, n_channels) if samples are images.
-            None uses the `image_shape` of the estimator.
+            None uses the `image_shape_` of the estimator.
         clusters : array-like of int, default=None
             Clusters to draw, in this order; None draws all.
         n_atoms : int, default=12

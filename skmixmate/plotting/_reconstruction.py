@@ -127,7 +127,7 @@ class ReconstructionDisplay:
             other features leave a gap, and both are ignored in the error.
         image_shape : tuple of int, default=None
             (height, width) or (height, width, n_channels) if samples are images.
-            None uses the `image_shape` of the estimator.
+            None uses the `image_shape_` of the estimator.
         clusters : array-like of int, default=None
             Clusters to draw, in this order; None draws all.
         cmap : str or Colormap, default=None

@@ -43,12 +43,12 @@ from ..helpers import data, small
         ({"representation": "waves"}, r"'representation'.*Got 'waves'"),
         (
             {"representation": "scattering"},
-            r"representation=.scattering. is for images: set image_shape",
+            r"representation=.scattering. is for images.*not recognised.*image_shape",
         ),
         ({"dictionary_penalty": -1.0}, r"'dictionary_penalty'.*Got -1.0"),
         (
             {"dictionary_penalty": 1.0},
-            r"dictionary_penalty=1.0 is for images: set image_shape",
+            r"dictionary_penalty=1.0 is for images.*not recognised.*image_shape",
         ),
         ({"init_size": 0}, r"'init_size'.*Got 0"),
         ({"init_size": 2}, r"init_size=2 should be >= n_clusters=3"),

@@ -1,0 +1,76 @@
+"""The shape of images that a model is of: as given, or recognised."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..data.containers import as_numpy
+from ..distributed.communicator import Communicator
+from ..image._detection import can_be_images, find_image_shape, rows_to_judge
+from ..training.loop import logger
+from ._checks import check_without_images
+from ._logging import log_to_stdout
+from ._state import Rows
+
+
+def resolve_image_shape(
+    estimator: Any,
+    params: Mapping[str, Any],
+    X: Rows,
+    continues: bool,
+    communicator: Communicator,
+) -> tuple[int, ...] | None:
+    """Resolve the parameter `image_shape`.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+    params : mapping
+        Its parameters.
+    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    continues : bool
+        Whether there is a fitted model, of images of the same shape.
+    communicator : Communicator
+
+    Returns
+    -------
+    image_shape : tuple of int or None
+
+    Raises
+    ------
+    ValueError
+        If something that is only for images was asked for, and there are none.
+    """
+    image_shape = params["image_shape"]
+    if image_shape is not None and not isinstance(image_shape, str):
+        return tuple(int(size) for size in image_shape)
+    if continues and estimator.representation_ is not None:
+        return estimator.image_shape_
+    if image_shape is None:
+        return None
+    if continues:
+        image_shape = estimator.image_shape_
+    else:
+        image_shape = _recognize(X, communicator)
+        if image_shape is not None and communicator.rank == 0:
+            with log_to_stdout(estimator.verbose):
+                logger.info("rows are images: image_shape_ is %s", image_shape)
+    if image_shape is None:
+        check_without_images(params)
+    return image_shape
+
+
+def _recognize(X: Rows, communicator: Communicator) -> tuple[int, ...] | None:
+    """Find the shape of images from rows of all processes."""
+    n_samples, n_features = communicator.all_reduce(len(X)), X.shape[1]
+    if not can_be_images(n_samples, n_features):
+        return None
+    indices = rows_to_judge(n_samples, n_features)
+    if communicator.size > 1:
+        # As large a share of the rows of each process.
+        n_rows = -(-len(indices) * len(X) // n_samples)
+        indices = np.linspace(0, len(X) - 1, n_rows).astype(np.intp)
+    sample = as_numpy(X[indices])
+    gathered = communicator.all_gather(sample)
+    return communicator.broadcast(lambda: find_image_shape(np.concatenate(gathered)))
