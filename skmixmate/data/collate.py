@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import default_collate
 
 from .containers import as_numpy, as_tensor, check_dense
+from .images import ExpectedShape, image_shape_of_items
 
 Row: TypeAlias = npt.NDArray[Any] | torch.Tensor
 
@@ -106,19 +107,24 @@ def _first(entry: Any) -> Row:
     return np.asarray(entry)
 
 
-def flatten_items(batch: Any, image_shape: Sequence[int] | None) -> Row:
+def flatten_items(
+    batch: Any, expected: ExpectedShape
+) -> tuple[Row, tuple[int, ...] | None]:
     """Reshape a batch of items to rows.
 
     Parameters
     ----------
     batch : array-like, tensor, tuple, list or dict
         Its first entry has shape (n_rows, ...).
-    image_shape : tuple of int or None
-        The expected shape of items that are not one-dimensional.
+    expected : tuple of int, "auto" or None
+        The shape of items that are not one-dimensional; "auto" for images of any
+        shape, None if they are no images.
 
     Returns
     -------
     rows : ndarray or tensor of shape (n_rows, n_features)
+    image_shape : tuple of int or None
+        The shape of images, if they are images.
 
     Raises
     ------
@@ -134,18 +140,5 @@ def flatten_items(batch: Any, image_shape: Sequence[int] | None) -> Row:
             "The items of X should be rows, or have a row as their first entry, each "
             f"an array or tensor; a batch of them has shape {tuple(rows.shape)}."
         )
-    if len(item_shape) > 1 and not isinstance(image_shape, (str, type(None))):
-        _check_item_shape(item_shape, tuple(image_shape))
-    return rows.reshape(len(rows), math.prod(item_shape))
-
-
-def _check_item_shape(
-    item_shape: tuple[int, ...], image_shape: tuple[int, ...]
-) -> None:
-    """Reject images whose pixels are in another order, such as channels first."""
-    sizes, expected = ([n for n in s if n != 1] for s in (item_shape, image_shape))
-    if sizes != expected:
-        raise ValueError(
-            f"The items of X have shape {item_shape}, but image_shape={image_shape}. "
-            "Permute them to that shape, channels last."
-        )
+    image_shape = image_shape_of_items(item_shape, expected)
+    return rows.reshape(len(rows), math.prod(item_shape)), image_shape

@@ -36,11 +36,11 @@ def map_rows(function: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], X: Any) -
     Parameters
     ----------
     function : callable
-        Takes an ndarray of shape (n_rows, n_features), with n_rows at least 1, and
-        returns an ndarray of shape (n_rows, ...). It is sent to the workers, together
-        with the object whose method it is.
+        Takes an ndarray of shape (n_rows, n_features), or of images, with n_rows at
+        least 1, and returns an ndarray of shape (n_rows, ...). It is sent to the
+        workers, together with the object whose method it is.
     X : dask array of shape (n_samples, n_features)
-        With any chunks; the number of rows may be unknown.
+        Or of images; with any chunks; the number of rows may be unknown.
 
     Returns
     -------
@@ -61,15 +61,15 @@ def map_rows(function: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], X: Any) -
             "X.compute_chunk_sizes() first."
         )
     empty = function(np.zeros((1, *X.shape[1:]), dtype=X.dtype))[:0]
-    X = X.rechunk({1: -1})
+    X = _whole_rows(X)
     return X.map_blocks(
         _apply_to_block,
         function=function,
         empty=empty,
         meta=empty,
         chunks=(X.chunks[0], *empty.shape[1:]),
-        drop_axis=[1] if empty.ndim == 1 else None,
-        new_axis=[2] if empty.ndim == 3 else None,
+        drop_axis=[*range(empty.ndim, X.ndim)] or None,
+        new_axis=[*range(X.ndim, empty.ndim)] or None,
     )
 
 
@@ -85,10 +85,15 @@ def compute_blocks(X: Any) -> Iterator[npt.NDArray[Any]]:
     rows : ndarray of shape (n_rows, n_features)
         At least one row.
     """
-    for block in X.rechunk({1: -1}).blocks:
+    for block in _whole_rows(X).blocks:
         rows = block.compute()
         if len(rows):
             yield rows
+
+
+def _whole_rows(X: Any) -> Any:
+    """Return an array whose chunks are cut between rows only."""
+    return X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
 
 
 def _apply_to_block(

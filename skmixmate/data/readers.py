@@ -4,8 +4,9 @@ Arrays in files, and datasets of torch, are given the interface of an array of f
 which is all that the other modules have to know.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch.utils.data import (
 from .collate import collate_rows, flatten_items, stack_rows
 from .containers import as_numeric
 from .dask_arrays import is_dask
+from .images import ExpectedShape, check_images, flatten_slice
 
 # Checks rows, and converts them to floats: `as_floats(rows, dtype, n_features)`.
 Converter: TypeAlias = Callable[
@@ -55,7 +57,11 @@ class RowReader(ABC):
         (n_rows, n_features).
     dtype : dtype
         float32 or float64.
+    item_shape : tuple of int or None
+        Shape of the images that were flattened to rows.
     """
+
+    item_shape: tuple[int, ...] | None = None
 
     def __init__(self, n_rows: int, as_floats: Converter) -> None:
         self.as_floats = as_floats
@@ -163,6 +169,8 @@ class ArrayReader(RowReader):
     ----------
     X : object
         Has a shape, a dtype, and slices that can be converted to arrays.
+    expected : tuple of int, "auto" or None
+        The shape of images; "auto" for any, None if they are no images.
     as_floats : callable
         See :class:`RowReader`.
     chunk_entries : int, default=None
@@ -174,18 +182,22 @@ class ArrayReader(RowReader):
     Raises
     ------
     ValueError
-        If X is not two-dimensional, or a slice is not valid data.
+        If X is neither rows nor images, or a slice is not valid data.
     """
 
     def __init__(
         self,
         X: Any,
+        expected: ExpectedShape,
         as_floats: Converter,
         *,
         chunk_entries: int | None = None,
         max_gap: int | None = None,
     ) -> None:
-        if len(X.shape) != 2:
+        if len(X.shape) in (3, 4):
+            check_images(X.shape, expected)
+            self.item_shape = tuple(int(size) for size in X.shape[1:])
+        elif len(X.shape) != 2:
             raise ValueError(
                 f"Expected 2D array, got X of shape {tuple(X.shape)} instead. Reshape "
                 "X to one row for each sample."
@@ -196,21 +208,25 @@ class ArrayReader(RowReader):
         super().__init__(int(X.shape[0]), as_floats)
 
     def _read_chunks(self, index: range | npt.NDArray[np.intp]) -> Iterator[Any]:
-        n_features = max(1, self.X.shape[1])
+        n_features = max(1, math.prod(self.X.shape[1:]))
         n_rows = max(1, self.chunk_entries // n_features)
         n_gap = max(1, self.max_gap // n_features)
         if isinstance(index, range):
             for start in index[::n_rows]:
-                yield self.X[start : min(start + n_rows, index.stop)]
+                yield self._rows(start, min(start + n_rows, index.stop))
             return
         is_far = (np.diff(index) > n_gap) | (np.diff(index // n_rows) > 0)
         for indices in np.split(index, np.flatnonzero(is_far) + 1):
             first, last = int(indices[0]), int(indices[-1])
-            rows = as_numeric(self.X[first : last + 1])
+            rows = as_numeric(self._rows(first, last + 1))
             rows = rows if isinstance(rows, torch.Tensor) else np.asarray(rows)
             # A wrong number of rows is passed on, for `_read` to raise the error.
             is_valid = rows.shape[:1] == (last + 1 - first,)
             yield rows[indices - first] if is_valid else rows
+
+    def _rows(self, start: int, stop: int) -> Any:
+        rows = self.X[start:stop]
+        return rows if self.item_shape is None else flatten_slice(rows)
 
 
 class DatasetReader(RowReader):
@@ -222,8 +238,9 @@ class DatasetReader(RowReader):
         The dataset, `collate_fn` and the workers of a DataLoader are used, its sampler
         is not. An item is a row, or a tuple, list or dictionary whose first entry is
         one. A row may have any shape.
-    image_shape : tuple of int or None
-        The shape of items that are not one-dimensional.
+    expected : tuple of int, "auto" or None
+        The shape of items that are not one-dimensional; "auto" for images of any
+        shape, None if they are no images.
     as_floats : callable
         See :class:`RowReader`.
 
@@ -235,10 +252,8 @@ class DatasetReader(RowReader):
         If the dataset has no length.
     """
 
-    def __init__(
-        self, X: Any, image_shape: Sequence[int] | None, as_floats: Converter
-    ) -> None:
-        self.image_shape = image_shape
+    def __init__(self, X: Any, expected: ExpectedShape, as_floats: Converter) -> None:
+        self.expected = expected
         self._loader_params: dict[str, Any] = {
             "batch_size": ITEMS_PER_BATCH,
             "collate_fn": stack_rows,
@@ -280,7 +295,8 @@ class DatasetReader(RowReader):
             self.items, batch_sampler=batches, generator=torch.Generator(), **params
         )
         for batch in loader:
-            yield flatten_items(batch, self.image_shape)
+            rows, self.item_shape = flatten_items(batch, self.expected)
+            yield rows
 
 
 class MapReader(RowReader):
@@ -315,7 +331,7 @@ class MapReader(RowReader):
 
 def as_reader(
     X: Any,
-    image_shape: Sequence[int] | None,
+    expected: ExpectedShape,
     as_floats: Converter,
     *,
     chunk_entries: int | None = None,
@@ -326,8 +342,9 @@ def as_reader(
     Parameters
     ----------
     X : object
-    image_shape : tuple of int or None
-        The shape of items of a dataset that are not one-dimensional.
+    expected : tuple of int, "auto" or None
+        The shape of images, or of items of a dataset that are not one-dimensional;
+        "auto" for images of any shape, None if they are no images.
     as_floats : callable
         See :class:`RowReader`.
     chunk_entries, max_gap : int, default=None
@@ -352,7 +369,7 @@ def as_reader(
             "predict and the other inference methods accept a stream."
         )
     if isinstance(X, (Dataset, DataLoader)):
-        return DatasetReader(X, image_shape, as_floats)
+        return DatasetReader(X, expected, as_floats)
     is_known = isinstance(X, (np.ndarray, np.generic, torch.Tensor)) or issparse(X)
     # A dask array is computed as a whole, not once for each chunk.
     is_known = is_known or is_dask(X)
@@ -360,7 +377,9 @@ def as_reader(
     names = ("shape", "dtype", "__getitem__")
     if is_known or is_table or not all(hasattr(X, name) for name in names):
         return X
-    return ArrayReader(X, as_floats, chunk_entries=chunk_entries, max_gap=max_gap)
+    return ArrayReader(
+        X, expected, as_floats, chunk_entries=chunk_entries, max_gap=max_gap
+    )
 
 
 def is_stream(X: Any) -> bool:

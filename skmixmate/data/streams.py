@@ -1,7 +1,7 @@
 """Streams of rows: datasets without length, order or random access."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from .collate import collate_rows, flatten_items, stack_rows
+from .images import ExpectedShape, restore_images
 from .readers import ITEMS_PER_BATCH
 from .validation import as_floats
 
@@ -18,21 +19,24 @@ _CHUNK_ENTRIES = 2**22
 
 
 def stream_chunks(
-    X: Any, image_shape: Sequence[int] | None, *, chunk_entries: int | None = None
+    X: Any, expected: ExpectedShape, *, chunk_entries: int | None = None
 ) -> Iterator[npt.NDArray[Any]]:
     """Yield the rows of a stream in chunks, in the order in which they arrive.
 
     Parameters
     ----------
     X : IterableDataset or DataLoader
-    image_shape : tuple of int or None
-        The shape of items that are not one-dimensional.
+    expected : tuple of int, "auto" or None
+        The shape of items that are not one-dimensional; "auto" for images of any
+        shape, None if they are no images.
     chunk_entries : int, default=None
         A chunk is complete when it has this number of entries; 2**22 by default.
 
     Yields
     ------
     rows : ndarray of shape (n_chunk, n_features)
+        Or (n_chunk, height, width) or (n_chunk, height, width, n_channels), if items
+        are images.
 
     Raises
     ------
@@ -53,7 +57,8 @@ def stream_chunks(
     buffer: list[npt.NDArray[Any]] = []
     n_rows = 0
     for batch in X:
-        buffer.append(as_floats(flatten_items(batch, image_shape)))
+        rows, image_shape = flatten_items(batch, expected)
+        buffer.append(restore_images(as_floats(rows), image_shape))
         n_rows += len(buffer[-1])
         if sum(rows.size for rows in buffer) >= chunk_entries:
             yield np.concatenate(buffer)

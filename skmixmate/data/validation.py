@@ -12,19 +12,41 @@ from sklearn.utils.validation import validate_data
 
 from .containers import as_numeric, as_numpy
 from .dask_arrays import is_dask
+from .images import ExpectedShape, flatten_images
 from .loader import Rows
 from .readers import RowReader, as_reader
 from .statistics import largest_squarable
 
 
 def validate_rows(estimator: BaseEstimator, X: Any, reset: bool) -> Rows:
+    """Check the data given to an estimator; see :func:`validate_images`.
+
+    Parameters
+    ----------
+    estimator, X, reset
+        As in :func:`validate_images`.
+
+    Returns
+    -------
+    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    """
+    return validate_images(estimator, X, reset)[0]
+
+
+def validate_images(
+    estimator: BaseEstimator, X: Any, reset: bool
+) -> tuple[Rows, tuple[int, ...] | None]:
     """Check the data given to an estimator, which may have missing entries.
+
+    Arrays of images are flattened, if the estimator has the parameter `image_shape`:
+    all other modules know rows only.
 
     Parameters
     ----------
     estimator : estimator
     X : array-like, tensor, dataset or array in a file, of shape (n_samples, n_features)
-        Everything that :func:`~skmixmate.data.readers.as_reader` accepts.
+        Or (n_samples, height, width) or (n_samples, height, width, n_channels);
+        everything that :func:`~skmixmate.data.readers.as_reader` accepts.
     reset : bool
         Whether to set the attributes that describe the features, as in fit, or
         to check X against them.
@@ -34,29 +56,41 @@ def validate_rows(estimator: BaseEstimator, X: Any, reset: bool) -> Rows:
     X : ndarray, tensor or RowReader of shape (n_samples, n_features)
         float32 or float64; not copied if it already was. The entries of a RowReader
         are checked when they are read. Masked entries are missing, NaN.
+    item_shape : tuple of int or None
+        Shape of the images that were flattened; None if X has rows already.
 
     Raises
     ------
     ValueError
-        If X is not two-dimensional, has infinite entries, entries that are not real
-        numbers, or different features than in fit.
+        If X is neither rows nor images of the shape that the estimator has, has
+        infinite entries, entries that are not real numbers, or different features than
+        in fit.
     TypeError
         If X is sparse, has no rows, or has no length.
     """
-    X = as_reader(X, getattr(estimator, "image_shape", None), as_floats)
+    expected = _expected_shape(estimator, reset)
+    X = as_reader(X, expected, as_floats)
     if isinstance(X, RowReader):
         _validate_shape(estimator, X, reset)
-        return X
-    X = as_numeric(X.compute() if is_dask(X) else X)
+        return X, X.item_shape
+    X, item_shape = as_numeric(X.compute() if is_dask(X) else X), None
+    if hasattr(estimator, "image_shape"):
+        X, item_shape = flatten_images(X, expected)
     if not isinstance(X, torch.Tensor):
-        return _validate_array(estimator, X, reset)
+        return _validate_array(estimator, X, reset), item_shape
     _validate_shape(estimator, X, reset)
     if X.nansum().isinf() and X.isinf().any():
         raise ValueError(
             "Input X contains infinity; only NaN marks a missing entry. Replace "
             "infinite entries by NaN, or leave these rows out."
         )
-    return X
+    return X, item_shape
+
+
+def _expected_shape(estimator: BaseEstimator, reset: bool) -> ExpectedShape:
+    """Return the shape that images should have: the fitted one, or the parameter."""
+    shape: ExpectedShape = getattr(estimator, "image_shape", None)
+    return shape if reset else getattr(estimator, "image_shape_", shape)
 
 
 def _validate_array(estimator: BaseEstimator, X: Any, reset: bool) -> npt.NDArray[Any]:

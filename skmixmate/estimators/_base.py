@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..data.containers import as_numpy
 from ..data.dask_arrays import compute_blocks, is_dask, map_rows
+from ..data.images import restore_images, shape_of_images
 from ..data.readers import is_stream
 from ..data.streams import stream_chunks
 from ..data.validation import validate_rows
@@ -315,7 +316,8 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         X_reconstructed : ndarray or tensor of shape (n_samples, n_features)
-            In the units of X; observed entries are replaced as well.
+            In the units of X; observed entries are replaced as well. Images have the
+            shape that they have in X.
         """
         return self._predict_rows(X, "reconstruct", out)
 
@@ -377,13 +379,13 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
             check_scalar(batch_size, "batch_size", Integral, min_val=1)
         if is_stream(X) or is_dask(X):
             chunks: Iterable[Any] = (
-                compute_blocks(X) if is_dask(X) else stream_chunks(X, self.image_shape)
+                compute_blocks(X) if is_dask(X) else stream_chunks(X, self.image_shape_)
             )
             chunks = (validate_rows(self, chunk, reset=False) for chunk in chunks)
         else:
             chunks = [validate_rows(self, X, reset=False)]
         batches = self._iter_batches(chunks, method, batch_size)
-        return (restore_container(X, batch) for batch in batches)
+        return (restore_container(X, batch, method) for batch in batches)
 
     def _predict_rows(self, X: Data, method: str, out: Any) -> ArrayOut:
         """Compute the output of a method, in a new array or in `out`."""
@@ -409,13 +411,16 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         output = self._OUTPUTS[method]
         if out is None:
             (array,) = model.evaluate(model.state.lazy_model_space(rows), output)
-            return restore_container(X, array)
+            return restore_container(X, array, method)
         # One row has the shape and dtype of all.
         first = np.array(as_numpy(rows[:1]))
         (array,) = model.evaluate(model.state.lazy_model_space(first), output)
+        if method == "reconstruct":
+            array = restore_images(array, shape_of_images(X))
         check_out(out, (len(rows), *array.shape[1:]), array.dtype)
         n_written = 0
         for batch in self._iter_batches([rows], method):
+            batch = batch.reshape(len(batch), *array.shape[1:])
             out[n_written : n_written + len(batch)] = restore_container(out, batch)
             n_written += len(batch)
         return out

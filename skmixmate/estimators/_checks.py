@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils import check_array
 
+from ..data.images import has_channels_first
 from ..image._scattering import is_image_shape
 from ..model.likelihoods import as_likelihood
 from ..model.priors import PRIORS, Prior, as_prior, check_prior
@@ -237,6 +238,13 @@ def check_image_shape(image_shape: Any, n_features: int) -> None:
         If they cannot.
     """
     shape = tuple(image_shape)
+    if is_image_shape(shape) and has_channels_first(shape):
+        n_channels, *sides = shape
+        raise ValueError(
+            f"image_shape={image_shape!r} has the channels first, but they should be "
+            f"last, {(*sides, n_channels)}: pass images with their channels as the "
+            f"last axis, X.reshape{(-1, *shape)}.transpose(0, 2, 3, 1)."
+        )
     fits = is_image_shape(shape) and math.prod(shape) == n_features
     if not fits or min(shape[:2]) < 2:
         raise ValueError(

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from .._version import __version__
 from ..data.loader import RowLoader
 from ..data.statistics import RowSummary, summarize
-from ..data.validation import resolve_device, validate_rows
+from ..data.validation import resolve_device, validate_images
 from ..distributed.communicator import Communicator
 from ..files.checkpoint import Checkpoint, data_fingerprint, format_param, hash_param
 from ..files.checkpoint_content import ExpectedFit
@@ -77,7 +77,7 @@ def validate_fit(
     -------
     ctx : FitContext
     """
-    X = validate_rows(estimator, X, reset=True)
+    X, item_shape = validate_images(estimator, X, reset=True)
     params = read_params(estimator)
     is_warm = estimator.warm_start and hasattr(estimator, "dictionaries_")
     if is_warm:
@@ -86,13 +86,15 @@ def validate_fit(
     check_params(params, X)
     estimator._keep_params()
     device = resolve_device(estimator.device, X)
-    _check_agreement(estimator, X, is_warm, communicator)
+    _check_agreement(estimator, X, item_shape, is_warm, communicator)
     n_samples = communicator.all_reduce(len(X))
     if n_samples < estimator.n_clusters:
         raise ValueError(
             f"n_samples={n_samples} should be >= n_clusters={estimator.n_clusters}."
         )
-    image_shape = resolve_image_shape(estimator, params, X, is_warm, communicator)
+    image_shape = resolve_image_shape(
+        estimator, params, X, item_shape, is_warm, communicator
+    )
     checkpoint = _find_checkpoint(estimator, X, image_shape, is_warm, communicator)
     random_state = private_random_state(estimator.random_state)
     summary = summarize_rows(X, device, estimator, image_shape)
@@ -195,13 +197,18 @@ def _model_params(estimator: Any) -> dict[str, Any]:
 
 
 def _check_agreement(
-    estimator: Any, X: Rows, is_warm: bool, communicator: Communicator
+    estimator: Any,
+    X: Rows,
+    item_shape: tuple[int, ...] | None,
+    is_warm: bool,
+    communicator: Communicator,
 ) -> None:
     """Check that all processes fit the same model."""
     if communicator.size == 1:
         return
     values = {
         "n_features": X.shape[1],
+        "shape of images in X": item_shape,
         "dtype": numpy_dtype(X).name,
         "version of skmixmate": __version__,
         "dictionaries_ to continue from": is_warm,

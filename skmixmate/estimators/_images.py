@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..data.containers import as_numpy
+from ..data.images import check_images
 from ..distributed.communicator import Communicator
 from ..image._detection import can_be_images, find_image_shape, rows_to_judge
 from ..training.loop import logger
@@ -18,6 +19,7 @@ def resolve_image_shape(
     estimator: Any,
     params: Mapping[str, Any],
     X: Rows,
+    item_shape: tuple[int, ...] | None,
     continues: bool,
     communicator: Communicator,
 ) -> tuple[int, ...] | None:
@@ -29,6 +31,8 @@ def resolve_image_shape(
     params : mapping
         Its parameters.
     X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    item_shape : tuple of int or None
+        Shape of the images that were flattened to X.
     continues : bool
         Whether there is a fitted model, of images of the same shape.
     communicator : Communicator
@@ -40,17 +44,22 @@ def resolve_image_shape(
     Raises
     ------
     ValueError
-        If something that is only for images was asked for, and there are none.
+        If something that is only for images was asked for, and there are none, or
+        images are not of the shape that the fitted model has.
     """
     image_shape = params["image_shape"]
     if image_shape is not None and not isinstance(image_shape, str):
         return tuple(int(size) for size in image_shape)
     if continues and estimator.representation_ is not None:
-        return estimator.image_shape_
+        image_shape = "auto"
     if image_shape is None:
         return None
     if continues:
         image_shape = estimator.image_shape_
+        if item_shape is not None:
+            check_images((len(X), *item_shape), image_shape)
+    elif item_shape is not None:
+        image_shape = item_shape
     else:
         image_shape = _recognize(X, communicator)
         if image_shape is not None and communicator.rank == 0:

@@ -10,6 +10,7 @@ import torch
 
 from ..data.batch import Batch
 from ..data.containers import as_numpy, as_tensor
+from ..data.images import restore_images, shape_of_images
 from ..data.loader import RowLoader
 from ..data.statistics import rows_beyond_squares
 from ..data.validation import check_squares, resolve_device
@@ -319,8 +320,15 @@ def _narrow(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return values.astype(dtype)
 
 
-def restore_container(X: Any, array: np.ndarray) -> np.ndarray | torch.Tensor:
-    """Return a result as a tensor on the device of X, if X is a tensor."""
+def restore_container(
+    X: Any, array: np.ndarray, method: str = ""
+) -> np.ndarray | torch.Tensor:
+    """Return a result as a tensor on the device of X, if X is a tensor.
+
+    Reconstructions of images are images.
+    """
+    if method == "reconstruct":
+        array = restore_images(array, shape_of_images(X))
     if isinstance(X, torch.Tensor):
         return as_tensor(array).to(X.device)
     return array

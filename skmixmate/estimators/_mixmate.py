@@ -375,9 +375,10 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
-            The data; NaN is missing. It is not copied if float32 or float64, and
-            may be a memory map, an array in a file, a Dataset or a DataLoader, larger
-            than memory.
+            The data; NaN is missing. Images may have the shape (n_samples, height,
+            width) or (n_samples, height, width, n_channels), here and in all methods.
+            X is not copied if float32 or float64, and may be a memory map, an array in
+            a file, a Dataset or a DataLoader, larger than memory.
         y : array-like of shape (n_samples,), default=None
             Not used in fitting; passed on to callbacks.
 

@@ -12,7 +12,7 @@ from ..data.loader import RowLoader, concat_rows
 from ..data.readers import is_stream
 from ..data.statistics import summarize
 from ..data.streams import stream_chunks
-from ..data.validation import resolve_device, validate_rows
+from ..data.validation import resolve_device, validate_images
 from ..distributed.communicator import Communicator
 from ..distributed.launch import find_communicator
 from ..model.posterior import loss
@@ -121,7 +121,8 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
     """
     is_fitted = hasattr(estimator, "dictionaries_")
     is_streaming = hasattr(estimator, "_row_buffer")
-    X = validate_rows(estimator, X, reset=not (is_fitted or is_streaming))
+    is_new = not (is_fitted or is_streaming)
+    X, item_shape = validate_images(estimator, X, reset=is_new)
     params = read_params(estimator)
     if is_fitted:
         fitted = ModelState.from_estimator(estimator).data_shape()
@@ -129,11 +130,13 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
     check_params(params, X)
     estimator._keep_params()
     device = resolve_device(estimator.device, X)
-    image_shape = None  # until the buffer is full
-    if is_fitted or not isinstance(params["image_shape"], str):
+    image_shape = vars(estimator).get("image_shape_")
+    is_auto = isinstance(params["image_shape"], str)
+    if is_fitted or item_shape or not is_auto:  # otherwise when the buffer is full
         image_shape = resolve_image_shape(
-            estimator, params, X, is_fitted, Communicator()
+            estimator, params, X, item_shape, is_fitted, Communicator()
         )
+        estimator.image_shape_ = image_shape
     n_missing = summarize_rows(X, device, estimator, image_shape).n_missing
     is_incomplete = bool(n_missing.any())
     settings = resolve_settings(estimator, X, image_shape, is_incomplete, is_fitted)
@@ -157,7 +160,6 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
         state = ModelState.from_estimator(estimator)
         state.adopt_likelihood(settings.likelihood)
         estimator.likelihood_ = state.likelihood
-        estimator.image_shape_ = settings.image_shape
         _train_chunk(estimator, settings, state, X, indices, device)
         model = FittedModel(state, settings, estimator.device)
         estimator.labels_, losses = model.evaluate(
@@ -208,7 +210,12 @@ def _initialize_from_buffer(
     """Set the state that a stream starts from; return the settings that fit it."""
     communicator = Communicator()
     image_shape = resolve_image_shape(
-        estimator, read_params(estimator), rows, False, communicator
+        estimator,
+        read_params(estimator),
+        rows,
+        vars(estimator).get("image_shape_"),
+        False,
+        communicator,
     )
     summary = summarize(RowLoader(rows, device=device))
     is_incomplete = bool(summary.n_missing.any())

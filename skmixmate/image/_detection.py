@@ -23,19 +23,19 @@ _MAX_ROWS, _MAX_ENTRIES = 2000, 2**20
 _MIN_PEAK = 0.1
 
 # What neighbouring rows, and columns, of an image have: a mean correlation that is
-# higher than at half the distance across by so much, in no place less than so much,
-# and, for most rows, higher than with any other row. It distinguishes images from
-# series side by side that share a course in time.
-_MIN_DECAY, _MIN_ADJACENT, _MIN_NEAREST = 0.12, 0.04, 0.8
+# higher than at half the distance across by so much, in no place less than so much nor
+# than this fraction of the mean, and, for most rows, higher than with any other row. It
+# distinguishes images from series side by side that share a course in time.
+_MIN_DECAY, _MIN_ADJACENT, _MIN_FRACTION, _MIN_NEAREST = 0.12, 0.04, 0.2, 0.8
 
 # Squared correlation of the last pixel of a row and the first of the next, as a
 # fraction of that of neighbours within a row: at most so much in an image, near 1 in a
 # series of the same period.
-_MAX_ACROSS = 0.78
+_MAX_ACROSS = 0.72
 
-# Lines at the border whose similarity with all others is below this are left out, as
-# constant ones are.
-_MIN_SIMILARITY = 0.05
+# Rows and columns at the border whose similarity with all others is below this, or
+# below this fraction of what others have, are left out: they are all background.
+_MIN_SIMILARITY, _BORDER_FRACTION = 0.05, 0.4
 
 
 def can_be_images(n_samples: int, n_features: int) -> bool:
@@ -253,7 +253,8 @@ def _is_smooth(rows: Array, varies: Mask, shape: Sequence[int], axis: int) -> bo
     np.fill_diagonal(similarity, -np.inf)
     n_varying = mask.sum(axis=1)
     is_used = n_varying >= n_varying.max() / 4
-    is_used &= similarity.max(axis=1) >= _MIN_SIMILARITY
+    highest = similarity.max(axis=1)
+    is_used &= highest >= max(_MIN_SIMILARITY, _BORDER_FRACTION * highest.max())
     used = np.flatnonzero(is_used)
     if len(used) < _MIN_SIDE:
         return False
@@ -267,7 +268,7 @@ def _is_smooth(rows: Array, varies: Mask, shape: Sequence[int], axis: int) -> bo
     is_nearest = np.abs(similarity.argmax(axis=1) - index) == 1
     return bool(
         adjacent.mean() - far >= _MIN_DECAY
-        and adjacent.min() >= _MIN_ADJACENT
+        and adjacent.min() >= max(_MIN_ADJACENT, _MIN_FRACTION * adjacent.mean())
         and is_nearest.mean() >= _MIN_NEAREST
     )
 

@@ -244,13 +244,14 @@ class ReconstructionDisplay:
 def _to_rows(estimator: MixMateClustering, x: Any) -> Any:
     """Convert a sample to data with one row."""
     if is_stream(x):
-        return next(stream_chunks(x, estimator.image_shape))
+        return next(stream_chunks(x, estimator.image_shape_))
     if hasattr(x, "to_frame"):  # a Series knows the names of the features
         return x.to_frame().T
     if isinstance(x, (list, tuple)) and np.ndim(x[0] if x else 0) == 0:
         return [x]
-    is_flat = len(getattr(x, "shape", ())) == 1 and hasattr(x, "reshape")
-    return x.reshape(1, -1) if is_flat else x
+    shape = getattr(x, "shape", ())
+    is_single = len(shape) == 1 or tuple(shape) == estimator.image_shape_
+    return x.reshape(1, -1) if is_single and hasattr(x, "reshape") else x
 
 
 def _single_row(rows: Any) -> np.ndarray:
