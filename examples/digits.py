@@ -35,7 +35,7 @@ def main():
     print(f"{'':20}{'NMI':>10}{'ARI':>10}{'accuracy':>10}")
     print_scores("MixMateClustering", y, mixmate.labels_)
     print_scores("KMeans", y, kmeans.labels_)
-    display = DictionaryDisplay.from_estimator(mixmate, X, image_shape=(8, 8))
+    display = DictionaryDisplay.from_estimator(mixmate, X)
     display.figure_.savefig(PLOT_FILE)
     print(f"The dictionaries are plotted in {PLOT_FILE}.")
 

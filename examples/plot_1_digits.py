@@ -19,7 +19,7 @@ mixmate = MixMateClustering(n_clusters=10, random_state=0).fit(X)
 # %%
 # The first column shows the intercept, the next columns the atoms that the cluster uses
 # most; red adds ink, blue removes it.
-DictionaryDisplay.from_estimator(mixmate, X, image_shape=(8, 8), n_atoms=8)
+DictionaryDisplay.from_estimator(mixmate, X, n_atoms=8)
 
 # %%
 # Labels are used only here, to compare the clusters with the digits. The clusters are

@@ -15,9 +15,9 @@ from skmixmate import MixMateClustering
 from skmixmate.plotting import EnergyDisplay, ReconstructionDisplay
 
 X, y = load_digits(return_X_y=True)
-mixmate = MixMateClustering(
-    n_clusters=10, image_shape=(8, 8), representation="pixels", random_state=0
-).fit(X)
+mixmate = MixMateClustering(n_clusters=10, representation="pixels", random_state=0).fit(
+    X
+)
 
 # %%
 # A large margin

@@ -38,8 +38,7 @@ def validate_images(
 ) -> tuple[Rows, tuple[int, ...] | None]:
     """Check the data given to an estimator, which may have missing entries.
 
-    Arrays of images are flattened, if the estimator has the parameter `image_shape`:
-    all other modules know rows only.
+    Arrays of images are flattened: all other modules know rows only.
 
     Parameters
     ----------
@@ -73,9 +72,8 @@ def validate_images(
     if isinstance(X, RowReader):
         _validate_shape(estimator, X, reset)
         return X, X.item_shape
-    X, item_shape = as_numeric(X.compute() if is_dask(X) else X), None
-    if hasattr(estimator, "image_shape"):
-        X, item_shape = flatten_images(X, expected)
+    X = as_numeric(X.compute() if is_dask(X) else X)
+    X, item_shape = flatten_images(X, expected)
     if not isinstance(X, torch.Tensor):
         return _validate_array(estimator, X, reset), item_shape
     _validate_shape(estimator, X, reset)

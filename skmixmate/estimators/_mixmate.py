@@ -289,8 +289,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     >>> labels = mixmate.fit_predict(X)
     >>> round(normalized_mutual_info_score(y, labels), 1)
     0.9
-    >>> mixmate.dictionaries_.shape
-    (10, 50, 64)
+    >>> mixmate.image_shape_
+    (8, 8)
     """
 
     _parameter_constraints = CONSTRAINTS

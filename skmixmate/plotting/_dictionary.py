@@ -69,7 +69,7 @@ class DictionaryDisplay:
     >>> mixmate = MixMateClustering(
     ...     n_clusters=10, init="kmeans", max_iter=2, tol=0, random_state=0
     ... ).fit(X)
-    >>> display = DictionaryDisplay.from_estimator(mixmate, X, image_shape=(8, 8))
+    >>> display = DictionaryDisplay.from_estimator(mixmate, X)
     >>> display.axes_.shape
     (10, 13)
     """

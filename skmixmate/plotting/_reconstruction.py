@@ -78,9 +78,7 @@ class ReconstructionDisplay:
     >>> mixmate = MixMateClustering(
     ...     n_clusters=10, init="kmeans", max_iter=2, tol=0, random_state=0
     ... ).fit(X)
-    >>> display = ReconstructionDisplay.from_estimator(
-    ...     mixmate, X[0], image_shape=(8, 8)
-    ... )
+    >>> display = ReconstructionDisplay.from_estimator(mixmate, X[0])
     >>> display.axes_.shape
     (2, 11)
     """

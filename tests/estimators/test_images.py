@@ -12,7 +12,15 @@ from sklearn.metrics import normalized_mutual_info_score as nmi
 
 from skmixmate import MixMateClustering
 
-from ..helpers import assert_same_model, data, small, streamed
+from ..helpers import (
+    METHODS,
+    assert_fitted_like,
+    assert_same_model,
+    data,
+    small,
+    streamed,
+)
+from ..sources import File, Pairs, Stream
 
 
 def fit_digits(**params):
@@ -156,3 +164,128 @@ def test_warm_start_and_init_array_on_images(representation):
     assert mixmate.fit(X).loss_ < before
     with pytest.raises(ValueError, match=r"\(3, 6, 64\).*\(3, 6, 16\)"):
         mixmate.set_params(image_shape=(4, 4)).fit(data())
+
+
+# --- the shape of images -------------------------------------------------------------
+
+DIGITS = load_digits().data[:300]
+IMAGES = DIGITS.reshape(-1, 8, 8)
+
+
+def test_images_are_recognised(caplog):
+    with caplog.at_level("INFO", "skmixmate"):
+        mixmate = small().fit(DIGITS)
+    assert mixmate.image_shape_ == (8, 8)
+    assert "image_shape_ is (8, 8)" in caplog.text
+    assert_fitted_like(mixmate, small(image_shape=(8, 8)).fit(DIGITS))
+    restored = pickle.loads(pickle.dumps(mixmate))
+    np.testing.assert_array_equal(restored.predict(DIGITS[:5]), mixmate.labels_[:5])
+
+
+def test_rows_that_are_no_images():
+    assert small().fit(data()).image_shape_ is None
+    mixmate = small(image_shape=None).fit(DIGITS)
+    assert mixmate.image_shape_ is mixmate.representation_ is None
+    X = np.random.RandomState(0).randn(200, 64)
+    with pytest.raises(ValueError, match=r"dictionary_penalty=1.*not recognised as"):
+        small(dictionary_penalty=1.0).fit(X)
+
+
+def test_a_stream_is_recognised_when_its_buffer_is_full():
+    mixmate = streamed(DIGITS, [50, 100, 150], init_size=120)
+    assert mixmate.image_shape_ == (8, 8)
+    assert_same_model(mixmate, streamed(DIGITS, [300], init_size=120))
+    chunks = np.split(IMAGES, [50, 150])
+    mixmate = small(init_size=120)
+    for chunk in (chunks[0], chunks[1].reshape(-1, 64), chunks[2]):
+        mixmate.partial_fit(chunk)
+        assert mixmate.image_shape_ == (8, 8)
+
+
+def test_a_warm_start_keeps_the_shape():
+    mixmate = small(warm_start=True).fit(DIGITS)
+    assert mixmate.fit(DIGITS[:10]).image_shape_ == (8, 8)
+    with pytest.raises(ValueError, match=r"\(4, 16\), but image_shape=\(8, 8\)"):
+        mixmate.fit(DIGITS.reshape(-1, 4, 16))
+
+
+@pytest.mark.parametrize(
+    "convert", [np.asarray, torch.tensor, np.ndarray.tolist, lambda X: File(X, 10**6)]
+)
+def test_arrays_of_images_are_taken_as_they_are(convert):
+    expected = small().fit(DIGITS)
+    X = convert(IMAGES)
+    mixmate = small().fit(X)
+    assert mixmate.image_shape_ == (8, 8)
+    assert_fitted_like(mixmate, expected)
+    for method in METHODS:
+        shape = IMAGES.shape if method == "reconstruct" else None
+        result = np.asarray(getattr(mixmate, method)(X))
+        values = getattr(expected, method)(DIGITS)
+        assert result.shape == (shape or values.shape)
+        np.testing.assert_array_equal(result.reshape(values.shape), values)
+    assert mixmate.score(X) == expected.score(DIGITS)
+
+
+def test_reconstructions_of_images_in_batches_and_in_out():
+    mixmate = small().fit(IMAGES)
+    expected = mixmate.reconstruct(IMAGES)
+    assert expected.shape == IMAGES.shape
+    out = np.empty_like(IMAGES)
+    assert mixmate.reconstruct(IMAGES, out=out) is out
+    batches = list(mixmate.predict_batches(IMAGES, "reconstruct", batch_size=200))
+    for result in (out, np.concatenate(batches)):
+        np.testing.assert_array_equal(result, expected)
+    with pytest.raises(ValueError, match=r"should have \(300, 8, 8\)"):
+        mixmate.reconstruct(IMAGES, out=np.empty_like(DIGITS))
+
+
+def test_images_in_dask_arrays():
+    da = pytest.importorskip("dask.array")
+    X = da.from_array(IMAGES, chunks=(200, 4, 8))
+    mixmate = small().fit(X)
+    assert mixmate.image_shape_ == (8, 8)
+    for method in METHODS:
+        lazy = getattr(mixmate, method)(X)
+        values = getattr(mixmate, method)(IMAGES)
+        assert lazy.shape == values.shape
+        np.testing.assert_allclose(lazy.compute(), values, atol=1e-9)
+
+
+def test_images_with_image_shape_none_are_plain_features():
+    mixmate = small(image_shape=None).fit(IMAGES)
+    assert_fitted_like(mixmate, small(image_shape=None).fit(DIGITS))
+    assert mixmate.image_shape_ is None
+    assert mixmate.reconstruct(IMAGES).shape == IMAGES.shape
+
+
+def test_items_of_a_dataset_may_be_images():
+    items = torch.from_numpy(IMAGES)[:, None]
+    mixmate = small().fit(Pairs(items))
+    assert mixmate.image_shape_ == (8, 8)
+    assert_fitted_like(mixmate, small().fit(DIGITS))
+    mixmate = small(init_size=200).partial_fit(Stream(items))
+    assert mixmate.image_shape_ == (8, 8)
+    assert_same_model(mixmate, small(init_size=200).partial_fit(DIGITS))
+    assert mixmate.reconstruct(Stream(items)).shape == DIGITS.shape
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "shape", "message"),
+    [
+        ((4, 16), (8, 8), r"shape \(8, 8\), but image_shape=\(4, 16\)"),
+        ("auto", (1, 8, 8), r"transpose\(0, 2, 3, 1\)"),
+        ((1, 8, 8), (64,), r"image_shape=\(1, 8, 8\) has the channels first.*8, 8, 1"),
+        ((4, 1, 16), (64,), r"image_shape=\(4, 1, 16\) should be"),
+        ("images", (64,), "'image_shape'.*'auto'.*Got 'images'"),
+    ],
+)
+def test_wrong_shapes_of_images_raise(image_shape, shape, message):
+    with pytest.raises(ValueError, match=message):
+        small(image_shape=image_shape).fit(DIGITS.reshape(-1, *shape))
+
+
+def test_predict_rejects_images_of_another_shape():
+    mixmate = small().fit(DIGITS)
+    with pytest.raises(ValueError, match=r"\(4, 16\), but image_shape=\(8, 8\)"):
+        mixmate.predict(DIGITS.reshape(-1, 4, 16))
