@@ -50,6 +50,8 @@ def save_and_load(mixmate, folder):
             X,
         ),
         ({"image_shape": (8, 8)}, IMAGES),
+        ({}, IMAGES),  # recognised
+        ({"image_shape": None}, IMAGES),
         ({"image_shape": [8, 4, 2]}, IMAGES),
     ],
 )

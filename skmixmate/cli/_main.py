@@ -361,6 +361,8 @@ def _fit(arguments: argparse.Namespace) -> int:
         write_table(arguments.labels, mixmate.labels_, ["cluster"])
     sizes = np.bincount(mixmate.labels_, minlength=mixmate.n_clusters)
     _print(f"samples        {len(X)}")
+    if mixmate.image_shape_ is not None:
+        _print(f"image shape    {'x'.join(map(str, mixmate.image_shape_))}")
     _print(f"epochs         {mixmate.n_iter_}")
     _print(f"loss           {mixmate.loss_:.6g}")
     _print(f"cluster sizes  {' '.join(map(str, sizes))}")

@@ -74,6 +74,16 @@ def test_options_set_parameters(folder):
     assert {name: params[name] for name in expected} == expected
 
 
+def test_images_are_recognised_unless_there_are_none(folder, capsys):
+    np.save("data.npy", load_digits().data[:200])
+    assert fit("--max-iter", "0") == 0
+    assert "image shape    8x8\n" in capsys.readouterr().out
+    assert skmixmate.load("model").image_shape_ == (8, 8)
+    for value, expected in (("auto", "auto"), ("none", None)):
+        assert fit("--max-iter", "0", "--image-shape", value) == 0
+        assert skmixmate.load("model").image_shape == expected
+
+
 def test_auto_in_place_of_numbers(folder):
     assert fit("--n-atoms", "auto", "--alpha", "auto", "--max-iter", "0") == 0
     assert skmixmate.load("model").n_atoms == "auto"

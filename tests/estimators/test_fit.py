@@ -114,7 +114,14 @@ def test_without_atoms_the_result_equals_kmeans():
     assert kmeans.n_iter_ > 3
     # A large scale makes the posterior one-hot, as in k-means.
     mixmate = MixMateClustering(
-        10, n_atoms=0, scale=1e3, batch_size=5000, max_iter=100, tol=0, init=start
+        10,
+        n_atoms=0,
+        scale=1e3,
+        batch_size=5000,
+        max_iter=100,
+        tol=0,
+        init=start,
+        image_shape=None,
     ).fit(X)
     np.testing.assert_array_equal(mixmate.labels_, kmeans.labels_)
     np.testing.assert_allclose(mixmate.intercepts_, kmeans.cluster_centers_, atol=1e-10)
@@ -137,7 +144,7 @@ def test_training_keeps_the_accuracy_of_the_initial_clustering(load, n_clusters)
     scores = []
     for seed in range(3):
         initial = SpectralGraphClustering(n_clusters, random_state=seed)
-        mixmate = MixMateClustering(n_clusters, random_state=seed)
+        mixmate = MixMateClustering(n_clusters, image_shape=None, random_state=seed)
         kmeans = KMeans(n_clusters, n_init=10, random_state=seed)
         scores.append([nmi(y, e.fit_predict(X)) for e in (initial, mixmate, kmeans)])
     initial, trained, kmeans = np.mean(scores, axis=0)
@@ -173,6 +180,7 @@ def test_clusters_of_any_shape_and_size(sample, n_clusters, floor):
 @pytest.mark.parametrize(
     ("params", "n_atoms"),
     [
+        ({"image_shape": None}, 50),
         ({}, 50),
         ({"image_shape": (8, 8)}, 50),
         ({"image_shape": (8, 8), "representation": "pixels"}, 7),  # 64 // 9
@@ -190,7 +198,8 @@ def test_no_more_atoms_than_features_of_tabular_data():
 
 def test_number_of_atoms_follows_the_init_array():
     X = load_digits().data[:400]
-    mixmate = small(n_atoms="auto", init=X[:12].reshape(3, 4, 64), warm_start=True)
+    params = {"init": X[:12].reshape(3, 4, 64), "image_shape": None}
+    mixmate = small(n_atoms="auto", warm_start=True, **params)
     for _ in range(2):  # from the array, then from the previous fit
         assert mixmate.fit(X).dictionaries_.shape == (3, 4, 64)
 

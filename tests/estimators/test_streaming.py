@@ -62,8 +62,9 @@ def test_partial_fit_is_as_accurate_as_fit():
     X, y = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(X))
     X, y = X[order], y[order]
-    fitted = small(n_clusters=10, init_size=900).fit(X)
-    mixmate = small(n_clusters=10, init_size=900).partial_fit(X[:900])
+    params = {"n_clusters": 10, "init_size": 900, "image_shape": None}
+    fitted = small(**params).fit(X)
+    mixmate = small(**params).partial_fit(X[:900])
     scores = []
     for _ in range(3):
         for chunk in np.array_split(X, 9):

@@ -254,7 +254,7 @@ def test_the_mode_of_a_checkpoint_is_kept(path, fail_in_epoch):
 def test_a_fit_of_images_resumes(path, fail_in_epoch):
     X = load_digits().data[:100]
     fail_in_epoch(small(checkpoint=path, image_shape=(8, 8)), X)
-    mixmate = small(checkpoint=path, image_shape=(8, 8)).fit(X)
+    mixmate = small(checkpoint=path).fit(X)  # recognised
     expected = small(image_shape=(8, 8)).fit(X)
     np.testing.assert_array_equal(mixmate.reconstruct(X), expected.reconstruct(X))
 

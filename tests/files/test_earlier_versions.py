@@ -43,6 +43,11 @@ def test_pickles_compute_the_same(name, expected):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_shape_of_images_is_that_of_the_parameter(name):
+    assert unpickle(name).image_shape_ == ((8, 8) if name == "images" else None)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_unpickled_estimators_can_be_saved_and_loaded(name, expected, tmp_path):
     unpickle(name).save(tmp_path / "model")
     assert_computes_the_same(skmixmate.load(tmp_path / "model"), name, expected)

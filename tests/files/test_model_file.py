@@ -347,6 +347,10 @@ def scattering(**changed):
         (parameter(device="abacus"), r"device 'abacus', which should be the name"),
         (parameter(device="meta"), r"device 'meta', which should be the name"),
         (parameter(image_shape=[8, -8]), r"image_shape \[8, -8\], which should be"),
+        (
+            edit_json(lambda d: d.update(image_shape={"tuple": [4, 8]})),
+            r"image_shape_ \(4, 8\), which should be .* of 64 features",
+        ),
         (attribute(scale_=10**18), r"scale_ 1000000000000000000, which should be a"),
         (attribute(scale_="x"), r"scale_ 'x', which should be a positive"),
         (attribute(noise_variance_=float("inf")), r"noise_variance_ inf, which should"),

@@ -50,7 +50,7 @@ def fit(X, **params):
 
 @pytest.fixture(scope="module")
 def plain():
-    return fit(X, n_atoms=5)
+    return fit(X, n_atoms=5, image_shape=None)
 
 
 @pytest.fixture(scope="module")
