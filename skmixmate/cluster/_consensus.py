@@ -54,3 +54,33 @@ def consensus_labels(
     kmeans = KMeans(n_clusters, n_init=_N_RUNS, random_state=random_state)
     labels: np.ndarray = kmeans.fit_predict(one_hot)
     return labels
+
+
+def combine_clusterings(clusterings: list[np.ndarray], n_clusters: int) -> np.ndarray:
+    """Cluster samples by their labels in a few clusterings.
+
+    As in :func:`consensus_labels`, but k-means starts from each of the clusterings in
+    turn, so that nothing is drawn.
+
+    Parameters
+    ----------
+    clusterings : list of ndarray of shape (n_samples,)
+    n_clusters : int
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,)
+        The first clustering, if none has `n_clusters` clusters.
+    """
+    label_matrix = np.column_stack(clusterings)
+    one_hot = OneHotEncoder(sparse_output=False).fit_transform(label_matrix)
+    runs = []
+    for labels in clusterings:
+        if len(np.unique(labels)) == n_clusters:
+            groups = [one_hot[labels == label] for label in np.unique(labels)]
+            centers = np.stack([group.mean(axis=0) for group in groups])
+            runs.append(KMeans(n_clusters, init=centers, n_init=1).fit(one_hot))
+    if not runs:
+        return clusterings[0]
+    best: np.ndarray = min(runs, key=lambda run: run.inertia_).labels_
+    return best

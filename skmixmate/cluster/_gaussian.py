@@ -1,7 +1,8 @@
-"""EM for a Gaussian mixture, initialized by a clustering."""
+"""EM for a Gaussian mixture, initialized by a clustering, and its goodness of fit."""
 
 import numpy as np
 from scipy.special import logsumexp
+from scipy.stats import beta, ks_1samp
 
 # EM has converged when the mean log-likelihood increases by less than `_TOL`.
 _TOL, _MAX_ITER = 1e-5, 200
@@ -87,3 +88,50 @@ def _log_joint(X: np.ndarray, posterior: np.ndarray, prior: np.ndarray) -> np.nd
         joint[:, k] = np.log(count / n_samples) - half_log_det
         joint[:, k] -= np.square(whitened).sum(axis=0) / 2
     return joint
+
+
+def normal_misfit(X: np.ndarray, labels: np.ndarray, n_clusters: int) -> float:
+    """Measure how far clusters are from normal distributions.
+
+    In a sample of a normal distribution the squared Mahalanobis distances from the mean
+    of the sample follow, up to a factor, a beta distribution, in any number of
+    features.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    labels : ndarray of shape (n_samples,)
+    n_clusters : int
+
+    Returns
+    -------
+    misfit : float
+        Kolmogorov-Smirnov distance of their distribution function, over all clusters,
+        from the one that they should have, between 0 and 1; 1 if a cluster has hardly
+        more samples than features.
+
+    References
+    ----------
+    R. Gnanadesikan and J. R. Kettenring, Robust estimates, residuals, and outlier
+    detection with multiresponse data, Biometrics 28, 1972.
+    """
+    n_features = X.shape[1]
+    quantiles = []
+    for label in range(n_clusters):
+        deviations = X[labels == label].astype(np.float64)
+        count = len(deviations)
+        if count <= n_features + 2:
+            return 1.0
+        deviations -= deviations.mean(axis=0)
+        covariance = deviations.T @ deviations / (count - 1)
+        covariance += _RIDGE * np.trace(covariance) / n_features * np.eye(n_features)
+        if not covariance.any():
+            return 1.0
+        solved = np.linalg.solve(covariance, deviations.T).T
+        squares = np.einsum("ij,ij->i", deviations, solved)
+        fractions = squares * count / (count - 1) ** 2
+        parameters = n_features / 2, (count - n_features - 1) / 2
+        quantiles.append(beta.cdf(fractions.clip(max=1), *parameters))
+    return float(
+        ks_1samp(np.concatenate(quantiles), lambda q: q, method="asymp").statistic
+    )

@@ -22,15 +22,36 @@ _DENSE_BELOW = 400
 _N_INIT = 50
 
 
-def self_tuning_affinity(X: np.ndarray, n_neighbors: int) -> sparse.csr_array:
-    """Compute the affinity of nearest neighbours, with a local scale for each sample.
+def nearest_neighbors(X: np.ndarray, n_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the nearest neighbours of each sample, itself excluded.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
     n_neighbors : int
-        Number of neighbours of each sample, whose local scale is the distance to the
-        last of them.
+        At most n_samples - 1 are found.
+
+    Returns
+    -------
+    distances, indices : ndarray of shape (n_samples, n_neighbors)
+        In ascending order of the distance.
+    """
+    n_neighbors = min(n_neighbors, len(X) - 1)
+    search = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute").fit(X)
+    distances, indices = search.kneighbors()
+    return distances, indices
+
+
+def self_tuning_affinity(
+    distances: np.ndarray, indices: np.ndarray
+) -> sparse.csr_array:
+    """Compute the affinity of nearest neighbours, with a local scale for each sample.
+
+    Parameters
+    ----------
+    distances, indices : ndarray of shape (n_samples, n_neighbors)
+        From :func:`nearest_neighbors`. The local scale of a sample is the distance to
+        the last of its neighbours.
 
     Returns
     -------
@@ -41,10 +62,7 @@ def self_tuning_affinity(X: np.ndarray, n_neighbors: int) -> sparse.csr_array:
     ----------
     L. Zelnik-Manor and P. Perona, Self-tuning spectral clustering, NIPS 2004.
     """
-    n_samples = len(X)
-    n_neighbors = min(n_neighbors, n_samples - 1)
-    search = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute").fit(X)
-    distances, indices = search.kneighbors()  # (n_samples, n_neighbors)
+    n_samples, n_neighbors = distances.shape
     local_scales = distances[:, -1]
     products = local_scales[:, None] * local_scales[indices]
     # Samples that coincide have local scale 0 and affinity 1.
@@ -106,32 +124,41 @@ def leading_eigenvectors(
     n_samples = normalized.shape[0]
     # With an explicit start ARPACK does not draw from the global random state.
     start = random_state.uniform(-1, 1, n_samples)
-    if deflate:
-        stationary = np.sqrt(affinity.sum(axis=1))[:, None]
-        stationary /= np.linalg.norm(stationary) or 1.0
-        column, row = map(sparse.linalg.aslinearoperator, (stationary, stationary.T))
-        normalized = sparse.linalg.aslinearoperator(normalized) - column @ row
-    if n_samples < max(_DENSE_BELOW, 4 * n_vectors):
-        dense = normalized @ np.eye(n_samples, dtype=normalized.dtype)
-        values, vectors = np.linalg.eigh(dense)
-        return values[-n_vectors:], vectors[:, -n_vectors:]
-    if deflate:
-        return sparse.linalg.eigsh(normalized, k=n_vectors, which="LA", v0=start)
     # Lanczos iterations find one vector of each eigenvalue, but the eigenvalue 1 has
     # one for each connected component.
-    vectors = _component_eigenvectors(affinity)[:, :n_vectors]
+    known = _component_eigenvectors(affinity)
+    if deflate:
+        known = _with_stationary_first(known, affinity)
+    if n_samples < max(_DENSE_BELOW, 4 * n_vectors):
+        dense = normalized.toarray()
+        if deflate:
+            dense -= known[:, :1] @ known[:, :1].T
+        values, vectors = np.linalg.eigh(dense)
+        return values[-n_vectors:], vectors[:, -n_vectors:]
+    vectors = known[:, deflate:][:, :n_vectors]
     values = np.ones(vectors.shape[1])
     n_remaining = n_vectors - vectors.shape[1]
     if n_remaining > 0:
-        components = sparse.linalg.aslinearoperator(vectors)
+        projection = sparse.linalg.aslinearoperator(known)
         deflated = sparse.linalg.aslinearoperator(normalized)
-        deflated = deflated - components @ components.T
+        deflated = deflated - projection @ projection.T
         more_values, more_vectors = sparse.linalg.eigsh(
             deflated, k=n_remaining, which="LA", v0=start
         )
         values = np.concatenate([more_values, values])
         vectors = np.concatenate([more_vectors, vectors], axis=1)
     return values, vectors
+
+
+def _with_stationary_first(
+    vectors: np.ndarray, affinity: sparse.csr_array
+) -> np.ndarray:
+    """Rotate the eigenvectors of eigenvalue 1 so that the first is the trivial one."""
+    stationary = np.sqrt(affinity.sum(axis=1))[:, None]
+    if vectors.shape[1] < 2:
+        return stationary / (np.linalg.norm(stationary) or 1.0)
+    rotated: np.ndarray = np.linalg.qr(np.hstack([stationary, vectors[:, 1:]]))[0]
+    return rotated
 
 
 def _component_eigenvectors(affinity: sparse.csr_array) -> np.ndarray:
@@ -184,16 +211,38 @@ def spectral_labels(
     R. Coifman and S. Lafon, Diffusion maps, Applied and Computational Harmonic
     Analysis 2006.
     """
+    points = spectral_embedding(affinity, n_clusters, random_state, diffusion_time)
+    if diffusion_time is not None:
+        return consensus_labels(points, n_clusters, random_state)
+    kmeans = KMeans(n_clusters, n_init=_N_INIT, random_state=random_state)
+    labels: np.ndarray = kmeans.fit_predict(points)
+    return labels
+
+
+def spectral_embedding(
+    affinity: sparse.csr_array,
+    n_clusters: int,
+    random_state: np.random.RandomState,
+    diffusion_time: int | None = None,
+) -> np.ndarray:
+    """Compute the rows of leading eigenvectors, scaled to norm 1.
+
+    Parameters
+    ----------
+    affinity, n_clusters, random_state, diffusion_time
+        As in :func:`spectral_labels`.
+
+    Returns
+    -------
+    points : ndarray of shape (n_samples, n_vectors)
+    """
     if diffusion_time is None:
         vectors = leading_eigenvectors(affinity, n_clusters, random_state)[1]
-        kmeans = KMeans(n_clusters, n_init=_N_INIT, random_state=random_state)
-        labels: np.ndarray = kmeans.fit_predict(normalize(vectors))
-        return labels
+        return normalize(vectors)
     values, vectors = leading_eigenvectors(
         affinity, math.ceil(1.5 * n_clusters), random_state, deflate=True
     )
-    points = normalize(vectors * values**diffusion_time)
-    return consensus_labels(points, n_clusters, random_state)
+    return normalize(vectors * values**diffusion_time)
 
 
 def self_representation(

@@ -15,6 +15,7 @@ from ..utils.random_state import private_random_state
 from ._gaussian import gaussian_labels
 from ._graph import (
     degree_normalize,
+    nearest_neighbors,
     representation_affinity,
     self_tuning_affinity,
     spectral_labels,
@@ -168,7 +169,8 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         graphs = []
         if self.n_neighbors is not None:
             points = normalize(samples) if self.metric == "cosine" else centered
-            graphs.append(self_tuning_affinity(points, self.n_neighbors))
+            neighbors = nearest_neighbors(points, self.n_neighbors)
+            graphs.append(self_tuning_affinity(*neighbors))
         if self.n_nonzero_coefs is not None:
             graphs.append(representation_affinity(samples, self.n_nonzero_coefs))
         if len(graphs) > 1:  # so that both have the same weight

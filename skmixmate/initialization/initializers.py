@@ -11,7 +11,11 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 
-from ..cluster import SparseSubspaceClustering, SpectralGraphClustering
+from ..cluster import (
+    EnsembleClustering,
+    SparseSubspaceClustering,
+    SpectralGraphClustering,
+)
 from ..image._features import graph_features
 from ..model.likelihood import Likelihood
 from ..utils.numbers import near_origin
@@ -19,7 +23,7 @@ from ..utils.numbers import near_origin
 
 def _auto(n_clusters: int, image_shape: Sequence[int] | None) -> Any:
     if image_shape is None:
-        return SpectralGraphClustering(n_clusters, refine=True)
+        return EnsembleClustering(n_clusters)
     # Each of these does better on scattering features, and none on tabular data: see
     # benchmarks/NOTES.rst.
     return SpectralGraphClustering(

@@ -12,6 +12,7 @@ from skmixmate import SparseSubspaceClustering, SpectralGraphClustering
 from skmixmate.cluster._graph import (
     degree_normalize,
     leading_eigenvectors,
+    nearest_neighbors,
     representation_affinity,
     self_tuning_affinity,
 )
@@ -21,7 +22,7 @@ from .test_ssc import subspaces
 
 def test_affinity_matches_its_definition():
     X = np.random.default_rng(0).normal(size=(12, 3))
-    affinity = self_tuning_affinity(X, n_neighbors=4).toarray()
+    affinity = self_tuning_affinity(*nearest_neighbors(X, 4)).toarray()
     distances = np.linalg.norm(X[:, None] - X[None], axis=2)
     nearest = np.sort(distances, axis=1)[:, 4]  # the first is the sample itself
     is_neighbor = (distances <= nearest[:, None]) & ~np.eye(12, dtype=bool)
@@ -30,14 +31,14 @@ def test_affinity_matches_its_definition():
 
 
 def test_samples_that_coincide_have_affinity_one():
-    affinity = self_tuning_affinity(np.zeros((4, 2)), n_neighbors=2)
+    affinity = self_tuning_affinity(*nearest_neighbors(np.zeros((4, 2)), 2))
     assert affinity.max() == 1
     assert np.isfinite(affinity.toarray()).all()
 
 
 def test_normalized_affinity_has_largest_eigenvalue_one():
     X = np.random.default_rng(0).normal(size=(30, 2))
-    normalized = degree_normalize(self_tuning_affinity(X, 5)).toarray()
+    normalized = degree_normalize(self_tuning_affinity(*nearest_neighbors(X, 5))).toarray()
     assert np.linalg.eigvalsh(normalized)[-1] == pytest.approx(1)
 
 
@@ -79,7 +80,7 @@ def test_affinity_is_the_sum_of_the_graphs(n_neighbors, n_nonzero_coefs):
         3, n_neighbors=n_neighbors, n_nonzero_coefs=n_nonzero_coefs, random_state=0
     ).fit(X)
     neighbors, representation = (
-        self_tuning_affinity(X, 10),
+        self_tuning_affinity(*nearest_neighbors(X, 10)),
         representation_affinity(X, 3),
     )
     expected = neighbors if n_neighbors else representation
@@ -118,7 +119,7 @@ def test_diffusion_on_a_disconnected_graph(n_each, n_steps):
 
 def test_eigenvectors_solve_the_eigenproblem_of_the_normalized_affinity():
     X, _ = unequally_spaced_blobs(250)
-    affinity = self_tuning_affinity(X + 0.0, 250)  # connected
+    affinity = self_tuning_affinity(*nearest_neighbors(X + 0.0, 250))  # connected
     values, vectors = leading_eigenvectors(affinity, 4, np.random.RandomState(0))
     normalized = degree_normalize(affinity)
     np.testing.assert_allclose(normalized @ vectors, vectors * values, atol=1e-9)

@@ -1,0 +1,290 @@
+"""Clustering by several methods, of which the result that several find is kept."""
+
+import warnings
+from itertools import combinations
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
+from sklearn.cluster import AgglomerativeClustering, KMeans
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
+from sklearn.preprocessing import normalize
+from sklearn.utils._param_validation import Interval
+
+from ..utils.guards import all_or_nothing, default_modes
+from ..utils.numbers import near_origin, with_safe_squares
+from ..utils.random_state import private_random_state
+from ._consensus import combine_clusterings
+from ._gaussian import gaussian_labels, normal_misfit
+from ._graph import (
+    nearest_neighbors,
+    self_tuning_affinity,
+    spectral_embedding,
+    validate_graph_data,
+)
+
+# Numbers of neighbours of the graphs, and steps of the walk on them.
+_N_NEIGHBORS, _N_STEPS = (10, 20), 4
+
+# Starts of k-means.
+_N_INIT = 10
+
+# Principal components in which normal distributions are fitted.
+_N_COMPONENTS = 50
+
+# Variance that is added to normal distributions, where the mean variance is 1.
+_REGULARIZATION = 1e-3
+
+# Entries of the view in which outliers have little weight lie within this many standard
+# deviations of the mean of their feature.
+_MAX_DEVIATION = 2.0
+
+# The clusters are normal distributions if EM finds them from two starts, up to this
+# adjusted Rand index, and the misfit is below this distance. Distances that were found
+# are .01 to .11 where this is so, and .15 and more elsewhere.
+_SAME, _MAX_MISFIT = 0.9, 0.1
+
+# The graphs find the clusters if the mean of their adjusted Rand indices is above this.
+_GRAPHS_AGREE = 0.85
+
+
+class EnsembleClustering(ClusterMixin, BaseEstimator):
+    """Cluster by several methods, and keep what more than one way leads to.
+
+    No method is the best on all data, and without labels the best one is not known.
+    But if methods that have little in common find the same clusters, these are more
+    likely to be in the data than in the method. Three cases are tried in turn:
+
+    - "normal": EM for normal distributions of any shape is run from the clusters of
+      k-means and from those of a graph. If both lead to the same clusters, and these
+      are normal distributions by a Kolmogorov-Smirnov distance, they are the result.
+    - "graphs": spectral clustering of four graphs, of 10 and of 20 nearest neighbours,
+      by the Euclidean and by the cosine distance. If their results are nearly the
+      same, their consensus is the result.
+    - "consensus": otherwise, the consensus of k-means, k-means with outliers moved to
+      two standard deviations, a graph, hierarchical clustering by Ward's criterion,
+      and normal distributions with diagonal, equal and any covariances.
+
+    The consensus clusters the samples again, by their labels in each clustering.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters.
+    random_state : int, RandomState instance or None, default=None
+        Initializes k-means, EM and the eigensolver. Pass an int for reproducible
+        results.
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n_samples,)
+        Cluster of each sample.
+    source_ : {"normal", "graphs", "consensus"}
+        Which of the cases applied.
+    members_ : dict of str to ndarray of shape (n_samples,)
+        Labels found by each method that was run.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features, if all are strings.
+
+    See Also
+    --------
+    SpectralGraphClustering : The clustering of a single graph.
+
+    Notes
+    -----
+    Memory is ``n_samples ** 2`` numbers, for Ward's criterion: the method is suitable
+    for thousands of samples. Samples that are equal are one node of a graph.
+
+    References
+    ----------
+    A. Strehl and J. Ghosh, Cluster ensembles - a knowledge reuse framework for
+    combining multiple partitions, JMLR 3, 2002.
+
+    A. Fred and A. Jain, Combining multiple clusterings using evidence accumulation,
+    IEEE TPAMI 27, 2005.
+
+    C. Fraley and A. E. Raftery, Bayesian regularization for normal mixture estimation
+    and model-based clustering, Journal of Classification 2007.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.exceptions import ConvergenceWarning
+    from sklearn.metrics import adjusted_rand_score
+    >>> from skmixmate import EnsembleClustering
+    >>> X, y = load_iris(return_X_y=True)
+    >>> ensemble = EnsembleClustering(3, random_state=0).fit(X)
+    >>> ensemble.source_
+    'normal'
+    >>> round(adjusted_rand_score(y, ensemble.labels_), 1)
+    0.9
+    """
+
+    _parameter_constraints = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.random_state = random_state
+
+    @all_or_nothing
+    @default_modes()
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: npt.ArrayLike, y: Any = None) -> Self:
+        """Cluster the samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Finite values. Their overall scale and origin do not matter.
+        y : Ignored
+            Present by convention.
+
+        Returns
+        -------
+        self : object
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, or X has fewer rows than `n_clusters`.
+        """
+        samples = _standardize_overall(validate_graph_data(self, X))
+        ensemble = _Ensemble(
+            samples, self.n_clusters, private_random_state(self.random_state)
+        )
+        with warnings.catch_warnings():
+            # Members need not converge, nor find all clusters where rows repeat.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.source_, self.labels_ = ensemble.find_clusters()
+        self.members_ = ensemble.members
+        return self
+
+
+def _standardize_overall(X: np.ndarray) -> np.ndarray:
+    """Center the features, and scale all of them by one factor, to a variance of 1."""
+    X = with_safe_squares(near_origin(X)).astype(np.float64)
+    X -= X.mean(axis=0)
+    deviation = np.sqrt(np.mean(X**2))
+    return X / deviation if deviation > 0 else X
+
+
+class _Ensemble:
+    """The members of an ensemble, each run when it is needed.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Of mean 0 and variance 1.
+    n_clusters : int
+    random_state : RandomState
+    """
+
+    def __init__(
+        self, X: np.ndarray, n_clusters: int, random_state: np.random.RandomState
+    ) -> None:
+        self.X = X
+        self.n_clusters = n_clusters
+        self.random_state = random_state
+        self.members: dict[str, np.ndarray] = {}
+        self.components = X
+        if min(X.shape) > _N_COMPONENTS:
+            pca = PCA(_N_COMPONENTS, random_state=random_state)
+            self.components = pca.fit_transform(X)
+
+    def find_clusters(self) -> tuple[str, np.ndarray]:
+        """Return which case applies, and the labels."""
+        nodes, node_of_sample = np.unique(self.X, axis=0, return_inverse=True)
+        if len(nodes) <= self.n_clusters:
+            return "consensus", node_of_sample
+        kmeans = self._run_kmeans(self.components)
+        graphs = self._cluster_graphs(nodes, node_of_sample)
+        self.members |= {"kmeans": kmeans, **graphs}
+        graph = graphs[f"euclidean_{_N_NEIGHBORS[-1]}"]
+        normal = gaussian_labels(self.components, kmeans, self.n_clusters)
+        self.members["full"] = normal
+        if self._are_normal(normal, graph):
+            return "normal", normal
+        pairs = combinations(graphs.values(), 2)
+        indices = [adjusted_rand_score(*pair) for pair in pairs]
+        if np.mean(indices) > _GRAPHS_AGREE:
+            return "graphs", combine_clusterings(list(graphs.values()), self.n_clusters)
+        deviations = _MAX_DEVIATION * self.X.std(axis=0)
+        self.members["clipped_kmeans"] = self._run_kmeans(
+            self.X.clip(-deviations, deviations)
+        )
+        ward = AgglomerativeClustering(self.n_clusters)
+        self.members["ward"] = ward.fit_predict(self.components)
+        for covariance_type in ("diag", "tied"):
+            self.members[covariance_type] = self._run_mixture(covariance_type, kmeans)
+        names = ("kmeans", "clipped_kmeans", "ward", "diag", "tied", "full")
+        members = [graph, *(self.members[name] for name in names)]
+        return "consensus", combine_clusterings(members, self.n_clusters)
+
+    def _run_kmeans(self, points: np.ndarray) -> np.ndarray:
+        labels: np.ndarray = KMeans(
+            self.n_clusters, n_init=_N_INIT, random_state=self.random_state
+        ).fit_predict(points)
+        return labels
+
+    def _run_mixture(self, covariance_type: str, labels: np.ndarray) -> np.ndarray:
+        """Run EM from a clustering, with diagonal ("diag") or equal ("tied") shapes."""
+        X = self.components
+        groups = [X[labels == label] for label in np.unique(labels)]
+        means = np.stack([group.mean(axis=0) for group in groups])
+        variances = np.stack([group.var(axis=0) for group in groups]) + _REGULARIZATION
+        precisions = 1 / variances
+        if covariance_type == "tied":
+            deviations = X - means[np.searchsorted(np.unique(labels), labels)]
+            covariance = deviations.T @ deviations / len(X)
+            covariance += _REGULARIZATION * np.eye(X.shape[1])
+            precisions = np.linalg.inv(covariance)
+        mixture = GaussianMixture(
+            len(groups),
+            covariance_type=covariance_type,
+            reg_covar=_REGULARIZATION,
+            weights_init=np.array([len(group) for group in groups]) / len(X),
+            means_init=means,
+            precisions_init=precisions,
+        )
+        found: np.ndarray = mixture.fit_predict(X)
+        return found
+
+    def _cluster_graphs(
+        self, nodes: np.ndarray, node_of_sample: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Cluster each graph, by metric and number of neighbours."""
+        labels = {}
+        for metric in ("euclidean", "cosine"):
+            points = normalize(nodes) if metric == "cosine" else nodes
+            distances, indices = nearest_neighbors(points, max(_N_NEIGHBORS))
+            for k in _N_NEIGHBORS:
+                affinity = self_tuning_affinity(distances[:, :k], indices[:, :k])
+                embedding = spectral_embedding(
+                    affinity, self.n_clusters, self.random_state, _N_STEPS
+                )
+                labels[f"{metric}_{k}"] = self._run_kmeans(embedding)[node_of_sample]
+        return labels
+
+    def _are_normal(self, labels: np.ndarray, graph_labels: np.ndarray) -> bool:
+        """Return whether clusters are normal distributions that EM finds again."""
+        X, n_clusters = self.components, self.n_clusters
+        if normal_misfit(X, labels, n_clusters) > _MAX_MISFIT:
+            return False
+        again = gaussian_labels(X, graph_labels, n_clusters)
+        return bool(adjusted_rand_score(labels, again) > _SAME)
