@@ -43,7 +43,7 @@ def bundled(load, n_atoms, seed):
     if load is not load_digits:
         X = StandardScaler().fit_transform(X)
     order = np.random.default_rng(seed).permutation(len(X))
-    return X[order], y[order], {"n_atoms": n_atoms}
+    return X[order], y[order], {"n_atoms": n_atoms, "image_shape": None}
 
 
 def mnist(seed):

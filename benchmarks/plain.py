@@ -2,12 +2,12 @@
 
 Run ``python -m benchmarks.plain``. The data sets are those bundled with scikit-learn
 (standardised except for the digits), and synthetic ones, drawn again for each of five
-seeds; labels are used for the scores only. `GaussianMixture` with each covariance type
-and `KMeans` have their defaults, except for ten runs of the latter. To measure the
-effect of each part of the default, it is left out in turn: "without rates" has the
-paper's single rate for all atoms, and 50 atoms, "not refined" uses the clusters of the
-graph without refinement, and "neither" combines both. Scores are written to
-``benchmarks/results/plain.json``.
+seeds; labels are used for the scores only. The digits are plain features here, not
+images. `GaussianMixture` with each covariance type and `KMeans` have their defaults,
+except for ten runs of the latter. To measure the effect of each part of the default, it
+is left out in turn: "without rates" has the paper's single rate for all atoms, and 50
+atoms, "not refined" uses the clusters of the graph without refinement, and "neither"
+combines both. Scores are written to ``benchmarks/results/plain.json``.
 """
 
 import warnings
@@ -108,7 +108,9 @@ SETS = {
 
 
 def models(n_clusters, seed):
-    mixmate = partial(MixMateClustering, n_clusters, random_state=seed)
+    mixmate = partial(
+        MixMateClustering, n_clusters, image_shape=None, random_state=seed
+    )
     one_rate = {"alpha": 0.75, "n_atoms": 50}
     return {
         "MixMate": mixmate(),

@@ -57,6 +57,7 @@ def estimator(**params):
     from skmixmate import MixMateClustering
 
     defaults = {"n_clusters": 10, "max_iter": 3, "tol": 0, "random_state": 0}
+    defaults["image_shape"] = None
     return MixMateClustering(**{**defaults, **params})
 
 
@@ -113,6 +114,7 @@ SCENARIOS = {
     "plain": lambda _: estimator().fit(DIGITS),
     "float32": lambda _: estimator().fit(DIGITS.astype(np.float32)),
     "scattering": lambda _: estimator(image_shape=(16, 16)).fit(images()),
+    "recognised": lambda _: estimator(image_shape="auto").fit(images()),
     "pixels": lambda _: estimator(
         image_shape=(16, 16), representation="pixels", dictionary_penalty=0.1
     ).fit(images()),
