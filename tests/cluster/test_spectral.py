@@ -38,7 +38,9 @@ def test_samples_that_coincide_have_affinity_one():
 
 def test_normalized_affinity_has_largest_eigenvalue_one():
     X = np.random.default_rng(0).normal(size=(30, 2))
-    normalized = degree_normalize(self_tuning_affinity(*nearest_neighbors(X, 5))).toarray()
+    normalized = degree_normalize(
+        self_tuning_affinity(*nearest_neighbors(X, 5))
+    ).toarray()
     assert np.linalg.eigvalsh(normalized)[-1] == pytest.approx(1)
 
 
