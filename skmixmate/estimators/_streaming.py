@@ -8,9 +8,8 @@ import torch
 from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 
-from ..data.loader import RowLoader, concat_rows
+from ..data.loader import concat_rows
 from ..data.readers import is_stream
-from ..data.statistics import summarize
 from ..data.streams import stream_chunks
 from ..data.validation import resolve_device, validate_rows
 from ..distributed.communicator import Communicator
@@ -22,6 +21,7 @@ from ..utils.types import Data
 from ._checks import check_continuation, check_params
 from ._fit import (
     FitContext,
+    check_scales,
     check_step_size,
     make_em,
     penalty_value,
@@ -198,9 +198,11 @@ def _initialize_from_buffer(
     task: Any,
 ) -> Settings:
     """Set the state that a stream starts from; return the settings that fit it."""
-    summary = summarize(RowLoader(rows, device=device))
+    summary = summarize_rows(rows, device, estimator)
     is_incomplete = bool(summary.n_missing.any())
     settings = resolve_settings(estimator, rows, is_incomplete, continues=False)
+    communicator = Communicator()
+    check_scales(estimator, settings, summary, communicator)
     initialize(
         estimator,
         FitContext(
@@ -214,7 +216,7 @@ def _initialize_from_buffer(
             random_state=private_random_state(estimator.random_state),
             task=task,
             checkpoint=None,
-            communicator=Communicator(),
+            communicator=communicator,
         ),
     )
     return settings
