@@ -8,7 +8,8 @@ draw at random are run with seeds 0, 1 and 2. A fit that raises an error, or is 
 after a minute, is scored as a single cluster, and the error is kept.
 
 ``--methods`` and ``--sets`` run a part, and keep what
-``benchmarks/results/suite.json`` has of the others; it is written after every set.
+``benchmarks/results/suite.json`` has of the others; it is written after every set,
+with the command of the last part.
 """
 
 import argparse
@@ -115,7 +116,7 @@ def run(method, X, y):
             signal.alarm(0)
         for name, score in SCORES.items():
             result[name].append(round(float(score(y, labels)), 4))
-        if not result["seconds"]:  # the other seeds would not do better
+        if not result["seconds"]:  # other seeds change nothing
             break
     return result
 
@@ -178,8 +179,8 @@ def summarize(sets):
                     for name, deficit in zip(sets, deficits, strict=True)
                     if deficit > limit
                 }
-        of_method["failed fits"] = sum(
-            len(of["methods"][method].get("errors", {})) for of in sets.values()
+        of_method["sets with failed fits"] = sum(
+            "errors" in of["methods"][method] for of in sets.values()
         )
     peers = [m for m in ranked if m != OURS]
     best = {
