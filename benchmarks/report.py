@@ -35,8 +35,8 @@ def machine():
     }
 
 
-def write(name, figures):
-    """Write figures to ``results/NAME.json`` atomically."""
+def write(name, figures, shown=None):
+    """Write figures to ``results/NAME.json`` atomically, and print some or all."""
     module = sys.modules["__main__"].__spec__.name
     # Paths of this machine are private.
     arguments = ["PATH" if Path(x).is_absolute() else x for x in sys.argv[1:]]
@@ -46,7 +46,7 @@ def write(name, figures):
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(report, indent=2) + "\n")
     partial.replace(path)
-    print(json.dumps(figures, indent=2), flush=True)
+    print(json.dumps(figures if shown is None else shown, indent=2), flush=True)
 
 
 class PeakMemory:

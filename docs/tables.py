@@ -29,7 +29,8 @@ PLAIN_COLUMNS = {
     "MixMate, without rates": "without rates",
     "MixMate, neither": "neither",
 }
-HEADER = ["", "ACC", "NMI", "ARI", "worst ACC", "seeds", "seconds", "parameters"]
+SCORES = ["ACC", "NMI", "ARI"]
+HEADER = ["", *SCORES, "worst ACC", "seeds", "seconds", "parameters"]
 
 
 def figures(name):
@@ -118,6 +119,48 @@ def plain():
         rows.append([name, *cells])
     header = ["", "MixMate", "worst", "GaussianMixture", *PLAIN_COLUMNS.values()]
     return [*list_table(header, rows), *measured_on(results)]
+
+
+def suite():
+    """Format mean scores over many data sets, beside published ones, and each set."""
+    results = figures("suite")
+    published = json.loads((BENCHMARKS / "published_suite.json").read_text())
+    summary = results["summary"]
+    below = [
+        key for key in next(iter(summary["methods"].values())) if key.startswith("NMI ")
+    ]
+    rows = []
+    for method, of in summary["methods"].items():
+        means = [f"{of[score]:.3f}" for score in SCORES]
+        ranks = [f"{of['rank'][score]:.1f}" if "rank" in of else "" for score in SCORES]
+        numbers = [len(of[key]) for key in below]
+        rows.append([method, *means, *ranks, *numbers, of["sets with failed fits"]])
+    for method, of in published["methods"].items():
+        means = [f"{of[score]:.3f}" for score in SCORES]
+        cells = [""] * (len(rows[0]) - 1 - len(means))
+        rows.append([f"{method}, *in CLUBench*", *means, *cells])
+    ranks = [f"rank by {score}" for score in SCORES]
+    of_sets = [of_set(name, of) for name, of in results["sets"].items()]
+    header = ["", "rows", "columns", "clusters", "MixMate", "KMeans", "best peer", ""]
+    return [
+        *list_table(["", *SCORES, *ranks, *below, "sets with failed fits"], rows),
+        f"{summary['sets']} sets. *In CLUBench*: {published['source']}.",
+        "",
+        "NMI of each set, and the peer with the highest, chosen with the labels:",
+        "",
+        *list_table(header, of_sets),
+        *measured_on(results),
+    ]
+
+
+def of_set(name, results):
+    """Return the cells of a data set: its size, and the NMI of ours and of peers."""
+    means = {method: of["NMI"]["mean"] for method, of in results["methods"].items()}
+    peers = [method for method in means if not method.startswith("MixMate")]
+    best = max(peers, key=means.get)
+    sizes = [f"{results[key]:,}" for key in ("rows", "columns", "clusters")]
+    cells = [f"{means[method]:.3f}" for method in ("MixMate", "KMeans", best)]
+    return [name.replace("_", " "), *sizes, *cells, best]
 
 
 def likelihoods():
@@ -372,6 +415,7 @@ def write(folder):
     (folder / "distributed.rst").write_text("\n".join(distributed()))
     (folder / "rows.rst").write_text("\n".join(rows()))
     (folder / "plain.rst").write_text("\n".join(plain()))
+    (folder / "suite.rst").write_text("\n".join(suite()))
     (folder / "likelihoods.rst").write_text("\n".join(likelihoods()))
     (folder / "fits.rst").write_text("\n".join(fits()))
     (folder / "noise.rst").write_text("\n".join(noise()))

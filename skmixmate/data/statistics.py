@@ -19,6 +19,9 @@ _HEADROOM_EXPONENT, _MAX_EXPONENT = 64, 1023
 # deviations.
 _FAR = 1e6
 
+# A standard deviation below this fraction of the mean is the rounding of a constant.
+_ROUNDING = 1e-12
+
 # Factor between the largest float and the largest squared norm allowed, so that sums
 # and products of squared norms do not overflow either.
 _MARGIN = 2.0**16
@@ -34,11 +37,14 @@ class RowSummary(NamedTuple):
         number of features.
     sums, counts : tensors of shape (n_features,), or None
         Sums of the observed entries of each feature, in float64, and their number.
+    squares : tensor of shape (n_features,), or None
+        Sums of their squared deviations from their mean, in float64.
     """
 
     n_missing: npt.NDArray[np.unsignedinteger]
     sums: torch.Tensor | None = None
     counts: torch.Tensor | None = None
+    squares: torch.Tensor | None = None
 
 
 def summarize(rows: RowLoader, with_sums: bool = False) -> RowSummary:
@@ -48,25 +54,35 @@ def summarize(rows: RowLoader, with_sums: bool = False) -> RowSummary:
     ----------
     rows : RowLoader
     with_sums : bool, default=False
-        Whether to compute the sums of the features.
+        Whether to compute the sums of the features, and of their squares.
 
     Returns
     -------
     summary : RowSummary
     """
     n_missing = np.zeros(len(rows), dtype=np.min_scalar_type(rows.X.shape[1]))
-    sums: float | torch.Tensor = 0.0
-    counts: float | torch.Tensor = 0.0
+    sums, counts, squares = torch.zeros(
+        3, rows.X.shape[1], dtype=torch.float64, device=rows.device
+    )
+    origin = None  # the mean of the first chunk, about which squares are exact
     for chunk in rows.chunks():
         values, observed = rows.load(chunk)
         if observed is not None:
             n_missing[chunk] = (~observed).sum(dim=1).cpu().numpy()
         if with_sums:
-            sums = sums + values.sum(dim=0, dtype=torch.float64)
-            counts = counts + (len(values) if observed is None else observed.sum(dim=0))
+            sums += values.sum(dim=0, dtype=torch.float64)
+            counts += len(values) if observed is None else observed.sum(dim=0)
+            if origin is None:
+                origin = (sums / counts.clamp_min(1)).to(values.dtype)
+            deviations = values - origin
+            if observed is not None:
+                deviations *= observed
+            squares += deviations.square_().sum(dim=0, dtype=torch.float64)
     if not with_sums:
         return RowSummary(n_missing)
-    return RowSummary(n_missing, torch.as_tensor(sums), torch.as_tensor(counts))
+    if origin is not None:
+        squares -= counts * (sums / counts.clamp_min(1) - origin).square()
+    return RowSummary(n_missing, sums, counts, squares.clamp_min(0))
 
 
 def feature_means(
@@ -99,6 +115,34 @@ def _reduce_means(summary: RowSummary, communicator: Communicator) -> torch.Tens
     sums: torch.Tensor = communicator.all_reduce(summary.sums)
     counts: torch.Tensor = communicator.all_reduce(summary.counts)
     return sums / counts.clamp_min(1)
+
+
+def feature_stds(summary: RowSummary, communicator: Communicator) -> torch.Tensor:
+    """Compute the standard deviation of the observed entries of every feature.
+
+    Parameters
+    ----------
+    summary : RowSummary
+        With sums.
+    communicator : Communicator
+        The standard deviation is taken over the rows of all its processes.
+
+    Returns
+    -------
+    stds : float64 tensor of shape (n_features,)
+        0 for a feature that is constant up to rounding; not finite where squares
+        overflow.
+    """
+    assert summary.sums is not None
+    assert summary.counts is not None
+    assert summary.squares is not None
+    means = _reduce_means(summary, communicator)
+    own_means = summary.sums / summary.counts.clamp_min(1)
+    squares = summary.squares + summary.counts * (own_means - means).square()
+    squares = communicator.all_reduce(squares)
+    counts = communicator.all_reduce(summary.counts).clamp_min(1)
+    stds: torch.Tensor = (squares / counts).sqrt()
+    return stds.masked_fill(stds <= _ROUNDING * means.abs(), 0)
 
 
 def centered_norm(

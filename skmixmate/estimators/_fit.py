@@ -8,8 +8,9 @@ import torch
 from sklearn.base import clone
 
 from .._version import __version__
+from ..data.containers import as_numpy
 from ..data.loader import RowLoader
-from ..data.statistics import RowSummary, summarize
+from ..data.statistics import RowSummary, feature_stds, summarize
 from ..data.validation import resolve_device, validate_images
 from ..distributed.communicator import Communicator
 from ..files.checkpoint import Checkpoint, data_fingerprint, format_param, hash_param
@@ -33,6 +34,7 @@ from ._state import CHECKPOINTED, ModelState, Rows, numpy_dtype
 from ._warnings import (
     warn_about_codes,
     warn_about_lost_clusters,
+    warn_about_scales,
     warn_about_step_size,
     warn_about_training,
 )
@@ -106,6 +108,7 @@ def validate_fit(
     indices = slice(None) if is_observed.all() else np.flatnonzero(is_observed)
     n_observed = communicator.all_reduce(np.count_nonzero(is_observed))
     check_n_observed(n_observed, estimator.n_clusters)
+    check_scales(estimator, settings, summary, communicator)
     for name in STREAM_ATTRIBUTES:
         vars(estimator).pop(name, None)
     task = estimator._init_callback_context(max_subtasks=2)
@@ -144,14 +147,22 @@ def summarize_rows(
     Returns
     -------
     summary : RowSummary
-        With sums, if they are needed to find the scale.
+        With sums, if X may be measurements in different units.
     """
     likelihood = as_likelihood(estimator.likelihood)
-    finds_scale = likelihood.has_noise_variance and estimator.scale == "auto"
     return summarize(
         RowLoader(X, device=device, check=likelihood.validate),
-        with_sums=finds_scale and image_shape is None,
+        with_sums=likelihood.has_noise_variance and image_shape is None,
     )
+
+
+def check_scales(
+    estimator: Any, settings: Settings, summary: RowSummary, communicator: Communicator
+) -> None:
+    """Warn of columns of very different scales."""
+    if summary.squares is not None:
+        stds = as_numpy(feature_stds(summary, communicator))
+        warn_about_scales(estimator, settings, stds)
 
 
 def resolve_settings(

@@ -407,11 +407,12 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         ConvergenceWarning
             If `max_iter` epochs were not enough.
         UserWarning
-            If all codes are empty; if with a given `alpha` and `noise_variance` they
-            are nearly full; if a cluster has lost all its samples; if
-            `step_size` is so large that the encoder may diverge, or the loss is no
-            longer finite; if training was interrupted, after which the model is that
-            of the last complete epoch.
+            If the scales of the columns differ so much that few of them decide the
+            clusters; if all codes are empty; if with a given `alpha` and
+            `noise_variance` they are nearly full; if a cluster has lost all its
+            samples; if `step_size` is so large that the encoder may diverge, or the
+            loss is no longer finite; if training was interrupted, after which the
+            model is that of the last complete epoch.
 
         Notes
         -----

@@ -8,9 +8,8 @@ import torch
 from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 
-from ..data.loader import RowLoader, concat_rows
+from ..data.loader import concat_rows
 from ..data.readers import is_stream
-from ..data.statistics import summarize
 from ..data.streams import stream_chunks
 from ..data.validation import resolve_device, validate_images
 from ..distributed.communicator import Communicator
@@ -22,6 +21,7 @@ from ..utils.types import Data
 from ._checks import check_continuation, check_params
 from ._fit import (
     FitContext,
+    check_scales,
     check_step_size,
     make_em,
     penalty_value,
@@ -217,11 +217,12 @@ def _initialize_from_buffer(
         False,
         communicator,
     )
-    summary = summarize(RowLoader(rows, device=device))
+    summary = summarize_rows(rows, device, estimator, image_shape)
     is_incomplete = bool(summary.n_missing.any())
     settings = resolve_settings(
         estimator, rows, image_shape, is_incomplete, continues=False
     )
+    check_scales(estimator, settings, summary, communicator)
     initialize(
         estimator,
         FitContext(

@@ -1,9 +1,10 @@
-"""Warnings of a fit that is done."""
+"""Warnings of a fit: of its data, and of how it went."""
 
 import warnings
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
@@ -13,6 +14,57 @@ from ._state import ModelState
 
 # Fraction of non-zero entries in the codes above which alpha is called too small.
 _DENSE_CODE_FRACTION = 0.95
+
+# Columns differ in scale if the largest standard deviation is more than this multiple
+# of the median, and squared distances depend on fewer than this number of columns.
+_MAX_SCALE_RATIO, _MIN_EFFECTIVE_COLUMNS = 10, 4
+
+# So many columns of decreasing variance are principal components, not measurements.
+_MIN_COMPONENTS = 5
+
+
+def warn_about_scales(
+    estimator: Any, settings: Settings, stds: npt.NDArray[np.float64]
+) -> None:
+    """Warn of columns whose scales differ so much that few of them decide.
+
+    Parameters
+    ----------
+    estimator : estimator
+        With the names of the columns, if they have names.
+    settings : Settings
+    stds : ndarray of shape (n_features,)
+        Standard deviations of the columns, 0 for constant ones.
+    """
+    columns = np.flatnonzero(stds)
+    is_measured = (
+        settings.image_shape is None and settings.likelihood.has_noise_variance
+    )
+    if not is_measured or len(columns) < 2 or not np.isfinite(stds).all():
+        return
+    ascending = columns[np.argsort(stds[columns])]
+    median, largest = ascending[(len(columns) - 1) // 2], ascending[-1]
+    shares = (stds / stds[largest]) ** 2
+    n_effective = shares.sum() ** 2 / (shares**2).sum()
+    are_components = (
+        len(columns) >= _MIN_COMPONENTS and (np.diff(stds[columns]) < 0).all()
+    )
+    if (
+        stds[largest] <= _MAX_SCALE_RATIO * stds[median]
+        or n_effective >= _MIN_EFFECTIVE_COLUMNS
+        or are_components
+    ):
+        return
+    names = getattr(estimator, "feature_names_in_", range(len(stds)))
+    warnings.warn(
+        f"The columns of X have very different scales: column {names[largest]!r} has a "
+        f"standard deviation of {stds[largest]:.3g}, and half of the columns have at "
+        f"most that of column {names[median]!r}, {stds[median]:.3g}. Few columns then "
+        "decide the clusters. If the columns are measured in different units, "
+        "standardise them first, with sklearn.preprocessing.StandardScaler.",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 def warn_about_training(estimator: Any, history: History) -> None:

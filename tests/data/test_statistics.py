@@ -6,6 +6,7 @@ from skmixmate.data.loader import RowLoader
 from skmixmate.data.statistics import (
     centered_norm,
     feature_means,
+    feature_stds,
     largest_entry,
     largest_squarable,
     root_mean_square_norm,
@@ -31,6 +32,18 @@ def test_statistics_equal_those_of_numpy(n_samples):
     expected = np.sqrt(5 * np.nanmean(X**2))
     assert root_mean_square_norm(loader, ALONE) == pytest.approx(expected)
     assert largest_entry(loader) == np.nanmax(np.abs(X))
+
+
+@pytest.mark.parametrize("n_samples", [7, 300_000])
+@pytest.mark.parametrize("offset", [0, 1e9])
+def test_standard_deviations_equal_those_of_numpy(n_samples, offset):
+    X = random_data(n_samples) + offset
+    X[:, 2] = np.pi * 1e9  # constant
+    summary = summarize(RowLoader(X, device=CPU), with_sums=True)
+    expected = np.nanstd(X - offset, axis=0)
+    expected[2] = 0
+    stds = feature_stds(summary, ALONE)
+    np.testing.assert_allclose(stds, expected, rtol=1e-6)
 
 
 def test_a_feature_that_is_never_observed_has_mean_zero():

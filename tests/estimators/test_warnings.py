@@ -4,12 +4,88 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris, load_wine, make_blobs
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 
 from skmixmate import MixMateClustering
 
-from ..helpers import data, small
+from ..helpers import data, load_standardized, small
+
+# --- before training -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("learn", ["fit", "partial_fit"])
+def test_warning_of_columns_in_different_units(learn):
+    X = load_wine(as_frame=True).data
+    with pytest.warns(UserWarning, match="very different scales") as caught:
+        getattr(small(init_size=100), learn)(X)
+    (message,) = [str(warning.message) for warning in caught]
+    assert "column 'proline' has a standard deviation of 3" in message
+    assert "sklearn.preprocessing.StandardScaler" in message
+
+
+def dollars_and_years(n_samples=200):
+    rng = np.random.default_rng(0)
+    return np.column_stack(
+        [rng.lognormal(10, 1, n_samples), rng.uniform(18, 80, n_samples)]
+    )
+
+
+def test_warning_of_two_columns_by_their_numbers():
+    X = dollars_and_years()
+    X[::7, 1] = np.nan
+    message = (
+        rf"column 0 has a standard deviation of {X[:, 0].std():.3g}, and half .* "
+        rf"column 1, {np.nanstd(X[:, 1]):.3g}\."
+    )
+    with pytest.warns(UserWarning, match=message.replace("+", r"\+")):
+        small().fit(X)
+
+
+def test_a_constant_column_has_no_scale():
+    X = np.column_stack([dollars_and_years()[:, 0], np.full(200, np.pi)])
+    small().fit(X)
+
+
+def one_hot():
+    shares = 1 / np.arange(1, 41)
+    return np.eye(40)[np.random.default_rng(0).choice(40, 300, p=shares / shares.sum())]
+
+
+def spectra():
+    rng, position = np.random.default_rng(0), np.linspace(0, 1, 60)
+    peaks = [np.exp(-((position - x) ** 2) / 0.002) for x in (0.2, 0.3, 0.6, 0.8)]
+    return rng.lognormal(size=(200, 4)) @ np.stack(peaks)
+
+
+@pytest.mark.parametrize(
+    ("X", "params"),
+    [
+        pytest.param(load_iris().data, {}, id="iris"),
+        pytest.param(load_digits().data[:200], {}, id="digits"),
+        pytest.param(load_standardized(load_wine)[0], {}, id="standardised"),
+        pytest.param(make_blobs(200, 5, random_state=0)[0], {}, id="blobs"),
+        pytest.param(one_hot(), {}, id="one-hot"),
+        pytest.param(spectra(), {}, id="spectra"),
+        pytest.param(PCA().fit_transform(load_wine().data), {}, id="components"),
+        pytest.param(
+            np.round(dollars_and_years()),
+            {"likelihood": "negative_binomial"},
+            id="counts",
+        ),
+        pytest.param(
+            load_digits().data[:200] * np.logspace(0, 3, 64),
+            {"image_shape": (8, 8)},
+            id="images",
+        ),
+    ],
+)
+def test_no_warning_where_columns_have_one_unit(X, params):
+    small(**params).fit(X)
+
+
+# --- after training ------------------------------------------------------------------
 
 
 def test_warning_if_max_iter_is_reached():

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.cluster import KMeans
-from sklearn.datasets import load_digits, load_wine
+from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -311,9 +311,8 @@ def test_a_model_without_atoms_has_empty_codes():
 
 
 def test_a_sample_may_be_a_series_a_row_or_a_tensor():
-    bunch = load_wine(as_frame=True)
-    mixmate = fit(bunch.data, n_atoms=2)
-    frame = bunch.data
+    frame = load_iris(as_frame=True).data
+    mixmate = fit(frame, n_atoms=2)
     displays = [
         ReconstructionDisplay.from_estimator(mixmate, x)
         for x in (frame.iloc[3], frame.iloc[3:4])
