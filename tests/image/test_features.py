@@ -6,13 +6,11 @@ import pytest
 from sklearn.datasets import load_digits
 
 from skmixmate.image import ScatteringTransform, _features
+from skmixmate.image._axes import has_few_rows, principal_axes, principal_scores
 from skmixmate.image._features import (
     ScatteringFeatures,
     default_scale,
     graph_features,
-    has_few_rows,
-    principal_axes,
-    principal_scores,
 )
 
 
@@ -179,7 +177,7 @@ def test_few_large_images_need_little_time_and_memory(n_images):
 
 
 def test_many_large_images_are_subsampled(monkeypatch):
-    monkeypatch.setattr(_features, "_MANY_COLUMNS", 100)
+    monkeypatch.setattr(_features, "MANY_COLUMNS", 100)
     monkeypatch.setattr(_features, "_MAX_IMAGES", 200)
     monkeypatch.setattr(_features, "_MANY_ROWS", 200)
     digits = load_digits().data[:1000]
