@@ -316,8 +316,9 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         X_reconstructed : ndarray or tensor of shape (n_samples, n_features)
-            In the units of X; observed entries are replaced as well. Images have the
-            shape that they have in X.
+            In the units of X; observed entries are replaced as well. Where
+            `representation` is "scattering", missing pixels are imputed from the
+            observed ones, not from the code. Images have the shape that they have in X.
         """
         return self._predict_rows(X, "reconstruct", out)
 

@@ -251,8 +251,10 @@ def test_the_mode_of_a_checkpoint_is_kept(path, fail_in_epoch):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_fit_of_images_resumes(path, fail_in_epoch):
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_a_fit_of_images_resumes(missing, path, fail_in_epoch):
     X = load_digits().data[:100]
+    X[np.random.default_rng(0).random(X.shape) < missing] = np.nan
     fail_in_epoch(small(checkpoint=path, image_shape=(8, 8)), X)
     mixmate = small(checkpoint=path).fit(X)  # recognised
     expected = small(image_shape=(8, 8)).fit(X)
