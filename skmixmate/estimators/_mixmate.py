@@ -264,7 +264,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     Notes
     -----
     NaN is missing data: such entries are ignored in fitting, or imputed first where
-    `representation` is "scattering", and :meth:`reconstruct` imputes them. A row without observed entries has `weights_` as its probabilities.
+    `representation` is "scattering", and :meth:`reconstruct` imputes them. A row
+    without observed entries has `weights_` as its probabilities.
 
     Data need not be in memory: memory maps, arrays in files, and data sets and loaders
     of torch are read in chunks, see :doc:`/large_data`.

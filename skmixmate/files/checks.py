@@ -334,6 +334,9 @@ def _check_imputation(state: Mapping[str, Any], n_features: int) -> None:
             "pixel_shrinkage_": (n_axes,),
         },
     )
+    smoothness = state["pixel_smoothness_"]
+    is_valid = isinstance(smoothness, float) and 0 <= smoothness <= n_features
+    check_value("pixel_smoothness_", smoothness, is_valid, "a float, not negative")
 
 
 def check_image_shape(name: str, value: Any, n_features: int | None = None) -> None:

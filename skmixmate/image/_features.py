@@ -35,7 +35,7 @@ _IMPUTATION_SIZE = 10_000
 _FITTED, _SCATTERING_PARAMS = ("mean_", "components_", "decoder_"), ("J", "L", "order")
 
 # Attributes that missing pixels are imputed by; models of earlier versions have none.
-IMPUTATION = ("pixel_mean_", "pixel_axes_", "pixel_shrinkage_")
+IMPUTATION = ("pixel_mean_", "pixel_axes_", "pixel_shrinkage_", "pixel_smoothness_")
 
 
 def default_scale(image_shape: Sequence[int]) -> int:
@@ -178,13 +178,14 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
     decoder_ : ndarray of shape (n_components + 1, n_pixels)
         Least-squares map from features to pixels; the last row is the image whose
         features are all 0.
-    pixel_mean_, pixel_axes_, pixel_shrinkage_ : ndarray
+    pixel_mean_, pixel_axes_, pixel_shrinkage_, pixel_smoothness_ : ndarray, float
         Fields of :class:`~skmixmate.image._imputation.PixelDistribution`.
     """
 
     pixel_mean_: np.ndarray | None = None
     pixel_axes_: np.ndarray | None = None
     pixel_shrinkage_: np.ndarray | None = None
+    pixel_smoothness_: float | None = None
 
     def __init__(
         self,
@@ -276,11 +277,13 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         """Estimate the distribution by which missing pixels are imputed."""
         pixels = fit_pixel_distribution(
             images[:: math.ceil(len(images) / _IMPUTATION_SIZE)],
+            self.image_shape,
             resolve_device(self.device, None),
         )
         self.pixel_mean_ = pixels.mean
         self.pixel_axes_ = pixels.axes
         self.pixel_shrinkage_ = pixels.shrinkage
+        self.pixel_smoothness_ = pixels.smoothness
 
     def _find_exponent(self, images: np.ndarray) -> int:
         """Find the power of two to divide square roots by, so that they are close to 1.
@@ -401,7 +404,7 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
             )
         fields = (getattr(self, name) for name in IMPUTATION)
         device = resolve_device(self.device, None)
-        return PixelDistribution(*fields).impute(images, device)
+        return PixelDistribution(*fields, self.image_shape).impute(images, device)
 
     def _project(self, deviations: np.ndarray, out: np.ndarray) -> None:
         """Compute the coordinates along the axes."""

@@ -1,6 +1,7 @@
 """Missing pixels, imputed by their conditional mean under a normal distribution."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +12,10 @@ from ._axes import principal_axes
 # Principal axes along which variances are estimated, and the variance along all other
 # directions, as a fraction of the mean variance of a pixel.
 _N_AXES, _RESIDUAL_VARIANCE = 300, 0.1
+
+# Weight of the smoothness of an image, where there are as many images to estimate from as
+# pixels: with fewer, adjacent pixels tell more than axes that fit the noise.
+_SMOOTHNESS = 0.02
 
 # Times that the distribution is estimated from incomplete images, each time from those
 # that the last estimate completed.
@@ -33,6 +38,12 @@ class PixelDistribution:
     shrinkage : ndarray of shape (n_axes,)
         Fraction of the variance along each axis that is not this residual variance,
         less than 1.
+    smoothness : float
+        The density has another factor, which decreases with the squared differences
+        between adjacent pixels of the deviation from the mean: their weight, in
+        relation to squared deviations along the other directions.
+    image_shape : tuple of int
+        (height, width) or (height, width, n_channels).
 
     References
     ----------
@@ -43,6 +54,8 @@ class PixelDistribution:
     mean: np.ndarray
     axes: np.ndarray
     shrinkage: np.ndarray
+    smoothness: float
+    image_shape: Sequence[int]
 
     def impute(self, images: np.ndarray, device: torch.device) -> np.ndarray:
         """Replace missing pixels by their mean, given the observed ones.
@@ -92,11 +105,15 @@ class PixelDistribution:
         axes = torch.from_numpy(self.axes.astype(dtype, copy=False)).to(device)
         shrinkage = torch.from_numpy(self.shrinkage.astype(dtype, copy=False))
         shrinkage = shrinkage.to(device)
-        diagonal = 1 - shrinkage @ axes.square()  # (n_pixels,)
+        n_adjacent = _n_adjacent(self.image_shape).to(device, axes.dtype)
+        diagonal = 1 - shrinkage @ axes.square() + self.smoothness * n_adjacent
 
         def precision(rows: torch.Tensor) -> torch.Tensor:
             """Multiply by the inverse of the covariance, up to a constant factor."""
-            return rows - (rows @ axes.T * shrinkage) @ axes
+            product = rows - (rows @ axes.T * shrinkage) @ axes
+            return product.add_(
+                _differences(rows, self.image_shape), alpha=self.smoothness
+            )
 
         # A power of two for each image: squares neither overflow nor vanish.
         exponents = np.frexp(np.abs(deviations).max(axis=1, keepdims=True))[1]
@@ -127,8 +144,40 @@ class PixelDistribution:
         return np.ldexp(solved.numpy(force=True), exponents)
 
 
+def _differences(rows: torch.Tensor, image_shape: Sequence[int]) -> torch.Tensor:
+    """Sum the differences of each pixel from the adjacent ones of its channel.
+
+    Parameters
+    ----------
+    rows : tensor of shape (n_images, n_pixels)
+    image_shape : tuple of int
+
+    Returns
+    -------
+    sums : tensor of shape (n_images, n_pixels)
+        Half the gradient of the sum of squared differences between adjacent pixels.
+    """
+    images = rows.view(-1, *image_shape)
+    sums = torch.zeros_like(images)
+    for axis in (1, 2):
+        difference = images.diff(dim=axis)
+        n_pairs = difference.shape[axis]
+        sums.narrow(axis, 1, n_pairs).add_(difference)
+        sums.narrow(axis, 0, n_pairs).sub_(difference)
+    return sums.view_as(rows)
+
+
+def _n_adjacent(image_shape: Sequence[int]) -> torch.Tensor:
+    """Count the adjacent pixels of each pixel, as a tensor of shape (n_pixels,)."""
+    counts = torch.full(tuple(image_shape), 4.0)
+    for axis in (0, 1):
+        counts.select(axis, 0).sub_(1)
+        counts.select(axis, -1).sub_(1)
+    return counts.flatten()
+
+
 def fit_pixel_distribution(
-    images: np.ndarray, device: torch.device
+    images: np.ndarray, image_shape: Sequence[int], device: torch.device
 ) -> PixelDistribution:
     """Estimate the distribution of pixels.
 
@@ -136,6 +185,7 @@ def fit_pixel_distribution(
     ----------
     images : ndarray of shape (n_images, n_pixels)
         NaN is missing.
+    image_shape : tuple of int
     device : torch.device
 
     Returns
@@ -150,18 +200,18 @@ def fit_pixel_distribution(
     counts = np.maximum((~is_missing).sum(axis=0), 1).astype(images.dtype)
     mean = np.nansum(images, axis=0) / counts
     deviations = np.where(is_missing, 0, images - mean)
+    smoothness = _SMOOTHNESS * images.shape[1] / len(images)
     n_rounds = _N_ROUNDS if is_missing.any() else 1
     for n_left in reversed(range(n_rounds)):
-        distribution = PixelDistribution(mean, *_axes_and_shrinkage(deviations))
+        axes, shrinkage = _axes_and_shrinkage(deviations)
+        distribution = PixelDistribution(
+            mean, axes, shrinkage, smoothness, tuple(image_shape)
+        )
         if n_left:
             deviations = distribution.impute(images, device)
             mean = deviations.mean(axis=0)
             deviations -= mean
-    return PixelDistribution(
-        np.ldexp(distribution.mean, exponent),
-        distribution.axes,
-        distribution.shrinkage,
-    )
+    return replace(distribution, mean=np.ldexp(distribution.mean, exponent))
 
 
 def _axes_and_shrinkage(deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
