@@ -1,6 +1,7 @@
 """Where a fit starts: representation, scale, and the first atoms."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -324,7 +325,7 @@ def find_initial_atoms(
         }
     # Fewer atoms do not mean that fewer rows find the clusters of tabular data.
     n_each = max(settings.n_atoms, 1 if settings.image_shape is not None else N_ATOMS)
-    impute = impute_means
+    impute: Callable[[np.ndarray], np.ndarray] = impute_means
     if state.representation is not None:
         # The imputed images serve as well as complete ones.
         impute = state.representation.impute

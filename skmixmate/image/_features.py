@@ -396,15 +396,16 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         """
         if not np.isnan(images).any():
             return images
-        if self.pixel_mean_ is None:
+        mean, axes = self.pixel_mean_, self.pixel_axes_
+        shrinkage, smoothness = self.pixel_shrinkage_, self.pixel_smoothness_
+        if mean is None or axes is None or shrinkage is None or smoothness is None:
             raise ValueError(
                 "Input X contains NaN, and the model was fitted by an earlier version "
                 "of skmixmate, which did not impute missing pixels. Fit it again, or "
                 "impute them with sklearn.impute.SimpleImputer."
             )
-        fields = (getattr(self, name) for name in IMPUTATION)
-        device = resolve_device(self.device, None)
-        return PixelDistribution(*fields, self.image_shape).impute(images, device)
+        pixels = PixelDistribution(mean, axes, shrinkage, smoothness, self.image_shape)
+        return pixels.impute(images, resolve_device(self.device, None))
 
     def _project(self, deviations: np.ndarray, out: np.ndarray) -> None:
         """Compute the coordinates along the axes."""

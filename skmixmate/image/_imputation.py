@@ -13,8 +13,8 @@ from ._axes import principal_axes
 # directions, as a fraction of the mean variance of a pixel.
 _N_AXES, _RESIDUAL_VARIANCE = 300, 0.1
 
-# Weight of the smoothness of an image, where there are as many images to estimate from as
-# pixels: with fewer, adjacent pixels tell more than axes that fit the noise.
+# Weight of the smoothness of an image, where there are as many images to estimate from
+# as pixels: with fewer, adjacent pixels tell more than axes that fit the noise.
 _SMOOTHNESS = 0.02
 
 # Times that the distribution is estimated from incomplete images, each time from those
