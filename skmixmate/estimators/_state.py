@@ -170,13 +170,14 @@ class ModelState:
     def impute(self, X: Rows, out: np.ndarray) -> None:
         """Impute the missing pixels of images whose features are modelled.
 
+        The observed pixels tell more about them than the features do.
+
         Parameters
         ----------
         X : ndarray, tensor or RowReader of shape (n_samples, n_features)
             NaN is missing.
         out : ndarray of shape (n_samples, n_features)
-            Reconstructions; entries that are missing in X are replaced. Features tell
-            less about a missing pixel than the other pixels do.
+            Reconstructions; entries that are missing in X are replaced.
         """
         if self.representation is None:
             return

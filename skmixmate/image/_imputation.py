@@ -25,6 +25,9 @@ _N_ROUNDS = 3
 # iterations suffice for scattered pixels, large holes take more.
 _TOLERANCE, _MAX_ITERATIONS = 1e-2, 30
 
+# Pixels of incomplete images that are worked on at a time.
+_CHUNK_ENTRIES = 2**20
+
 
 @dataclass(frozen=True)
 class PixelDistribution:
@@ -77,11 +80,13 @@ class PixelDistribution:
             return images
         imputed = images.copy()
         mean = self.mean.astype(images.dtype, copy=False)
-        deviations = np.where(is_missing[incomplete], 0, images[incomplete] - mean)
-        means = mean + self._conditional_means(
-            deviations, is_missing[incomplete], device
-        )
-        imputed[is_missing] = means[is_missing[incomplete]]
+        size = max(1, _CHUNK_ENTRIES // images.shape[1])
+        for start in range(0, len(incomplete), size):
+            rows = incomplete[start : start + size]
+            missing, deviations = is_missing[rows], images[rows] - mean
+            deviations[missing] = 0
+            means = mean + self._conditional_means(deviations, missing, device)
+            imputed[rows] = np.where(missing, means, images[rows])
         return imputed
 
     def _conditional_means(
