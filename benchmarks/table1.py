@@ -3,8 +3,8 @@
 Run ``python -m benchmarks.table1`` with the data sets in the folder of the environment
 variable SKMIXMATE_DATA. All images, seeds 0 to 4, defaults except for `n_clusters`,
 `image_shape` and `representation`; labels are used for the scores only. INIT is the
-initialisation of the same fit, before training. "incomplete" is the model of pixels if
-90% of the images lack 25% of their pixels, on MNIST as in the paper.
+initialisation of the same fit, before training. "incomplete" is the model of scattering
+coefficients if 90% of the images lack 25% of their pixels, on MNIST as in the paper.
 
 The methods for comparison are KMeans, GaussianMixture, K-DAE and DAMIC
 (``benchmarks/peers``), and ClustPy's DEC and DCN with their defaults. ClustPy needs a
@@ -102,7 +102,7 @@ def make(method, name, seed, clustpy_python=None, **params):
     return MixMateClustering(
         10,
         image_shape=IMAGE_SHAPES[name],
-        representation="scattering" if method == "scattering" else "pixels",
+        representation="pixels" if method == "pixels" else "scattering",
         random_state=seed,
         **params,
     )

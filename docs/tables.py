@@ -13,7 +13,7 @@ ROWS = {
     "**MixMate, scattering**": ("TRAIN", "scattering", None),
     "MixMate, pixels, untrained": ("INIT", "pixels", "INIT"),
     "**MixMate, pixels**": ("TRAIN", "pixels", "TRAIN"),
-    "MixMate, pixels, incomplete images": ("TRAIN", "incomplete", "incomplete"),
+    "MixMate, scattering, incomplete images": ("TRAIN", "incomplete", "incomplete"),
     "DEC": ("TRAIN", "dec", "dec"),
     "DCN": ("TRAIN", "dcn", "dcn"),
     "DAMIC": ("TRAIN", "damic", "damic"),

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..data.containers import as_numpy
 from ..data.dask_arrays import compute_blocks, is_dask, map_rows
 from ..data.images import restore_images, shape_of_images
-from ..data.readers import is_stream
+from ..data.readers import RowReader, is_stream
 from ..data.streams import stream_chunks
 from ..data.validation import validate_rows
 from ..image._features import ScatteringFeatures
@@ -316,8 +316,9 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         X_reconstructed : ndarray or tensor of shape (n_samples, n_features)
-            In the units of X; observed entries are replaced as well. Images have the
-            shape that they have in X.
+            In the units of X; observed entries are replaced as well. Where
+            `representation` is "scattering", missing pixels are imputed from the
+            observed ones, not from the code. Images have the shape that they have in X.
         """
         return self._predict_rows(X, "reconstruct", out)
 
@@ -411,6 +412,8 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         output = self._OUTPUTS[method]
         if out is None:
             (array,) = model.evaluate(model.state.lazy_model_space(rows), output)
+            if method == "reconstruct":
+                model.state.impute(rows, out=array)
             return restore_container(X, array, method)
         # One row has the shape and dtype of all.
         first = np.array(as_numpy(rows[:1]))
@@ -430,14 +433,20 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
     ) -> Iterator[np.ndarray]:
         """Yield the output for chunks of X, which were validated, in batches."""
         model = self._model()
-        outputs = (
-            array
-            for rows in chunks
-            for _, (array,) in model.iter_outputs(
-                model.state.lazy_model_space(rows), self._OUTPUTS[method]
-            )
-        )
-        return rechunk(outputs, batch_size or _BATCH_CHUNKS * model.chunk_rows)
+
+        def iter_outputs() -> Iterator[np.ndarray]:
+            for rows in chunks:
+                features = model.state.lazy_model_space(rows)
+                # A reader has one position: the pixels are read by another.
+                again = copy.copy(rows) if isinstance(rows, RowReader) else rows
+                for chunk, (array,) in model.iter_outputs(
+                    features, self._OUTPUTS[method]
+                ):
+                    if method == "reconstruct":
+                        model.state.impute(again[chunk], out=array)
+                    yield array
+
+        return rechunk(iter_outputs(), batch_size or _BATCH_CHUNKS * model.chunk_rows)
 
     def _model(self) -> FittedModel:
         """Return the model as it is now, with the settings of its fit."""

@@ -163,34 +163,24 @@ def _check_init_array(params: Mapping[str, Any], X: Rows) -> None:
         )
 
 
-def check_representation(
-    params: Mapping[str, Any], models_scattering: bool, is_incomplete: bool
-) -> None:
+def check_representation(params: Mapping[str, Any], models_scattering: bool) -> None:
     """Check that scattering coefficients can be modelled, where they are to be.
 
     Parameters
     ----------
     params : mapping
-    models_scattering, is_incomplete : bool
+    models_scattering : bool
 
     Raises
     ------
     ValueError
-        If a penalty or missing entries stand against it.
+        If atoms have a penalty.
     """
-    if not models_scattering:
-        return
     penalty = params["dictionary_penalty"]
-    if penalty > 0:
+    if models_scattering and penalty > 0:
         raise ValueError(
             f"dictionary_penalty={penalty!r} is for pixels, not for scattering "
             "coefficients; representation should be 'pixels' from the first fit on."
-        )
-    if is_incomplete:
-        raise ValueError(
-            "Input X contains NaN, which representation='scattering' does not "
-            "accept. Impute missing pixels first, with representation='pixels' and "
-            "reconstruct, or with sklearn.impute.SimpleImputer."
         )
 
 

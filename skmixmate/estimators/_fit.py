@@ -101,8 +101,8 @@ def validate_fit(
     random_state = private_random_state(estimator.random_state)
     summary = summarize_rows(X, device, estimator, image_shape)
     n_missing = summary.n_missing
-    is_incomplete = bool(communicator.all_reduce(int(n_missing.any())))
-    settings = resolve_settings(estimator, X, image_shape, is_incomplete, is_warm)
+    start = None if checkpoint is None else checkpoint.start
+    settings = resolve_settings(estimator, X, image_shape, is_warm, start)
     is_observed = n_missing < X.shape[1]
     # The rows of large data, which are most often complete, are not numbered.
     indices = slice(None) if is_observed.all() else np.flatnonzero(is_observed)
@@ -169,8 +169,8 @@ def resolve_settings(
     estimator: Any,
     X: Rows,
     image_shape: tuple[int, ...] | None,
-    is_incomplete: bool,
     continues: bool,
+    start: dict[str, Any] | None = None,
 ) -> Settings:
     """Resolve the settings of a fit, or of a stream.
 
@@ -179,23 +179,24 @@ def resolve_settings(
     estimator : MixMateClustering
     X : ndarray, tensor or RowReader
     image_shape : tuple of int or None
-    is_incomplete : bool
-        Whether an entry is missing, in any process.
     continues : bool
         Whether there is a fitted model, whose representation is kept.
+    start : dict, default=None
+        Of a checkpoint, whose representation is kept: earlier versions modelled the
+        pixels of incomplete images.
 
     Returns
     -------
     settings : Settings
     """
     params = read_params(estimator)
-    if continues:
+    if start is not None:
+        models_scattering = start["representation"] is not None
+    elif continues:
         models_scattering = estimator.representation_ is not None
     else:
-        models_scattering = resolve_models_scattering(
-            params, image_shape, is_incomplete
-        )
-    check_representation(params, models_scattering, is_incomplete)
+        models_scattering = resolve_models_scattering(params, image_shape)
+    check_representation(params, models_scattering)
     return Settings.resolve(params, X.shape[1], image_shape, models_scattering)
 
 

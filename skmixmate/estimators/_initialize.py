@@ -1,6 +1,7 @@
 """Where a fit starts: representation, scale, and the first atoms."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from ..initialization import (
     dictionaries_from_labels,
     draw_subsample,
     gather_rows,
+    impute_means,
     mean_abs_projections,
 )
 from ..utils.random_state import (
@@ -205,7 +207,11 @@ def _fit_representation(
     representation = _new_representation(estimator, ctx)
     state.representation = representation
     if ctx.communicator.size == 1:
-        return representation.fit_transform(as_numpy(rows))
+        if isinstance(ctx.indices, slice):
+            return representation.fit_transform(as_numpy(rows))
+        drawn = ctx.random_state.permutation(ctx.indices)[:_REPRESENTATION_SIZE]
+        representation.fit(as_numpy(rows[np.sort(drawn)]))
+        return state.to_model_space(ctx.X)
     fitted = ctx.communicator.broadcast(
         lambda: representation.fit(as_numpy(rows)).state_dict()
     )
@@ -319,12 +325,18 @@ def find_initial_atoms(
         }
     # Fewer atoms do not mean that fewer rows find the clusters of tabular data.
     n_each = max(settings.n_atoms, 1 if settings.image_shape is not None else N_ATOMS)
+    impute: Callable[[np.ndarray], np.ndarray] = impute_means
+    if state.representation is not None:
+        # The imputed images serve as well as complete ones.
+        impute = state.representation.impute
+        n_missing = np.where(n_missing < X.shape[1], 0, n_missing)
     indices, sample = draw_subsample(
         X,
         n_missing,
         estimator.init_size,
         settings.n_clusters * n_each,
         random_state,
+        impute,
     )
     labels = cluster_subsample(
         sample,

@@ -136,7 +136,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         The named methods cluster scattering features of images.
     init_size : int, default=5000
         Size of the subsample, at most n_samples. Rows with missing entries are
-        drawn only if too few are complete, and imputed with means.
+        drawn only if too few are complete, and imputed with means, except for images
+        whose missing pixels are imputed anyway.
     n_init : int, default=1
         Number of initialisations to try, each with its own subsample. Each is
         trained for five epochs on up to 10,000 rows; training starts from the one
@@ -150,9 +151,10 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         Features of images that are modelled: their pixels, or the 300 principal
         components of the square roots of their scattering coefficients.
         Dictionaries and intercepts are then in these components, and
-        reconstructions are mapped back to pixels by a linear decoder. NaN raises an
-        error with "scattering". "auto" is "scattering", which clusters better, for
-        images without missing pixels, and "pixels" for anything else.
+        reconstructions are mapped back to pixels by a linear decoder. Missing pixels
+        are imputed first, see :doc:`/missing_data`. "auto" is "scattering", which
+        clusters better, for images, and "pixels" for anything else, also for images
+        with a likelihood of counts or binary data.
     dictionary_penalty : float, default=0.0
         Strength of a penalty on atoms that are not smooth, for images with noise: the
         loss of a sample increases by this multiple of the mean, over all atoms, of the
@@ -261,8 +263,9 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
 
     Notes
     -----
-    NaN is missing data: such entries are ignored in fitting, and :meth:`reconstruct`
-    imputes them. A row without observed entries has `weights_` as its probabilities.
+    NaN is missing data: such entries are ignored in fitting, or imputed first where
+    `representation` is "scattering", and :meth:`reconstruct` imputes them. A row
+    without observed entries has `weights_` as its probabilities.
 
     Data need not be in memory: memory maps, arrays in files, and data sets and loaders
     of torch are read in chunks, see :doc:`/large_data`.

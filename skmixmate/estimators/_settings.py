@@ -153,9 +153,7 @@ def learns_weights(weights: Any) -> bool:
 
 
 def resolve_models_scattering(
-    params: Mapping[str, Any],
-    image_shape: tuple[int, ...] | None,
-    is_incomplete: bool,
+    params: Mapping[str, Any], image_shape: tuple[int, ...] | None
 ) -> bool:
     """Decide whether a new fit models scattering coefficients.
 
@@ -163,8 +161,6 @@ def resolve_models_scattering(
     ----------
     params : mapping
     image_shape : tuple of int or None
-    is_incomplete : bool
-        Whether an entry of X is missing.
 
     Returns
     -------
@@ -173,7 +169,7 @@ def resolve_models_scattering(
     if params["representation"] != "auto":
         return params["representation"] == "scattering"
     can_model = as_likelihood(params["likelihood"]).has_noise_variance
-    return can_model and image_shape is not None and not is_incomplete
+    return can_model and image_shape is not None
 
 
 def _resolve_n_atoms(

@@ -167,6 +167,26 @@ class ModelState:
             return X
         return self.representation.transform(as_numpy(X))
 
+    def impute(self, X: Rows, out: np.ndarray) -> None:
+        """Impute the missing pixels of images whose features are modelled.
+
+        The observed pixels tell more about them than the features do.
+
+        Parameters
+        ----------
+        X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+            NaN is missing.
+        out : ndarray of shape (n_samples, n_features)
+            Reconstructions; entries that are missing in X are replaced.
+        """
+        if self.representation is None:
+            return
+        for start in range(0, len(out), IMAGES_AT_A_TIME):
+            chunk = slice(start, start + IMAGES_AT_A_TIME)
+            images = as_numpy(X[chunk])
+            is_missing = np.isnan(images)
+            np.copyto(out[chunk], self.representation.impute(images), where=is_missing)
+
     def lazy_model_space(self, X: Any) -> Any:
         """Return the features that are modelled, computed as they are read."""
         if self.representation is None:

@@ -138,8 +138,7 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
         )
         estimator.image_shape_ = image_shape
     n_missing = summarize_rows(X, device, estimator, image_shape).n_missing
-    is_incomplete = bool(n_missing.any())
-    settings = resolve_settings(estimator, X, image_shape, is_incomplete, is_fitted)
+    settings = resolve_settings(estimator, X, image_shape, is_fitted)
     indices = np.flatnonzero(n_missing < X.shape[1])
     if not is_streaming:
         dtype = torch_dtype(estimator.dictionaries_ if is_fitted else X)
@@ -218,10 +217,7 @@ def _initialize_from_buffer(
         communicator,
     )
     summary = summarize_rows(rows, device, estimator, image_shape)
-    is_incomplete = bool(summary.n_missing.any())
-    settings = resolve_settings(
-        estimator, rows, image_shape, is_incomplete, continues=False
-    )
+    settings = resolve_settings(estimator, rows, image_shape, continues=False)
     check_scales(estimator, settings, summary, communicator)
     initialize(
         estimator,

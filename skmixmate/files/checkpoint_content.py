@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from ..image._features import IMPUTATION
 from ..model.likelihood import Likelihood
 from ..model.likelihoods import as_likelihood
 from .archives import open_archive, read_member
@@ -195,7 +196,10 @@ def _start_as_arrays(start: Any, expected: ExpectedFit) -> dict[str, Any]:
     attributes = _as_arrays(start["attributes"])
     representation = start["representation"]
     if representation is not None:
-        check_keys("representation", representation, _REPRESENTATION)
+        # Checkpoints of earlier versions have nothing to impute missing pixels by.
+        is_new = isinstance(representation, dict) and IMPUTATION[0] in representation
+        keys = _REPRESENTATION.union(IMPUTATION) if is_new else _REPRESENTATION
+        check_keys("representation", representation, keys)
         representation = _as_arrays(representation)
     return {**start, "attributes": attributes, "representation": representation}
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..image._features import default_scale
+from ..image._features import IMPUTATION, default_scale
 from ..image._scattering import ScatteringTransform, is_image_shape
 
 # Largest rounding error of a norm, and of the sum of the weights, that should be 1.
@@ -317,7 +317,26 @@ def check_representation(
             "components_": (n_components, n_coefficients),
         },
     )
+    if any(state.get(name) is not None for name in IMPUTATION):
+        _check_imputation(state, n_features)
     return n_components
+
+
+def _check_imputation(state: Mapping[str, Any], n_features: int) -> None:
+    """Check the arrays that missing pixels are imputed by."""
+    (n_axes,) = leading_sizes(state["pixel_axes_"], 1)
+    check_value("number of axes", n_axes, n_axes <= n_features, f"at most {n_features}")
+    check_arrays(
+        state,
+        {
+            "pixel_mean_": (n_features,),
+            "pixel_axes_": (n_axes, n_features),
+            "pixel_shrinkage_": (n_axes,),
+        },
+    )
+    smoothness = state["pixel_smoothness_"]
+    is_valid = isinstance(smoothness, float) and 0 <= smoothness <= n_features
+    check_value("pixel_smoothness_", smoothness, is_valid, "a float, not negative")
 
 
 def check_image_shape(name: str, value: Any, n_features: int | None = None) -> None:
@@ -453,6 +472,14 @@ def check_representation_entries(state: Mapping[str, Any]) -> None:
     """
     check_finite(state)
     check_norms("components_", state["components_"][None])
+    if state.get("pixel_mean_") is not None:
+        check_norms("pixel_axes_", state["pixel_axes_"][None])
+        shrinkage = state["pixel_shrinkage_"]
+        if not 0 <= shrinkage.min() <= shrinkage.max() < 1:
+            raise FormatError(
+                f"has pixel_shrinkage_ from {shrinkage.min():.6g} to "
+                f"{shrinkage.max():.6g}, which should be at least 0 and less than 1"
+            )
     mean = state["mean_"]
     # It is a mean of square roots, whose squares are finite.
     largest = float(abs(mean).max())

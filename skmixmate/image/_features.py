@@ -6,32 +6,36 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from scipy.linalg import eigh
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..data.containers import as_tensor
 from ..data.statistics import scale_of_norm
+from ..data.validation import resolve_device
 from ..utils.guards import default_modes
 from ..utils.numbers import largest_magnitude
+from ._axes import MANY_COLUMNS, has_few_rows, principal_axes, principal_scores
+from ._imputation import PixelDistribution, fit_pixel_distribution
 from ._scattering import ScatteringTransform
 
 # Number of images whose coefficients are computed at a time.
 IMAGES_AT_A_TIME = 2048
 
-# Images larger than 28 x 28 have more coefficients than this, too many to compute
-# principal axes from inner products of columns. If there are also many rows, a
-# subsample of them is used, so that memory and time do not depend on their number.
-_MANY_COLUMNS, _MANY_ROWS = 4096, 5000
+# If there are many coefficients and also many rows, a subsample of these is used, so
+# that memory and time do not depend on their number.
+_MANY_ROWS = 5000
 
 # Maximum number of images in the subsample if there are many coefficients, and maximum
 # size of their coefficients; at least twice as many as the axes are always used.
 _MAX_IMAGES, _MAX_BYTES = 2000, 2**28
 
-# Bytes of a matrix that are converted to float64 at a time.
-_CHUNK_BYTES = 2**25
+# Images, at most, that the distribution of pixels is estimated from.
+_IMPUTATION_SIZE = 10_000
 
 # Attributes that fit learns from images, and parameters of the scattering transform.
 _FITTED, _SCATTERING_PARAMS = ("mean_", "components_", "decoder_"), ("J", "L", "order")
+
+# Attributes that missing pixels are imputed by; models of earlier versions have none.
+IMPUTATION = ("pixel_mean_", "pixel_axes_", "pixel_shrinkage_", "pixel_smoothness_")
 
 
 def default_scale(image_shape: Sequence[int]) -> int:
@@ -54,93 +58,6 @@ def default_scale(image_shape: Sequence[int]) -> int:
     (3, 2, 1)
     """
     return max(1, int(math.log2(min(image_shape[:2]) / 3)))
-
-
-def has_few_rows(n_rows: int, n_columns: int) -> bool:
-    """Return whether to compute principal axes from inner products of rows.
-
-    Parameters
-    ----------
-    n_rows, n_columns : int
-
-    Returns
-    -------
-    has_few_rows : bool
-        True if there are less than half as many rows as columns, or too many columns.
-    """
-    return 2 * n_rows < n_columns or n_columns > max(n_rows, _MANY_COLUMNS)
-
-
-def principal_axes(X: np.ndarray, n_components: int) -> np.ndarray:
-    """Compute the directions of largest second moment about the origin.
-
-    The eigenproblem has the size of the number of columns or, if there are many more
-    columns than rows, of the number of rows.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    n_components : int
-        At most n_features are returned; with few rows, at most as many as the rank of
-        X, but at least one.
-
-    Returns
-    -------
-    axes : ndarray of shape (n_features, n_components)
-        Orthonormal columns, in ascending order of the second moment.
-    """
-    n_rows, n_features = X.shape
-    if not has_few_rows(n_rows, n_features):
-        first = max(0, n_features - n_components)
-        return eigh(X.T @ X, subset_by_index=[first, n_features - 1])[1]
-    first = max(0, n_rows - n_components)
-    squares, directions = eigh(_row_products(X), subset_by_index=[first, n_rows - 1])
-    # Smaller eigenvalues are rounding errors of X and of the products.
-    noise = (100 * np.finfo(X.dtype).eps) ** 2 + n_rows * np.finfo(np.float64).eps
-    is_large = squares > noise * squares[-1]
-    is_large[-1] = True
-    directions = directions[:, is_large][:, ::-1]
-    axes = np.empty((n_features, directions.shape[1]))
-    for chunk in _column_chunks(X):
-        axes[chunk] = X[:, chunk].T.astype(np.float64) @ directions
-    # Directions of small moments are inexact: those of large moments come first.
-    return np.linalg.qr(axes)[0][:, ::-1].astype(X.dtype)
-
-
-def _row_products(X: np.ndarray) -> np.ndarray:
-    """Compute the inner products of all rows, in float64."""
-    products = np.zeros((len(X), len(X)))
-    for chunk in _column_chunks(X):
-        columns = X[:, chunk].astype(np.float64)
-        products += columns @ columns.T
-    return products
-
-
-def _column_chunks(X: np.ndarray) -> Iterator[slice]:
-    size = max(1, _CHUNK_BYTES // (8 * len(X)))
-    for start in range(0, X.shape[1], size):
-        yield slice(start, start + size)
-
-
-def principal_scores(X: np.ndarray, n_components: int) -> np.ndarray:
-    """Compute the coordinates of rows along their principal axes, without the axes.
-
-    The eigenproblem has the size of the number of rows, which should be small.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    n_components : int
-        At most n_samples are returned.
-
-    Returns
-    -------
-    scores : ndarray of shape (n_samples, n_components)
-        Equal to ``X @ principal_axes(X, n_components)`` up to the signs of columns.
-    """
-    first = max(0, len(X) - n_components)
-    squares, directions = eigh(X @ X.T, subset_by_index=[first, len(X) - 1])
-    return directions * np.sqrt(squares.clip(min=0))
 
 
 def graph_features(
@@ -175,7 +92,7 @@ def graph_features(
     scattering = ScatteringTransform(image_shape, J=default_scale(image_shape))
     n_columns = 2 * math.prod(scattering.fit(images[:1]).output_shape_)
     n_max = len(images)
-    if n_columns > _MANY_COLUMNS:
+    if n_columns > MANY_COLUMNS:
         n_bytes = 2 * _MAX_BYTES // (n_columns * images.dtype.itemsize)
         n_max = min(_MANY_ROWS, max(2 * n_components, n_bytes))
     step = math.ceil(len(images) / n_max)
@@ -235,7 +152,8 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
 
     A coefficient is a mean of magnitudes, whose variance grows with its size. The
     square root stabilizes the variance, so that no path dominates the distances. A
-    least-squares fit maps features back to pixels.
+    least-squares fit maps features back to pixels. Missing pixels are imputed first, by
+    their mean given the observed ones, under a normal distribution of all pixels.
 
     Parameters
     ----------
@@ -260,7 +178,14 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
     decoder_ : ndarray of shape (n_components + 1, n_pixels)
         Least-squares map from features to pixels; the last row is the image whose
         features are all 0.
+    pixel_mean_, pixel_axes_, pixel_shrinkage_, pixel_smoothness_ : ndarray, float
+        Fields of :class:`~skmixmate.image._imputation.PixelDistribution`.
     """
+
+    pixel_mean_: np.ndarray | None = None
+    pixel_axes_: np.ndarray | None = None
+    pixel_shrinkage_: np.ndarray | None = None
+    pixel_smoothness_: float | None = None
 
     def __init__(
         self,
@@ -282,7 +207,7 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : ndarray of shape (n_samples, n_pixels)
-            float32 or float64, finite.
+            float32 or float64; NaN is missing. Each has an observed pixel.
         y : Ignored
 
         Returns
@@ -318,13 +243,16 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         sample = self.random_state.permutation(len(X))[: self.max_samples]
         self.scattering_ = ScatteringTransform(
             self.image_shape, J=default_scale(self.image_shape), device=self.device
-        ).fit(X[:1])
+        ).fit(np.zeros_like(X[:1]))  # nothing is learned from it
         n_coefficients = math.prod(self.scattering_.output_shape_)
-        if n_coefficients > _MANY_COLUMNS:
+        if n_coefficients > MANY_COLUMNS:
             n_bytes = max(n_coefficients, X.shape[1] // 2) * X.dtype.itemsize
             n_max = max(2 * self.n_components, _MAX_BYTES // n_bytes)
             sample = sample[: min(n_max, _MAX_IMAGES)]
         images = X[np.sort(sample)]
+        self._fit_pixels(images)
+        for chunk in _chunks(images):
+            images[chunk] = self.impute(images[chunk])
         exponent = self._find_exponent(images)
         if exponent:
             images = np.ldexp(images, -2 * exponent)
@@ -344,6 +272,18 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
             self.decoder_[-1] = np.ldexp(self.decoder_[-1], exponent)
             features = np.ldexp(features, exponent)
         return features
+
+    def _fit_pixels(self, images: np.ndarray) -> None:
+        """Estimate the distribution by which missing pixels are imputed."""
+        pixels = fit_pixel_distribution(
+            images[:: math.ceil(len(images) / _IMPUTATION_SIZE)],
+            self.image_shape,
+            resolve_device(self.device, None),
+        )
+        self.pixel_mean_ = pixels.mean
+        self.pixel_axes_ = pixels.axes
+        self.pixel_shrinkage_ = pixels.shrinkage
+        self.pixel_smoothness_ = pixels.smoothness
 
     def _find_exponent(self, images: np.ndarray) -> int:
         """Find the power of two to divide square roots by, so that they are close to 1.
@@ -368,7 +308,7 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
     def _find_decoder(self, features: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Fit images by their features, by least squares."""
         with_one = np.column_stack([features, np.ones(len(features), features.dtype)])
-        if math.prod(self.scattering_.output_shape_) <= _MANY_COLUMNS:
+        if math.prod(self.scattering_.output_shape_) <= MANY_COLUMNS:
             return np.linalg.lstsq(with_one, images, rcond=None)[0]
         # lstsq would copy the images twice.
         eps = np.finfo(features.dtype).eps
@@ -381,7 +321,8 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         -------
         state : dict of ndarray and int
         """
-        fitted = {name: getattr(self, name) for name in _FITTED}
+        names = _FITTED if self.pixel_mean_ is None else (*_FITTED, *IMPUTATION)
+        fitted = {name: getattr(self, name) for name in names}
         params = {name: getattr(self.scattering_, name) for name in _SCATTERING_PARAMS}
         return fitted | params
 
@@ -399,6 +340,8 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         """
         for name in _FITTED:
             setattr(self, name, state[name])
+        for name in IMPUTATION:
+            setattr(self, name, state.get(name))
         params = {name: state[name] for name in _SCATTERING_PARAMS}
         scattering = ScatteringTransform(self.image_shape, **params)
         # Nothing is learned from images, so that a blank one suffices. The device is
@@ -414,18 +357,55 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : ndarray of shape (n_samples, n_pixels)
+            NaN is missing, and imputed.
 
         Returns
         -------
         features : ndarray of shape (n_samples, n_components)
-            In the units of the square root of X.
+            In the units of the square root of X; NaN for images without an observed
+            pixel.
         """
         features = np.empty((len(X), len(self.components_)), dtype=X.dtype)
         for chunk in _chunks(X):
-            sqrt_coefficients = self._sqrt_coefficients(X[chunk])
+            images = X[chunk]
+            sqrt_coefficients = self._sqrt_coefficients(self.impute(images))
             sqrt_coefficients -= self.mean_
             self._project(sqrt_coefficients, out=features[chunk])
+            features[chunk][np.isnan(images).all(axis=1)] = np.nan
         return features
+
+    @default_modes()
+    def impute(self, images: np.ndarray) -> np.ndarray:
+        """Replace missing pixels by their mean, given the observed ones.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n_images, n_pixels)
+            NaN is missing.
+
+        Returns
+        -------
+        images : ndarray of shape (n_images, n_pixels)
+            A copy, if a pixel is missing.
+
+        Raises
+        ------
+        ValueError
+            If a pixel is missing, and the features were fitted by a version that did
+            not impute.
+        """
+        if not np.isnan(images).any():
+            return images
+        mean, axes = self.pixel_mean_, self.pixel_axes_
+        shrinkage, smoothness = self.pixel_shrinkage_, self.pixel_smoothness_
+        if mean is None or axes is None or shrinkage is None or smoothness is None:
+            raise ValueError(
+                "Input X contains NaN, and the model was fitted by an earlier version "
+                "of skmixmate, which did not impute missing pixels. Fit it again, or "
+                "impute them with sklearn.impute.SimpleImputer."
+            )
+        pixels = PixelDistribution(mean, axes, shrinkage, smoothness, self.image_shape)
+        return pixels.impute(images, resolve_device(self.device, None))
 
     def _project(self, deviations: np.ndarray, out: np.ndarray) -> None:
         """Compute the coordinates along the axes."""

@@ -6,7 +6,7 @@ from .atoms import (
     mean_abs_projections,
 )
 from .initializers import INITIALIZERS, cluster_subsample
-from .subsample import draw_subsample, gather_rows
+from .subsample import draw_subsample, gather_rows, impute_means
 
 __all__ = [
     "INITIALIZERS",
@@ -15,5 +15,6 @@ __all__ = [
     "dictionaries_from_labels",
     "draw_subsample",
     "gather_rows",
+    "impute_means",
     "mean_abs_projections",
 ]

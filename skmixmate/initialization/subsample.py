@@ -1,5 +1,7 @@
 """The subsample of rows that an initialisation clusters."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -9,12 +11,37 @@ from ..distributed.communicator import Communicator, apportion
 from ..utils.numbers import far_means, safe_exponent
 
 
+def impute_means(sample: np.ndarray) -> np.ndarray:
+    """Impute each missing entry with the mean of its feature.
+
+    Parameters
+    ----------
+    sample : ndarray of shape (n_samples, n_features)
+        Changed in place. A feature that is never observed is imputed with 0.
+
+    Returns
+    -------
+    sample : ndarray of shape (n_samples, n_features)
+    """
+    is_missing = np.isnan(sample)
+    if is_missing.any():
+        means = far_means(sample)
+        if means is None:
+            counts = np.maximum((~is_missing).sum(axis=0), 1)
+            exponent = safe_exponent(sample)
+            entries = np.ldexp(np.where(is_missing, 0, sample), -exponent)
+            means = np.ldexp(entries.sum(axis=0) / counts, exponent)
+        np.copyto(sample, means.astype(sample.dtype), where=is_missing)
+    return sample
+
+
 def draw_subsample(
     X: np.ndarray | torch.Tensor | RowReader,
     n_missing: np.ndarray,
     init_size: int,
     n_wanted: int,
     random_state: np.random.RandomState,
+    impute: Callable[[np.ndarray], np.ndarray] = impute_means,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw rows to cluster, complete ones where there are enough of them.
 
@@ -27,9 +54,10 @@ def draw_subsample(
         Rows to draw, if there are as many.
     n_wanted : int
         If fewer rows than this (and than `init_size`) are complete, rows are
-        drawn from all with an observed entry, and each missing entry is imputed
-        with the mean of its feature over the rows drawn.
+        drawn from all with an observed entry, and their missing entries imputed.
     random_state : RandomState
+    impute : callable, default=impute_means
+        Returns rows without missing entries, and may change those it is called with.
 
     Returns
     -------
@@ -43,7 +71,7 @@ def draw_subsample(
         candidates = np.flatnonzero(n_missing < X.shape[1])
     random_state.shuffle(candidates)
     indices = candidates[:init_size].copy()  # frees the others
-    return indices, impute_means(as_numpy(X[indices]))  # a copy
+    return indices, impute(as_numpy(X[indices]))  # a copy
 
 
 def gather_rows(
@@ -78,27 +106,3 @@ def gather_rows(
     indices = np.sort(random_state.permutation(candidates)[:share])
     gathered = communicator.all_gather(as_numpy(X[indices]))
     return np.concatenate(gathered) if communicator.rank == 0 else None
-
-
-def impute_means(sample: np.ndarray) -> np.ndarray:
-    """Impute each missing entry with the mean of its feature.
-
-    Parameters
-    ----------
-    sample : ndarray of shape (n_samples, n_features)
-        Changed in place. A feature that is never observed is imputed with 0.
-
-    Returns
-    -------
-    sample : ndarray of shape (n_samples, n_features)
-    """
-    is_missing = np.isnan(sample)
-    if is_missing.any():
-        means = far_means(sample)
-        if means is None:
-            counts = np.maximum((~is_missing).sum(axis=0), 1)
-            exponent = safe_exponent(sample)
-            entries = np.ldexp(np.where(is_missing, 0, sample), -exponent)
-            means = np.ldexp(entries.sum(axis=0) / counts, exponent)
-        np.copyto(sample, means.astype(sample.dtype), where=is_missing)
-    return sample

@@ -82,8 +82,12 @@ def fit_images(X):
     return mixmate.dictionaries_, mixmate.reconstruct(X[:5])
 
 
-def test_all_use_the_same_representation_of_images(peer):
+@pytest.mark.parametrize("is_incomplete", [False, True])
+def test_all_use_the_same_representation_of_images(is_incomplete, peer):
     X = load_digits().data[:150]  # few enough to be recognised only together
+    if is_incomplete:
+        X[:90:7, 20:30] = np.nan  # in the first process only
+        X[110] = np.nan
     result, peer_result = peer.both(fit_images, X)
     np.testing.assert_array_equal(result[0], peer_result[0])
     np.testing.assert_array_equal(result[1], peer_result[1])

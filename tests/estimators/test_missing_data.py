@@ -71,35 +71,82 @@ def test_a_feature_that_is_never_observed():
     assert np.isfinite(mixmate.reconstruct(X)).all()
 
 
-def test_missing_pixels_raise_with_scattering():
-    X = load_digits().data[:200]
-    X[0, 0] = np.nan
-    mixmate = small(image_shape=(8, 8), representation="scattering")
-    with pytest.raises(
-        ValueError, match=r"(?s)NaN.*'scattering'.*Impute missing pixels"
-    ):
-        mixmate.fit(X)
-    mixmate.fit(X[1:])
-    with pytest.raises(ValueError, match=r"NaN"):
-        mixmate.predict(X)
-    # Also by default, if the previous fit had no missing pixels.
-    mixmate = small(image_shape=(8, 8), warm_start=True).fit(X[1:])
-    with pytest.raises(ValueError, match=r"NaN.*'scattering'"):
-        mixmate.fit(X)
+def digits_with_holes(n_images=1797, fraction=0.9):
+    """Digits, some of them without a quarter of their pixels; also complete."""
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:n_images], y[:n_images]
+    rng = np.random.default_rng(0)
+    is_incomplete = rng.random((len(X), 1)) < fraction
+    is_missing = is_incomplete & (rng.random(X.shape) < 0.25)
+    return np.where(is_missing, np.nan, X), X, y
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "fraction", [0.5, 1.0]
-)  # fraction of images with missing pixels
-def test_images_with_missing_pixels_are_clustered_on_pixels(fraction):
-    X, y = load_digits(return_X_y=True)
-    rng = np.random.default_rng(0)
-    incomplete = rng.uniform(size=(len(X), 1)) < fraction
-    X[incomplete & (rng.uniform(size=X.shape) < 0.1)] = np.nan
-    mixmate = small(n_clusters=10, n_atoms=20, image_shape=(8, 8)).fit(X)
-    assert mixmate.representation_ is None
-    assert nmi(y, mixmate.labels_) > 0.75
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_incomplete_images_are_clustered_as_complete_ones(fraction):
+    incomplete, X, y = digits_with_holes(fraction=fraction)
+    mixmate = MixMateClustering(10, image_shape=(8, 8), random_state=0)
+    expected = nmi(y, mixmate.fit_predict(X))
+    found = nmi(y, mixmate.fit_predict(incomplete))
+    assert mixmate.representation_ is not None
+    assert found > expected - 0.05
+    on_pixels = mixmate.set_params(representation="pixels").fit_predict(incomplete)
+    assert found > nmi(y, on_pixels)
+
+
+def images_model(**params):
+    return small(n_clusters=3, n_atoms=5, image_shape=(8, 8), **params)
+
+
+def test_a_model_of_complete_images_predicts_incomplete_ones():
+    incomplete, X, _ = digits_with_holes(300)
+    mixmate = images_model().fit(X)
+    labels, complete_labels = mixmate.predict(incomplete), mixmate.labels_
+    is_complete = np.isfinite(incomplete).all(axis=1)
+    np.testing.assert_array_equal(labels[is_complete], complete_labels[is_complete])
+    assert np.mean(labels == complete_labels) > 0.9
+    for method in ("energies", "transform", "score_samples"):
+        assert np.isfinite(getattr(mixmate, method)(incomplete)).all()
+
+
+def test_reconstruct_imputes_missing_pixels():
+    incomplete, X, _ = digits_with_holes()
+    is_missing = np.isnan(incomplete)
+
+    def error(mixmate):
+        return np.std((mixmate.fit(incomplete).reconstruct(incomplete) - X)[is_missing])
+
+    assert error(images_model()) < 0.8 * error(images_model(representation="pixels"))
+
+
+def test_reconstruct_is_the_same_in_batches_and_into_an_array():
+    incomplete, *_ = digits_with_holes(300)
+    mixmate = images_model().fit(incomplete)
+    expected = mixmate.reconstruct(incomplete)
+    out = np.empty_like(incomplete)
+    mixmate.reconstruct(incomplete, out=out)
+    np.testing.assert_array_equal(out, expected)
+    batches = mixmate.predict_batches(incomplete, "reconstruct", batch_size=70)
+    np.testing.assert_array_equal(np.concatenate(list(batches)), expected)
+
+
+def test_images_without_observed_pixels_have_the_prior_and_no_influence():
+    incomplete, *_ = digits_with_holes(300)
+    weights = [0.5, 0.3, 0.2]
+    with_empty = np.insert(incomplete, [0, 5, 50], np.nan, axis=0)
+    mixmate = images_model(weights=weights).fit(with_empty)
+    np.testing.assert_allclose(mixmate.predict_proba(with_empty[:1]), [weights])
+    assert np.isfinite(mixmate.loss_)
+    assert np.isfinite(mixmate.reconstruct(with_empty)).all()
+
+
+def test_a_warm_start_continues_with_incomplete_images():
+    incomplete, X, _ = digits_with_holes(300)
+    mixmate = images_model(warm_start=True).fit(X)
+    representation = mixmate.representation_
+    mixmate.fit(incomplete)
+    assert mixmate.representation_ is representation
+    np.testing.assert_array_equal(mixmate.labels_, mixmate.predict(incomplete))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1e-12, 1e-9])

@@ -251,10 +251,13 @@ def test_the_mode_of_a_checkpoint_is_kept(path, fail_in_epoch):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_fit_of_images_resumes(path, fail_in_epoch):
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_a_fit_of_images_resumes(missing, path, fail_in_epoch):
     X = load_digits().data[:100]
+    X[np.random.default_rng(0).random(X.shape) < missing] = np.nan
     fail_in_epoch(small(checkpoint=path, image_shape=(8, 8)), X)
-    mixmate = small(checkpoint=path).fit(X)  # recognised
+    image_shape = (8, 8) if missing else "auto"
+    mixmate = small(checkpoint=path, image_shape=image_shape).fit(X)
     expected = small(image_shape=(8, 8)).fit(X)
     np.testing.assert_array_equal(mixmate.reconstruct(X), expected.reconstruct(X))
 

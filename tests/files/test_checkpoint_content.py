@@ -2,11 +2,13 @@ import io
 import pickle
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
 from skmixmate.files import checkpoint as checkpoint_module
+from skmixmate.image._features import IMPUTATION
 
 from .checkpoints import data, sealed, small, written
 
@@ -139,6 +141,35 @@ def test_content_that_a_fit_cannot_resume_from_is_rejected(
     path.write_bytes(sealed(written(content)))
     with pytest.raises(ValueError, match=rf"checkpoint=.* damaged: it has .*{message}"):
         small(checkpoint=path).fit(X)
+
+
+def test_pixels_of_incomplete_images_are_modelled_further(path, fail_in_epoch):
+    """Earlier versions modelled the pixels of incomplete images."""
+    X = load_digits().data[:100]
+    X[0, 20] = np.nan
+    params = {"image_shape": (8, 8), "fit_intercept": False}
+    fail_in_epoch(small(checkpoint=path, representation="pixels", **params), X)
+    content = content_of(path)
+    fail_in_epoch(small(checkpoint=path.with_suffix(".new"), **params), X)
+    content["identity"] = content_of(path.with_suffix(".new"))["identity"]
+    path.write_bytes(sealed(written(content)))
+    mixmate = small(checkpoint=path, **params).fit(X)
+    assert mixmate.representation_ is None
+    expected = small(representation="pixels", **params).fit(X)
+    np.testing.assert_array_equal(mixmate.labels_, expected.labels_)
+
+
+def test_a_representation_of_an_earlier_version_is_accepted(path, fail_in_epoch):
+    X = load_digits().data[:100]
+    fail_in_epoch(small(checkpoint=path, image_shape=(8, 8)), X)
+    content = content_of(path)
+    for name in IMPUTATION:
+        del content["start"]["representation"][name]
+    path.write_bytes(sealed(written(content)))
+    mixmate = small(checkpoint=path, image_shape=(8, 8)).fit(X)
+    np.testing.assert_array_equal(
+        mixmate.labels_, small(image_shape=(8, 8)).fit(X).labels_
+    )
 
 
 def test_a_representation_of_other_images_is_rejected(path, fail_in_epoch):

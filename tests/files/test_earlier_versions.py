@@ -53,6 +53,14 @@ def test_unpickled_estimators_can_be_saved_and_loaded(name, expected, tmp_path):
     assert_computes_the_same(skmixmate.load(tmp_path / "model"), name, expected)
 
 
+def test_a_model_that_cannot_impute_missing_pixels_says_so(expected):
+    mixmate = unpickle("images")
+    X = expected["images_X"].copy()
+    X[0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"NaN.*earlier version.*Fit it again"):
+        mixmate.predict(X)
+
+
 def test_a_pickled_stream_continues(expected):
     mixmate = unpickle("stream").partial_fit(expected["stream_X"][25:])
     np.testing.assert_allclose(

@@ -278,6 +278,18 @@ def test_arrays_of_objects_are_rejected(fitted, tmp_path):
         skmixmate.load(path)
 
 
+def test_a_loaded_model_imputes_missing_pixels(fitted_on_images, tmp_path):
+    path = tmp_path / "model"
+    fitted_on_images.save(path)
+    incomplete = IMAGES.copy()
+    incomplete[np.random.default_rng(0).random(IMAGES.shape) < 0.2] = np.nan
+    for method in ("energies", "reconstruct"):
+        np.testing.assert_array_equal(
+            getattr(skmixmate.load(path), method)(incomplete),
+            getattr(fitted_on_images, method)(incomplete),
+        )
+
+
 def test_representations_that_do_not_fit_are_rejected(fitted_on_images, tmp_path):
     path = tmp_path / "model"
     fitted_on_images.save(path)
@@ -336,6 +348,22 @@ def scattering(**changed):
         (
             edit_array("representation_.mean_", lambda a: np.full_like(a, 1e308)),
             r"mean_ with an entry of size 1e\+308, too large",
+        ),
+        (
+            edit_array("representation_.pixel_mean_", lambda a: a[:-1]),
+            r"pixel_mean_ of shape \(63,\), which should be \(64,\)",
+        ),
+        (
+            edit_array("representation_.pixel_axes_", lambda a: np.tile(a, (2, 1))),
+            r"number of axes 128, which should be at most 64",
+        ),
+        (
+            edit_array("representation_.pixel_axes_", lambda a: 2 * a),
+            r"pixel_axes_ of norm 2, which should be 1",
+        ),
+        (
+            edit_array("representation_.pixel_shrinkage_", np.ones_like),
+            r"pixel_shrinkage_ from 1 to 1, which should be at least 0 and less than",
         ),
         (parameter(n_atoms=2**63), r"is not a skmixmate model"),
         (

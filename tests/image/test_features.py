@@ -6,13 +6,11 @@ import pytest
 from sklearn.datasets import load_digits
 
 from skmixmate.image import ScatteringTransform, _features
+from skmixmate.image._axes import has_few_rows, principal_axes, principal_scores
 from skmixmate.image._features import (
     ScatteringFeatures,
     default_scale,
     graph_features,
-    has_few_rows,
-    principal_axes,
-    principal_scores,
 )
 
 
@@ -119,6 +117,28 @@ def test_load_state_dict_restores_the_features(digits):
     np.testing.assert_array_equal(other.inverse_transform(features), images)
 
 
+def test_missing_pixels_of_one_image_do_not_change_the_features_of_others(digits):
+    features = fit_features(digits)
+    incomplete = digits.copy()
+    incomplete[3, 20:30] = np.nan
+    incomplete[5] = np.nan
+    complete, transformed = features.transform(digits), features.transform(incomplete)
+    others = np.delete(np.arange(len(digits)), [3, 5])
+    np.testing.assert_array_equal(transformed[others], complete[others])
+    size = np.linalg.norm(complete[3])
+    assert 0 < np.linalg.norm(transformed[3] - complete[3]) < 0.5 * size
+    assert np.isnan(transformed[5]).all()
+
+
+def test_incomplete_images_have_features_by_fit_transform_and_by_transform(digits):
+    incomplete = digits.copy()
+    incomplete[np.random.default_rng(0).random(digits.shape) < 0.2] = np.nan
+    features = ScatteringFeatures((8, 8), 20, 1000, "cpu", np.random.RandomState(0))
+    transformed = features.fit_transform(incomplete)
+    np.testing.assert_array_equal(transformed, features.transform(incomplete))
+    assert np.isnan(incomplete).any()  # not imputed in place
+
+
 @pytest.mark.parametrize("n_components", [5, 30])
 def test_scores_are_coordinates_along_the_axes(n_components):
     X = np.random.default_rng(0).normal(size=(12, 20))
@@ -179,7 +199,7 @@ def test_few_large_images_need_little_time_and_memory(n_images):
 
 
 def test_many_large_images_are_subsampled(monkeypatch):
-    monkeypatch.setattr(_features, "_MANY_COLUMNS", 100)
+    monkeypatch.setattr(_features, "MANY_COLUMNS", 100)
     monkeypatch.setattr(_features, "_MAX_IMAGES", 200)
     monkeypatch.setattr(_features, "_MANY_ROWS", 200)
     digits = load_digits().data[:1000]
