@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.decomposition import PCA
@@ -44,7 +45,7 @@ _REGULARIZATION = 1e-3
 # deviations of the mean of their feature.
 _MAX_DEVIATION = 2.0
 
-# The clusters are normal distributions if EM finds them from two starts, up to this
+# Clusters are normal distributions if EM finds them from two starts, up to this
 # adjusted Rand index, and the misfit is below this distance. Distances that were found
 # are .01 to .11 where this is so, and .15 and more elsewhere.
 _SAME, _MAX_MISFIT = 0.9, 0.1
@@ -61,8 +62,9 @@ class EnsembleClustering(ClusterMixin, BaseEstimator):
     likely to be in the data than in the method. Three cases are tried in turn:
 
     - "normal": EM for normal distributions of any shape is run from the clusters of
-      k-means and from those of a graph. If both lead to the same clusters, and these
-      are normal distributions by a Kolmogorov-Smirnov distance, they are the result.
+      k-means and from two clusterings of graphs. If two of them lead to the same
+      clusters, and these are normal distributions by a Kolmogorov-Smirnov distance,
+      they are the result.
     - "graphs": spectral clustering of four graphs, of 10 and of 20 nearest neighbours,
       by the Euclidean and by the cosine distance. If their results are nearly the
       same, their consensus is the result.
@@ -212,26 +214,30 @@ class _Ensemble:
         nodes, node_of_sample = np.unique(self.X, axis=0, return_inverse=True)
         if len(nodes) <= self.n_clusters:
             return "consensus", node_of_sample
-        kmeans = self._run_kmeans(self.components)
-        graphs = self._cluster_graphs(nodes, node_of_sample)
-        self.members |= {"kmeans": kmeans, **graphs}
-        graph = graphs[f"euclidean_{_N_NEIGHBORS[-1]}"]
-        normal = gaussian_labels(self.components, kmeans, self.n_clusters)
-        self.members["full"] = normal
-        if self._are_normal(normal, graph):
+        kmeans = self.members["kmeans"] = self._run_kmeans(self.components)
+        walks, unweighted = self._cluster_graphs(nodes, node_of_sample)
+        graph = walks[f"euclidean_{_N_NEIGHBORS[-1]}"]
+        self.members |= walks
+        mixtures = [
+            gaussian_labels(self.components, start, self.n_clusters)
+            for start in (kmeans, unweighted, graph)
+        ]
+        self.members["full"] = mixtures[0]
+        normal = self._find_normal(mixtures)
+        if normal is not None:
             return "normal", normal
-        pairs = combinations(graphs.values(), 2)
-        indices = [adjusted_rand_score(*pair) for pair in pairs]
-        if np.mean(indices) > _GRAPHS_AGREE:
-            return "graphs", combine_clusterings(list(graphs.values()), self.n_clusters)
+        pairs = combinations(walks.values(), 2)
+        if np.mean([adjusted_rand_score(*pair) for pair in pairs]) > _GRAPHS_AGREE:
+            return "graphs", combine_clusterings([*walks.values()], self.n_clusters)
         deviations = _MAX_DEVIATION * self.X.std(axis=0)
-        self.members["clipped_kmeans"] = self._run_kmeans(
-            self.X.clip(-deviations, deviations)
-        )
+        clipped = self.X.clip(-deviations, deviations)
         ward = AgglomerativeClustering(self.n_clusters)
-        self.members["ward"] = ward.fit_predict(self.components)
-        for covariance_type in ("diag", "tied"):
-            self.members[covariance_type] = self._run_mixture(covariance_type, kmeans)
+        self.members |= {
+            "clipped_kmeans": self._run_kmeans(clipped),
+            "ward": ward.fit_predict(self.components),
+            "diag": self._run_mixture("diag", kmeans),
+            "tied": self._run_mixture("tied", kmeans),
+        }
         names = ("kmeans", "clipped_kmeans", "ward", "diag", "tied", "full")
         members = [graph, *(self.members[name] for name in names)]
         return "consensus", combine_clusterings(members, self.n_clusters)
@@ -267,24 +273,37 @@ class _Ensemble:
 
     def _cluster_graphs(
         self, nodes: np.ndarray, node_of_sample: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Cluster each graph, by metric and number of neighbours."""
-        labels = {}
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Cluster the graphs by walks, and the first one by unweighted eigenvectors."""
+        walks, graphs = {}, []
         for metric in ("euclidean", "cosine"):
             points = normalize(nodes) if metric == "cosine" else nodes
             distances, indices = nearest_neighbors(points, max(_N_NEIGHBORS))
             for k in _N_NEIGHBORS:
-                affinity = self_tuning_affinity(distances[:, :k], indices[:, :k])
-                embedding = spectral_embedding(
-                    affinity, self.n_clusters, self.random_state, _N_STEPS
-                )
-                labels[f"{metric}_{k}"] = self._run_kmeans(embedding)[node_of_sample]
-        return labels
+                graphs.append(self_tuning_affinity(distances[:, :k], indices[:, :k]))
+                labels = self._run_spectral(graphs[-1], _N_STEPS)
+                walks[f"{metric}_{k}"] = labels[node_of_sample]
+        return walks, self._run_spectral(graphs[0], None)[node_of_sample]
 
-    def _are_normal(self, labels: np.ndarray, graph_labels: np.ndarray) -> bool:
-        """Return whether clusters are normal distributions that EM finds again."""
-        X, n_clusters = self.components, self.n_clusters
-        if normal_misfit(X, labels, n_clusters) > _MAX_MISFIT:
-            return False
-        again = gaussian_labels(X, graph_labels, n_clusters)
-        return bool(adjusted_rand_score(labels, again) > _SAME)
+    def _run_spectral(
+        self, affinity: sparse.csr_array, n_steps: int | None
+    ) -> np.ndarray:
+        return self._run_kmeans(
+            spectral_embedding(affinity, self.n_clusters, self.random_state, n_steps)
+        )
+
+    def _find_normal(self, clusterings: list[np.ndarray]) -> np.ndarray | None:
+        """Return a clustering that recurs, and whose clusters are normal."""
+        recurring = [
+            labels
+            for pair in combinations(clusterings, 2)
+            if adjusted_rand_score(*pair) > _SAME
+            for labels in pair
+        ]
+        misfits = [
+            normal_misfit(self.components, labels, self.n_clusters)
+            for labels in recurring
+        ]
+        if min(misfits, default=1.0) > _MAX_MISFIT:
+            return None
+        return recurring[int(np.argmin(misfits))]
