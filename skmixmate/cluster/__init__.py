@@ -1,6 +1,11 @@
-"""Graph clustering, used to initialize a fit on a small subsample."""
+"""Graph clustering of a small subsample, and the number of clusters in it."""
 
+from ._n_clusters import estimate_n_clusters
 from ._spectral import SpectralGraphClustering
 from ._ssc import SparseSubspaceClustering
 
-__all__ = ["SparseSubspaceClustering", "SpectralGraphClustering"]
+__all__ = [
+    "SparseSubspaceClustering",
+    "SpectralGraphClustering",
+    "estimate_n_clusters",
+]

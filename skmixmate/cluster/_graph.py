@@ -41,10 +41,61 @@ def self_tuning_affinity(X: np.ndarray, n_neighbors: int) -> sparse.csr_array:
     ----------
     L. Zelnik-Manor and P. Perona, Self-tuning spectral clustering, NIPS 2004.
     """
-    n_samples = len(X)
-    n_neighbors = min(n_neighbors, n_samples - 1)
+    n_neighbors = min(n_neighbors, len(X) - 1)
     search = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute").fit(X)
-    distances, indices = search.kneighbors()  # (n_samples, n_neighbors)
+    return _locally_scaled(*search.kneighbors())
+
+
+def angular_affinity(X: np.ndarray, n_neighbors: int) -> sparse.csr_array:
+    """Compute the affinity of samples that point in nearly the same or opposite ways.
+
+    Samples of a linear subspace, such as sparse combinations of a few atoms, are near
+    others in direction, even if they are far away or on the other side of the origin.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Centred.
+    n_neighbors : int
+        As in :func:`self_tuning_affinity`.
+
+    Returns
+    -------
+    affinity : csr_array of shape (n_samples, n_samples)
+        Symmetric, in [0, 1], with an empty diagonal.
+
+    References
+    ----------
+    R. Heckel and H. Boelcskei, Robust subspace clustering via thresholding, IEEE
+    Transactions on Information Theory 61, 2015.
+    """
+    directions = normalize(X)
+    squares = 2 - 2 * np.abs(directions @ directions.T)  # (n_samples, n_samples)
+    np.fill_diagonal(squares, np.inf)
+    n_neighbors = min(n_neighbors, len(X) - 1)
+    indices = np.argpartition(squares, n_neighbors - 1, axis=1)[:, :n_neighbors]
+    nearest = np.take_along_axis(squares, indices, axis=1).clip(min=0)
+    order = nearest.argsort(axis=1)
+    return _locally_scaled(
+        np.sqrt(np.take_along_axis(nearest, order, axis=1)),
+        np.take_along_axis(indices, order, axis=1),
+    )
+
+
+def _locally_scaled(distances: np.ndarray, indices: np.ndarray) -> sparse.csr_array:
+    """Compute affinities from the distances of nearest neighbours.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n_samples, n_neighbors)
+        In ascending order.
+    indices : ndarray of shape (n_samples, n_neighbors)
+
+    Returns
+    -------
+    affinity : csr_array of shape (n_samples, n_samples)
+    """
+    n_samples, n_neighbors = distances.shape
     local_scales = distances[:, -1]
     products = local_scales[:, None] * local_scales[indices]
     # Samples that coincide have local scale 0 and affinity 1.
