@@ -299,6 +299,28 @@ def noise():
     return [*list_table(header, rows), *measured_on(results)]
 
 
+def n_clusters():
+    """Format how often criteria find the number of clusters."""
+    results = figures("n_clusters")
+    criteria = list(results["kinds"]["blobs"])
+    rows = [
+        [
+            f"{kind}, {results['draws'][kind]} draws",
+            *(
+                f"{of[name]['right']:.2f}, {of[name]['within one']:.2f}"
+                for name in criteria
+            ),
+        ]
+        for kind, of in results["kinds"].items()
+    ]
+    rows += [
+        [f"{name}, {of['classes']} classes", *(str(of[key]) for key in criteria)]
+        for name, of in results["bundled"].items()
+    ]
+    header = ["", *(name.replace("_", " ") for name in criteria)]
+    return [*list_table(header, rows), *measured_on(results)]
+
+
 def on_paper(n_bytes):
     """Estimate an epoch of a billion images of MNIST's size on 64 GPUs."""
     rate = figures("speed_rate")["50_atoms"]
@@ -419,6 +441,7 @@ def write(folder):
     (folder / "likelihoods.rst").write_text("\n".join(likelihoods()))
     (folder / "fits.rst").write_text("\n".join(fits()))
     (folder / "noise.rst").write_text("\n".join(noise()))
+    (folder / "n_clusters.rst").write_text("\n".join(n_clusters()))
     (folder / "speed.rst").write_text("\n".join(speed()))
     (folder / "campaigns.rst").write_text("\n".join(campaigns()))
     draw_growth(folder / "growth.png")

@@ -3,11 +3,8 @@ Choosing the number of clusters
 ===============================
 
 More clusters always reconstruct the data better, so the loss cannot select their
-number. Two criteria can, without labels. The first is the likelihood of new samples,
-which is highest under the model that they were drawn from: fit the model to one half,
-with learned noise, and score the other half. The second is stability: with the right
-number of clusters, two models, each fitted to one half, assign the samples in the same
-way.
+number. ``n_clusters="auto"`` can, without labels: it looks for the number of groups in
+graphs of the samples, and of components in normal mixtures, before the fit.
 """
 
 import matplotlib.pyplot as plt
@@ -16,12 +13,21 @@ from sklearn.metrics import adjusted_rand_score
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
+from skmixmate.plotting import NClustersDisplay
 
 X = make_sparse_mixture(
     1200, 32, n_clusters=5, n_atoms=4, noise=0.2, random_state=0
 ).data
 settings = {"n_atoms": 4, "noise_variance": "auto", "init": "ssc", "random_state": 0}
 settings |= {"max_iter": 8, "tol": 0, "batch_size": 64, "learning_rate": 5e-3}
+NClustersDisplay.from_estimator(MixMateClustering("auto", **settings).fit(X))
+
+# %%
+# Two other criteria need fits with each number. The first is the likelihood of new
+# samples, which is highest under the model that they were drawn from: fit the model to
+# one half, with learned noise, and score the other half. The second is stability: with
+# the right number of clusters, two models, each fitted to one half, assign the samples
+# in the same way.
 numbers = range(3, 8)
 halves = np.split(np.random.default_rng(0).permutation(len(X)), 2)
 likelihood, agreement = [], []

@@ -115,7 +115,7 @@ def _path(text: str) -> str:
 
 # Parameters of the estimator that are options: their parsers and descriptions.
 _PARAMETERS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "n_clusters": (_int, "number of clusters"),
+    "n_clusters": (_or_str(_int), "number of clusters, or auto"),
     "n_atoms": (_or_str(_int), "atoms in the dictionary of each cluster"),
     "alpha": (_or_str(_float), "rate of the prior: the larger, the sparser"),
     "prior": (str, f"prior of the codes: {', '.join(PRIORS)}"),
@@ -359,7 +359,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     mixmate.save(arguments.output)
     if arguments.labels is not None:
         write_table(arguments.labels, mixmate.labels_, ["cluster"])
-    sizes = np.bincount(mixmate.labels_, minlength=mixmate.n_clusters)
+    sizes = np.bincount(mixmate.labels_, minlength=mixmate.n_clusters_)
     _print(f"samples        {len(X)}")
     if mixmate.image_shape_ is not None:
         _print(f"image shape    {'x'.join(map(str, mixmate.image_shape_))}")

@@ -42,6 +42,43 @@ def nearest_neighbors(X: np.ndarray, n_neighbors: int) -> tuple[np.ndarray, np.n
     return distances, indices
 
 
+def angular_neighbors(X: np.ndarray, n_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the samples that point in the most similar or most opposite directions.
+
+    Samples of a linear subspace, such as sparse combinations of a few atoms, are near
+    others in direction, even if they are far away or on the other side of the origin.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Centred.
+    n_neighbors : int
+        At most n_samples - 1 are found.
+
+    Returns
+    -------
+    distances, indices : ndarray of shape (n_samples, n_neighbors)
+        In ascending order of the distance, between points where the lines through
+        samples and the origin meet the unit sphere.
+
+    References
+    ----------
+    R. Heckel and H. Boelcskei, Robust subspace clustering via thresholding, IEEE
+    Transactions on Information Theory 61, 2015.
+    """
+    directions = normalize(X)
+    squares = 2 - 2 * np.abs(directions @ directions.T)  # (n_samples, n_samples)
+    np.fill_diagonal(squares, np.inf)
+    n_neighbors = min(n_neighbors, len(X) - 1)
+    indices = np.argpartition(squares, n_neighbors - 1, axis=1)[:, :n_neighbors]
+    nearest = np.take_along_axis(squares, indices, axis=1).clip(min=0)
+    order = nearest.argsort(axis=1)
+    return (
+        np.sqrt(np.take_along_axis(nearest, order, axis=1)),
+        np.take_along_axis(indices, order, axis=1),
+    )
+
+
 def self_tuning_affinity(
     distances: np.ndarray, indices: np.ndarray
 ) -> sparse.csr_array:
@@ -50,8 +87,8 @@ def self_tuning_affinity(
     Parameters
     ----------
     distances, indices : ndarray of shape (n_samples, n_neighbors)
-        From :func:`nearest_neighbors`. The local scale of a sample is the distance to
-        the last of its neighbours.
+        Of the neighbours of each sample, in ascending order of the distance. The local
+        scale of a sample is the distance to the last of them.
 
     Returns
     -------

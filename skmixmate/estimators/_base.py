@@ -67,6 +67,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
     dictionaries_: np.ndarray
     intercepts_: np.ndarray
     weights_: np.ndarray
+    n_clusters_scores_: dict[str, np.ndarray] | None
     rates_: np.ndarray | None
     noise_variance_: float
     scale_: float
@@ -497,3 +498,5 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         if hasattr(self, "dictionaries_") and not hasattr(self, "image_shape_"):
             image_shape = self._fitted_params["image_shape"]
             self.image_shape_ = None if image_shape is None else tuple(image_shape)
+        if hasattr(self, "dictionaries_") and not hasattr(self, "n_clusters_scores_"):
+            self.n_clusters_scores_ = None

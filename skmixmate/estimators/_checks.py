@@ -13,7 +13,7 @@ from ..data.images import has_channels_first
 from ..image._scattering import is_image_shape
 from ..model.likelihoods import as_likelihood
 from ..model.priors import PRIORS, Prior, as_prior, check_prior
-from ._settings import N_ATOMS
+from ._settings import N_ATOMS, given_n_clusters, is_init_array
 from ._state import Rows, numpy_dtype
 
 # Most initialisations that are tried, and most products of two atoms of a cluster that
@@ -64,16 +64,19 @@ def check_params(params: Mapping[str, Any], X: Rows) -> None:
     if is_init_array(params["init"]):
         _check_init_array(params, X)
     if not isinstance(params["weights"], str):
-        check_weights(params["weights"], params["n_clusters"])
-
-
-def is_init_array(init: Any) -> bool:
-    """Return whether the parameter `init` holds the first atoms themselves."""
-    return not isinstance(init, str) and not hasattr(init, "fit_predict")
+        check_weights(params["weights"], given_n_clusters(params) or 0)
 
 
 def _check_sizes(params: Mapping[str, Any]) -> None:
-    n_clusters, n_atoms = params["n_clusters"], params["n_atoms"]
+    n_clusters, n_atoms = given_n_clusters(params), params["n_atoms"]
+    if n_clusters is None:
+        if not isinstance(params["init"], str):
+            raise ValueError(
+                f"n_clusters='auto' should be the number of clusters that "
+                f"init={params['init']!r} finds; it is estimated with a name or an "
+                "array as init."
+            )
+        n_clusters = 1  # at least
     if n_atoms == 0 and not params["fit_intercept"]:
         raise ValueError(
             "n_atoms=0 with fit_intercept=False leaves nothing to fit; n_atoms "
@@ -155,7 +158,7 @@ def _check_init_array(params: Mapping[str, Any], X: Rows) -> None:
     n_atoms = params["n_atoms"]
     if n_atoms == "auto" and len(init_shape) == 3:
         n_atoms = init_shape[1]
-    shape = (params["n_clusters"], n_atoms, X.shape[1])
+    shape = (given_n_clusters(params), n_atoms, X.shape[1])
     if init_shape != shape:
         raise ValueError(
             f"init has shape {init_shape}, but should have shape "
@@ -205,7 +208,7 @@ def check_continuation(
         If the shapes differ.
     """
     n_atoms = fitted[1] if params["n_atoms"] == "auto" else params["n_atoms"]
-    shape = (params["n_clusters"], n_atoms, n_features)
+    shape = (given_n_clusters(params) or fitted[0], n_atoms, n_features)
     if fitted != shape:
         raise ValueError(
             f"{what} continues from dictionaries of shape {fitted}, but "

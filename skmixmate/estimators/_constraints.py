@@ -17,7 +17,7 @@ _NONNEGATIVE = Interval(Real, 0, None, closed="left")
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 
 CONSTRAINTS: dict[str, list[Any]] = {
-    "n_clusters": [_AT_LEAST_1],
+    "n_clusters": [_AT_LEAST_1, StrOptions({"auto"})],
     "n_atoms": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
     "alpha": [StrOptions({"auto"}), _NONNEGATIVE],
     "prior": [StrOptions(set(PRIORS)), Prior, HasMethods(["value", "prox"])],

@@ -29,7 +29,12 @@ from ._checks import (
 )
 from ._images import resolve_image_shape
 from ._inference import FittedModel
-from ._settings import Settings, read_params, resolve_models_scattering
+from ._settings import (
+    Settings,
+    given_n_clusters,
+    read_params,
+    resolve_models_scattering,
+)
 from ._state import CHECKPOINTED, ModelState, Rows, numpy_dtype
 from ._warnings import (
     warn_about_codes,
@@ -90,10 +95,9 @@ def validate_fit(
     device = resolve_device(estimator.device, X)
     _check_agreement(estimator, X, item_shape, is_warm, communicator)
     n_samples = communicator.all_reduce(len(X))
-    if n_samples < estimator.n_clusters:
-        raise ValueError(
-            f"n_samples={n_samples} should be >= n_clusters={estimator.n_clusters}."
-        )
+    n_clusters = given_n_clusters(params) or (fitted[0] if is_warm else 1)
+    if n_samples < n_clusters:
+        raise ValueError(f"n_samples={n_samples} should be >= n_clusters={n_clusters}.")
     image_shape = resolve_image_shape(
         estimator, params, X, item_shape, is_warm, communicator
     )
@@ -107,7 +111,7 @@ def validate_fit(
     # The rows of large data, which are most often complete, are not numbered.
     indices = slice(None) if is_observed.all() else np.flatnonzero(is_observed)
     n_observed = communicator.all_reduce(np.count_nonzero(is_observed))
-    check_n_observed(n_observed, estimator.n_clusters)
+    check_n_observed(n_observed, n_clusters)
     check_scales(estimator, settings, summary, communicator)
     for name in STREAM_ATTRIBUTES:
         vars(estimator).pop(name, None)
@@ -284,7 +288,7 @@ def _expected_fit(
 
     return ExpectedFit(
         attributes=CHECKPOINTED,
-        n_clusters=estimator.n_clusters,
+        n_clusters=given_n_clusters(params),
         n_features=X.shape[1],
         n_atoms=estimator.n_atoms,
         dtype=numpy_dtype(X).name,
@@ -435,7 +439,7 @@ def finalize_fit(
     indices, communicator = ctx.indices, ctx.communicator
     estimator.loss_ = _mean(communicator, losses[indices])
     estimator.loss_ += penalty_value(ctx.settings, state)
-    counts = np.bincount(estimator.labels_[indices], minlength=estimator.n_clusters)
+    counts = np.bincount(estimator.labels_[indices], minlength=len(state.weights))
     counts = communicator.all_reduce(counts)
     density = _mean(communicator, code_density[indices])
     warn_about_training(estimator, history)

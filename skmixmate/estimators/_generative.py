@@ -23,6 +23,11 @@ class GenerativeMixMate(BaseMixMate):
 
     fit: Callable[..., Any]
 
+    @property
+    def n_clusters_(self) -> int:
+        """Number of clusters, given or estimated."""
+        return len(self.weights_)
+
     def fit_predict(self, X: Data, y: Any = None) -> ArrayOut:
         """Learn the clusters and return the labels of the samples.
 

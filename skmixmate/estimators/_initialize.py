@@ -28,18 +28,27 @@ from ..initialization import (
     dictionaries_from_array,
     dictionaries_from_labels,
     draw_subsample,
+    estimate_initial_n_clusters,
     gather_rows,
     impute_means,
     mean_abs_projections,
 )
+from ..training.loop import logger
 from ..utils.random_state import (
     dump_random_state,
     load_random_state,
     make_generator,
 )
-from ._checks import initial_weights, is_init_array
+from ._checks import initial_weights
 from ._fit import FitContext, make_em
-from ._settings import N_ATOMS, Settings
+from ._logging import log_to_stdout
+from ._settings import (
+    N_ATOMS,
+    Settings,
+    given_n_clusters,
+    is_init_array,
+    read_params,
+)
 from ._state import (
     CHECKPOINTED,
     INITIAL_NOISE_VARIANCE,
@@ -60,6 +69,10 @@ _MIN_ATOM_SCALE = 0.1
 # Principal components of scattering coefficients that are modelled, and how many
 # images, at most, they are computed from.
 _N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
+
+# Complete rows from which the number of clusters is estimated; if there are fewer, rows
+# with missing entries are used as well.
+_N_COMPLETE_ROWS = 200
 
 # Rows and epochs of a trial, where there are several initialisations. In so few steps
 # the loss still depends on which samples became atoms; larger steps get past that
@@ -112,9 +125,12 @@ def initialize(estimator: Any, ctx: FitContext) -> tuple[ModelState, Rows]:
 def _initial_state(estimator: Any, ctx: FitContext) -> ModelState:
     """Return the state before any data are looked at: fitted, or with weights only."""
     settings = ctx.settings
-    weights = initial_weights(
-        estimator.weights, estimator.n_clusters, numpy_dtype(ctx.X)
-    )
+    n_clusters = given_n_clusters(read_params(estimator))
+    if ctx.is_warm:
+        n_clusters = len(estimator.weights_)
+    weights = np.empty(0)  # until the number of clusters is estimated
+    if n_clusters is not None:
+        weights = initial_weights(estimator.weights, n_clusters, numpy_dtype(ctx.X))
     if not ctx.is_warm:
         noise_variance = settings.noise_variance or INITIAL_NOISE_VARIANCE
         return ModelState(weights, noise_variance, likelihood=settings.likelihood)
@@ -138,6 +154,8 @@ def dump_state(ctx: FitContext, state: ModelState) -> dict[str, Any]:
     }
     if ctx.settings.likelihood.is_learned:
         stored["likelihood"] = asdict(state.likelihood)
+    if state.n_clusters_scores is not None:
+        stored["n_clusters_scores"] = state.n_clusters_scores
     return stored
 
 
@@ -165,6 +183,7 @@ def load_state(estimator: Any, ctx: FitContext, stored: dict[str, Any]) -> Model
         **attributes,
         likelihood=replace(ctx.settings.likelihood, **stored.get("likelihood", {})),
         representation=representation,
+        n_clusters_scores=stored.get("n_clusters_scores"),
     )
 
 
@@ -190,6 +209,8 @@ def _initialize_from_data(
             ).n_missing,
             "random_state": ctx.random_state,
         }
+        if not len(state.weights):
+            _estimate_n_clusters(estimator, ctx, state, rows, data["n_missing"])
         if n_trials:
             atoms = _best_atoms(estimator, ctx, state, data, task)
         else:
@@ -198,6 +219,23 @@ def _initialize_from_data(
 
     ctx.communicator.broadcast(find_atoms)
     return X
+
+
+def _estimate_n_clusters(
+    estimator: Any, ctx: FitContext, state: ModelState, X: Rows, n_missing: np.ndarray
+) -> None:
+    """Estimate the number of clusters in the rows that are clustered first."""
+    # A copy: the fit is the same as if this number had been given.
+    random_state = copy.deepcopy(ctx.random_state)
+    _, sample = draw_subsample(
+        X, n_missing, estimator.init_size, _N_COMPLETE_ROWS, random_state
+    )
+    n_clusters, state.n_clusters_scores = estimate_initial_n_clusters(
+        sample, random_state, ctx.settings.image_shape, ctx.settings.likelihood
+    )
+    state.weights = initial_weights(estimator.weights, n_clusters, numpy_dtype(X))
+    with log_to_stdout(estimator.verbose):
+        logger.info("the data have %d clusters: n_clusters_", n_clusters)
 
 
 def _fit_representation(
@@ -324,6 +362,7 @@ def find_initial_atoms(
             ),
         }
     # Fewer atoms do not mean that fewer rows find the clusters of tabular data.
+    n_clusters = len(state.weights)
     n_each = max(settings.n_atoms, 1 if settings.image_shape is not None else N_ATOMS)
     impute: Callable[[np.ndarray], np.ndarray] = impute_means
     if state.representation is not None:
@@ -334,14 +373,14 @@ def find_initial_atoms(
         X,
         n_missing,
         estimator.init_size,
-        settings.n_clusters * n_each,
+        n_clusters * n_each,
         random_state,
         impute,
     )
     labels = cluster_subsample(
         sample,
         estimator.init,
-        settings.n_clusters,
+        n_clusters,
         random_state,
         settings.image_shape,
         is_imputed=bool(n_missing[indices].any()),
@@ -352,7 +391,7 @@ def find_initial_atoms(
     dictionaries, intercepts = dictionaries_from_labels(
         sample,
         labels,
-        settings.n_clusters,
+        n_clusters,
         settings.n_atoms,
         **options,
         atoms="pca" if settings.uses_atom_rates else "samples",

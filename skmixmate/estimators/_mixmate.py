@@ -39,8 +39,11 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
 
     Parameters
     ----------
-    n_clusters : int, default=8
-        Number of clusters, K in the paper.
+    n_clusters : int or "auto", default=8
+        Number of clusters, K in the paper. "auto" estimates it from the subsample that
+        is clustered first, at most 20, see
+        :func:`~skmixmate.cluster.estimate_n_clusters`; arrays as `weights` or `init`
+        give the number themselves.
     n_atoms : int or "auto", default="auto"
         Atoms in each dictionary, D in the paper. "auto" is 50, or less: the number
         of features of tabular data, a ninth of the pixels of small images, the
@@ -208,6 +211,12 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
 
     Attributes
     ----------
+    n_clusters_ : int
+        Number of clusters, given or estimated.
+    n_clusters_scores_ : dict of str to ndarray or None
+        If `n_clusters` was estimated: the candidates, ``"n_clusters"``, and their
+        scores; the highest ``"score"`` decides, see
+        :func:`~skmixmate.cluster.estimate_n_clusters`.
     dictionaries_ : ndarray of shape (n_clusters, n_atoms, n_features)
         The atoms of each cluster, of norm 1.
     intercepts_ : ndarray of shape (n_clusters, n_features)
@@ -300,7 +309,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         n_atoms: int | str = "auto",
         alpha: float | str = "auto",

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..model.likelihood import Likelihood
 from ..model.likelihoods import as_likelihood
 from ..model.penalties import Smoothness
@@ -25,7 +27,6 @@ class Settings:
 
     Parameters
     ----------
-    n_clusters : int
     n_atoms : int
         Atoms of each dictionary where a fit starts.
     rate_description : str
@@ -51,7 +52,6 @@ class Settings:
         Of the dictionaries.
     """
 
-    n_clusters: int
     n_atoms: int
     rate_description: str
     prior: Prior
@@ -105,7 +105,6 @@ class Settings:
             fit_intercept = params["n_atoms"] == 0 or not is_origin_meaningful
         strength = params["dictionary_penalty"]
         return cls(
-            n_clusters=params["n_clusters"],
             n_atoms=_resolve_n_atoms(
                 params["n_atoms"], n_features, image_shape, on_pixels
             ),
@@ -145,6 +144,31 @@ class Settings:
 def read_params(estimator: Any) -> dict[str, Any]:
     """Return all parameters by name, also those that a subclass does not expose."""
     return {name: getattr(estimator, name) for name in estimator._parameter_constraints}
+
+
+def is_init_array(init: Any) -> bool:
+    """Return whether the parameter `init` holds the first atoms themselves."""
+    return not isinstance(init, str) and not hasattr(init, "fit_predict")
+
+
+def given_n_clusters(params: Mapping[str, Any]) -> int | None:
+    """Return the number of clusters that the parameters give, or None.
+
+    Parameters
+    ----------
+    params : mapping
+        If `n_clusters` is "auto", arrays as `weights` or `init` give the number.
+
+    Returns
+    -------
+    n_clusters : int or None
+        None if it has to be estimated.
+    """
+    if params["n_clusters"] != "auto":
+        return int(params["n_clusters"])
+    if not isinstance(params["weights"], str):
+        return len(np.atleast_1d(params["weights"]))
+    return len(np.atleast_1d(params["init"])) if is_init_array(params["init"]) else None
 
 
 def learns_weights(weights: Any) -> bool:

@@ -60,6 +60,9 @@ class ModelState:
     likelihood : Likelihood
         With its learned parameters.
     representation : ScatteringFeatures or None
+    n_clusters_scores : dict or None
+        Evidence for the number of clusters, if it was estimated; see
+        :func:`~skmixmate.cluster.estimate_n_clusters`.
     """
 
     weights: np.ndarray
@@ -70,6 +73,7 @@ class ModelState:
     scale: float = 1.0
     likelihood: Likelihood = field(default_factory=Gaussian)
     representation: ScatteringFeatures | None = None
+    n_clusters_scores: dict[str, np.ndarray] | None = None
 
     @classmethod
     def from_estimator(cls, estimator: Any) -> "ModelState":

@@ -5,8 +5,9 @@ The content is a dictionary of
 - "identity": identifies the fit, a dictionary of strings and numbers;
 - "start": the state when training started, a dictionary of "attributes", the fitted
   attributes by name; "representation", returned by
-  :meth:`ScatteringFeatures.state_dict`, or None; and "random_state", returned by
-  :func:`~skmixmate.utils.random_state.dump_random_state`;
+  :meth:`ScatteringFeatures.state_dict`, or None; "random_state", returned by
+  :func:`~skmixmate.utils.random_state.dump_random_state`; and "n_clusters_scores", if
+  the number of clusters was estimated;
 - "state": returned by :meth:`ExpectationMaximization.state_dict`;
 - "losses", a list of floats, and "stopped", a bool: the history of the training.
 """
@@ -35,6 +36,7 @@ from .checks import (
     check_finite,
     check_floats,
     check_keys,
+    check_n_clusters_scores,
     check_norms,
     check_representation,
     check_representation_entries,
@@ -57,6 +59,7 @@ _GLOBALS = {
     "torch ByteStorage",
     "torch DoubleStorage",
     "torch FloatStorage",
+    "torch LongStorage",
 }
 
 # Largest number of operations, not counting the floats of the losses.
@@ -92,7 +95,9 @@ class ExpectedFit:
     ----------
     attributes : collection of str
         Names of the fitted attributes that training starts from.
-    n_clusters, n_features : int
+    n_clusters : int or None
+        None if it is estimated.
+    n_features : int
     n_atoms : int or "auto"
     dtype : str
         Name of the dtype of the data.
@@ -107,7 +112,7 @@ class ExpectedFit:
     """
 
     attributes: Collection[str]
-    n_clusters: int
+    n_clusters: int | None
     n_features: int
     n_atoms: Any
     dtype: str
@@ -189,6 +194,12 @@ def _start_as_arrays(start: Any, expected: ExpectedFit) -> dict[str, Any]:
     """Convert tensors to arrays that share their memory."""
     likelihood = as_likelihood(expected.likelihood)
     keys = _START_KEYS | {"likelihood"} if likelihood.is_learned else _START_KEYS
+    scores: dict[str, Any] = {}
+    has_scores = isinstance(start, dict) and "n_clusters_scores" in start
+    if has_scores:  # the number of clusters was estimated
+        keys = keys | {"n_clusters_scores"}
+        scores["n_clusters_scores"] = _as_arrays(start["n_clusters_scores"])
+        check_n_clusters_scores(scores["n_clusters_scores"])
     check_keys("start", start, keys)
     if likelihood.is_learned:
         _check_likelihood(start["likelihood"], likelihood)
@@ -201,7 +212,12 @@ def _start_as_arrays(start: Any, expected: ExpectedFit) -> dict[str, Any]:
         keys = _REPRESENTATION.union(IMPUTATION) if is_new else _REPRESENTATION
         check_keys("representation", representation, keys)
         representation = _as_arrays(representation)
-    return {**start, "attributes": attributes, "representation": representation}
+    return {
+        **start,
+        "attributes": attributes,
+        "representation": representation,
+        **scores,
+    }
 
 
 def _as_arrays(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,7 +250,10 @@ def _check_start(start: Mapping[str, Any], expected: ExpectedFit) -> None:
     check_dictionaries(attributes, expected.n_features, n_components)
     n_clusters, n_atoms = attributes["dictionaries_"].shape[:2]
     is_auto = expected.n_atoms == "auto"
-    shape = (expected.n_clusters, n_atoms if is_auto else expected.n_atoms)
+    shape = (
+        n_clusters if expected.n_clusters is None else expected.n_clusters,
+        n_atoms if is_auto else expected.n_atoms,
+    )
     if (n_clusters, n_atoms) != shape:
         raise FormatError(
             f"has {n_clusters} dictionaries of {n_atoms} atoms, which should be "

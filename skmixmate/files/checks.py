@@ -25,6 +25,9 @@ _MAX_RATE = 1e6
 _FLOATS = ("float32", "float64")
 INTEGERS = tuple(f"{sign}int{size}" for sign in ("", "u") for size in (8, 16, 32, 64))
 
+# Evidence for each number of clusters.
+_SCORES = ("neighbors_gap", "directions_gap", "mixture_loss", "score")
+
 # Shape of an array; None stands for the value None in place of an array.
 Shape = tuple[int, ...] | None
 
@@ -130,6 +133,25 @@ def check_keys(name: str, value: object, keys: set[str]) -> None:
     """
     is_valid = isinstance(value, dict) and value.keys() == keys
     check_value(name, value, is_valid, f"a dictionary with the names {sorted(keys)}")
+
+
+def check_n_clusters_scores(scores: Any) -> None:
+    """Check the evidence for the number of clusters.
+
+    Parameters
+    ----------
+    scores : object
+        Should be returned by :func:`~skmixmate.cluster.estimate_n_clusters`.
+
+    Raises
+    ------
+    FormatError
+        If it is not.
+    """
+    check_keys("n_clusters_scores", scores, {"n_clusters", *_SCORES})
+    shape = leading_sizes(scores["n_clusters"], 1)
+    check_arrays(scores, {"n_clusters": shape}, INTEGERS)
+    check_arrays(scores, dict.fromkeys(_SCORES, shape), ("float64",))
 
 
 def truncate(text: str, length: int = 100) -> str:

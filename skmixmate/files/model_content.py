@@ -30,6 +30,7 @@ from .checks import (
     check_entries,
     check_floats,
     check_image_shape,
+    check_n_clusters_scores,
     check_representation,
     check_representation_entries,
     check_shape,
@@ -146,6 +147,11 @@ def restore_estimator(
             decode(description["representation"] or {}), estimator
         )
         _check_dictionaries(estimator)
+        # Files of earlier versions have none.
+        scores = description.get("n_clusters_scores")
+        estimator.n_clusters_scores_ = None if scores is None else decode(scores)
+        if scores is not None:
+            check_n_clusters_scores(estimator.n_clusters_scores_)
     except SCHEMA_ERRORS as error:
         reason = truncate(repr(error))
         raise FormatError(

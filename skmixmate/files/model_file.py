@@ -106,9 +106,13 @@ def _describe(
         "attributes": encode({name: getattr(estimator, name) for name in ATTRIBUTES}),
         "likelihood": _encode(estimator.likelihood_, "likelihood_", arrays),
         "image_shape": _encode(estimator.image_shape_, "image_shape_", arrays),
+        "n_clusters_scores": None,
         "representation": None,
         "feature_names": None,
     }
+    scores = estimator.n_clusters_scores_
+    if scores is not None:
+        description["n_clusters_scores"] = encode(scores, "n_clusters_scores_.")
     representation = estimator.representation_
     if representation is not None:
         names = REPRESENTATION_PARAMETERS

@@ -5,7 +5,11 @@ from .atoms import (
     dictionaries_from_labels,
     mean_abs_projections,
 )
-from .initializers import INITIALIZERS, cluster_subsample
+from .initializers import (
+    INITIALIZERS,
+    cluster_subsample,
+    estimate_initial_n_clusters,
+)
 from .subsample import draw_subsample, gather_rows, impute_means
 
 __all__ = [
@@ -14,6 +18,7 @@ __all__ = [
     "dictionaries_from_array",
     "dictionaries_from_labels",
     "draw_subsample",
+    "estimate_initial_n_clusters",
     "gather_rows",
     "impute_means",
     "mean_abs_projections",

@@ -15,7 +15,9 @@ from ..cluster import (
     EnsembleClustering,
     SparseSubspaceClustering,
     SpectralGraphClustering,
+    estimate_n_clusters,
 )
+from ..cluster._n_clusters import MAX_SAMPLES
 from ..image._features import graph_features
 from ..model.likelihood import Likelihood
 from ..utils.numbers import near_origin
@@ -88,17 +90,11 @@ def cluster_subsample(
     is_named = isinstance(init, str)
     if is_named:
         is_normal = likelihood is None or likelihood.has_noise_variance
-        if image_shape is None:
-            if likelihood is not None:
-                sample = likelihood.variance_stabilize(sample)
-            if init == "auto" and (is_imputed or not is_normal):
-                init = "spectral"
-        # The origin is meaningful for pixels, and for the subspaces of "ssc".
-        is_centered = image_shape is None and init != "ssc"
-        sample = canonicalize_scale(near_origin(sample) if is_centered else sample)
+        if image_shape is None and init == "auto" and (is_imputed or not is_normal):
+            init = "spectral"
         clusterer = INITIALIZERS[init](n_clusters, image_shape)
-        if image_shape is not None:
-            sample = graph_features(sample, image_shape)
+        # The origin is meaningful for the subspaces of "ssc".
+        sample = _features(sample, image_shape, likelihood, center=init != "ssc")
     else:
         clusterer = clone(init)
     _seed(clusterer, random_state)
@@ -111,6 +107,46 @@ def cluster_subsample(
             "same number."
         )
     return np.where(labels >= 0, np.searchsorted(found, labels), -1)
+
+
+def estimate_initial_n_clusters(
+    sample: np.ndarray,
+    random_state: np.random.RandomState,
+    image_shape: Sequence[int] | None = None,
+    likelihood: Likelihood | None = None,
+) -> tuple[int, dict[str, np.ndarray]]:
+    """Estimate the number of clusters, from the features that are clustered.
+
+    Parameters
+    ----------
+    sample : ndarray of shape (n_samples, n_features)
+        In random order: only the first rows are used.
+    random_state : RandomState
+    image_shape, likelihood
+        As in :func:`cluster_subsample`.
+
+    Returns
+    -------
+    n_clusters : int
+    scores : dict of str to ndarray
+        See :func:`~skmixmate.cluster.estimate_n_clusters`.
+    """
+    features = _features(sample[:MAX_SAMPLES], image_shape, likelihood, center=True)
+    return estimate_n_clusters(features, random_state=random_state)
+
+
+def _features(
+    sample: np.ndarray,
+    image_shape: Sequence[int] | None,
+    likelihood: Likelihood | None,
+    center: bool,
+) -> np.ndarray:
+    """Compute the features that named clusterers get."""
+    if image_shape is not None:  # the origin is meaningful for pixels
+        return graph_features(canonicalize_scale(sample), image_shape)
+    if likelihood is not None:
+        sample = likelihood.variance_stabilize(sample)
+    return canonicalize_scale(near_origin(sample) if center else sample)
 
 
 def canonicalize_scale(sample: np.ndarray) -> np.ndarray:

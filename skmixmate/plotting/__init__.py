@@ -4,6 +4,7 @@ from ._confusion import ConfusionDisplay
 from ._dictionary import DictionaryDisplay
 from ._energy import EnergyDisplay
 from ._loss_curve import LossCurveDisplay
+from ._n_clusters import NClustersDisplay
 from ._reconstruction import ReconstructionDisplay
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "DictionaryDisplay",
     "EnergyDisplay",
     "LossCurveDisplay",
+    "NClustersDisplay",
     "ReconstructionDisplay",
 ]

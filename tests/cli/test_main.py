@@ -84,6 +84,14 @@ def test_images_are_recognised_unless_there_are_none(folder, capsys):
         assert skmixmate.load("model").image_shape == expected
 
 
+def test_the_number_of_clusters_is_estimated(folder, capsys):
+    assert fit("--n-clusters", "auto", "--max-iter", "0") == 0
+    model = skmixmate.load("model")
+    assert model.n_clusters == "auto"
+    sizes = capsys.readouterr().out.splitlines()[-1].split()[2:]
+    assert len(sizes) == model.n_clusters_ == len(model.weights_)
+
+
 def test_auto_in_place_of_numbers(folder):
     assert fit("--n-atoms", "auto", "--alpha", "auto", "--max-iter", "0") == 0
     assert skmixmate.load("model").n_atoms == "auto"
@@ -203,7 +211,7 @@ def test_each_error_is_one_line(command, message, folder, capsys):
     [
         "",
         "fit data.npy",
-        "fit data.npy -o model --n-clusters many",
+        "fit data.npy -o model --n-layers many",
         "fit data.npy -o model --image-shape 4by4",
         "fit data.npy -o model --n-clust 3",
         "predict model data.npy",

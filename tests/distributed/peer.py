@@ -87,7 +87,8 @@ def shards(sizes=SIZES, missing=0.0):
 
 def small(**params):
     defaults = {"n_atoms": 6, "max_iter": 4, "tol": 0, "batch_size": 30}
-    return MixMateClustering(3, **{**defaults, "random_state": 0, **params})
+    defaults |= {"n_clusters": 3, "random_state": 0}
+    return MixMateClustering(**{**defaults, **params})
 
 
 def fit(params, sizes=SIZES, missing=0.0):
@@ -100,7 +101,7 @@ def fit(params, sizes=SIZES, missing=0.0):
 
 def evaluate(mixmate, X, y):
     names = ("dictionaries_", "intercepts_", "weights_", "noise_variance_")
-    names = (*names, "likelihood_", "scale_", "loss_curve_")
+    names = (*names, "likelihood_", "scale_", "loss_curve_", "n_clusters_")
     state = {name: getattr(mixmate, name) for name in names}
     own = {
         "agrees": np.array_equal(mixmate.predict(X), mixmate.labels_),

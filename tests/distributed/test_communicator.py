@@ -34,6 +34,7 @@ pytestmark = pytest.mark.skipif(
         ({}, 0.0),
         ({"weights": "learned", "n_init": 2, "init": "kmeans"}, 0.0),
         ({"fit_intercept": False, "random_state": None}, 0.3),
+        ({"n_clusters": "auto", "n_init": 2}, 0.0),
         ({"init": MixMateClustering(3, n_atoms=4, max_iter=1, tol=0)}, 0.0),
         ({"noise_variance": "auto"}, 0.1),
         ({"likelihood": "bernoulli", "weights": "learned"}, 0.1),

@@ -78,6 +78,7 @@ VARIANTS = [
     MixMateClustering(likelihood="student_t", noise_variance="auto"),
     *(FractionMixMate(prior=name) for name in PRIORS if name != "laplace"),
     FractionMixMate(fit_intercept=False),
+    MixMateClustering(n_clusters="auto"),
 ]
 
 

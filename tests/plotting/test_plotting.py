@@ -18,6 +18,7 @@ from skmixmate.plotting import (
     DictionaryDisplay,
     EnergyDisplay,
     LossCurveDisplay,
+    NClustersDisplay,
     ReconstructionDisplay,
 )
 
@@ -392,6 +393,29 @@ def test_a_fit_without_epochs_has_no_loss_curve():
         LossCurveDisplay.from_estimator(fit(X, n_atoms=2, max_iter=0))
 
 
+# --- number of clusters --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def counted():
+    return fit(X, n_clusters="auto", n_atoms=2, image_shape=None)
+
+
+def test_the_number_of_clusters_is_the_peak_of_its_score(counted):
+    display = NClustersDisplay.from_estimator(counted, linewidth=3)
+    score, gaps, mixture = (line.get_ydata() for line in display.lines_)
+    numbers = display.lines_[0].get_xdata()
+    assert numbers[score.argmax()] == counted.n_clusters_
+    assert display.ax_.get_title() == f"n_clusters_ = {counted.n_clusters_}"
+    assert display.lines_[0].get_linewidth() == 3
+    np.testing.assert_allclose(score, gaps + mixture)
+
+
+def test_a_given_number_of_clusters_has_no_evidence(plain):
+    with pytest.raises(ValueError, match=r"n_clusters_=3 was given.*'auto'"):
+        NClustersDisplay.from_estimator(plain)
+
+
 # --- confusion -----------------------------------------------------------------------
 
 
@@ -622,6 +646,7 @@ CALLS = {
         mixmate, X[0]
     ),
     "loss_curve": lambda mixmate: LossCurveDisplay.from_estimator(mixmate),
+    "n_clusters": lambda mixmate: NClustersDisplay.from_estimator(mixmate),
     "confusion": lambda mixmate: ConfusionDisplay.from_estimator(mixmate, X, y),
     "energy": lambda mixmate: EnergyDisplay.from_estimator(mixmate, X, y),
 }
@@ -637,7 +662,7 @@ def test_missing_matplotlib_is_named(plain, call, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["dictionary", "reconstruction", "loss_curve", "energy"]
+    "name", ["dictionary", "reconstruction", "loss_curve", "n_clusters", "energy"]
 )
 def test_other_estimators_are_rejected(name):
     with pytest.raises(TypeError, match=r"estimator=KMeans\(\) should be a fitted"):
@@ -647,9 +672,9 @@ def test_other_estimators_are_rejected(name):
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_text_is_visible_on_a_dark_background(plain, call):
+def test_text_is_visible_on_a_dark_background(counted, call):
     with plt.style.context("dark_background"):
-        display = call(plain)
+        display = call(counted)
         colors = {
             text.get_color()
             for ax in display.figure_.axes
