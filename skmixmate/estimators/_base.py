@@ -33,17 +33,10 @@ from ._inference import (
     restore_container,
 )
 from ._settings import Settings
-from ._state import ModelState
+from ._state import RENAMED, ModelState, add_later_attributes
 
 # Chunks of results that are returned, or written, at a time.
 _BATCH_CHUNKS = 8
-
-# Private attributes of earlier versions, and their names now.
-_RENAMED = {
-    "_settings": "_fitted_params",
-    "_waiting": "_row_buffer",
-    "_state": "_optimizer_state",
-}
 
 
 def _has_outlier_scores(estimator: "BaseMixMate") -> bool:
@@ -486,17 +479,12 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle; earlier versions lack some attributes, or name them otherwise."""
-        for earlier, name in _RENAMED.items():
+        for earlier, name in RENAMED.items():
             if earlier in state:
                 state[name] = state.pop(earlier)
         super().__setstate__(state)
         fitted_params = vars(self).get("_fitted_params", {})
         self._keep_params()
         self._fitted_params |= fitted_params
-        if hasattr(self, "dictionaries_") and not hasattr(self, "likelihood_"):
-            self.likelihood_ = as_likelihood(self._fitted_params["likelihood"])
-        if hasattr(self, "dictionaries_") and not hasattr(self, "image_shape_"):
-            image_shape = self._fitted_params["image_shape"]
-            self.image_shape_ = None if image_shape is None else tuple(image_shape)
-        if hasattr(self, "dictionaries_") and not hasattr(self, "n_clusters_scores_"):
-            self.n_clusters_scores_ = None
+        if hasattr(self, "dictionaries_"):
+            add_later_attributes(self)

@@ -13,7 +13,7 @@ from ..data.validation import as_floats
 from ..image._features import IMAGES_AT_A_TIME, ScatteringFeatures
 from ..model.build import build_mixture
 from ..model.likelihood import Likelihood
-from ..model.likelihoods import Gaussian
+from ..model.likelihoods import Gaussian, as_likelihood
 from ..model.mixture import Mixture
 from ..model.priors import AtomwiseLaplace, Prior
 from ..training.em import ExpectationMaximization
@@ -40,6 +40,14 @@ CHECKPOINTED = (
     "noise_variance_",
     "scale_",
 )
+
+
+# Private attributes of earlier versions, and their names now.
+RENAMED = {
+    "_settings": "_fitted_params",
+    "_waiting": "_row_buffer",
+    "_state": "_optimizer_state",
+}
 
 
 @dataclass
@@ -262,3 +270,23 @@ def torch_dtype(X: Rows) -> torch.dtype:
 def numpy_dtype(X: Rows) -> np.dtype:
     """Return the dtype of rows, as numpy names it."""
     return as_numpy(X[:0]).dtype
+
+
+def add_later_attributes(estimator: Any) -> None:
+    """Set the attributes that a model fitted by an earlier version lacks.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+        Fitted.
+    """
+    params = estimator._fitted_params
+    image_shape = params["image_shape"]
+    later = {
+        "likelihood_": as_likelihood(params["likelihood"]),
+        "image_shape_": None if image_shape is None else tuple(image_shape),
+        "n_clusters_scores_": None,
+    }
+    for name, value in later.items():
+        if not hasattr(estimator, name):
+            setattr(estimator, name, value)

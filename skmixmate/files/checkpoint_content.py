@@ -38,12 +38,11 @@ from .checks import (
     check_keys,
     check_n_clusters_scores,
     check_norms,
-    check_representation,
-    check_representation_entries,
     check_scale,
     check_value,
     check_weights,
 )
+from .representation_checks import check_representation, check_representation_entries
 
 # Member with the pickle in the files of torch.save, and its allowed operations. Others
 # could allocate any amount of memory.

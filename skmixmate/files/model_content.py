@@ -29,15 +29,17 @@ from .checks import (
     check_dictionaries,
     check_entries,
     check_floats,
-    check_image_shape,
     check_n_clusters_scores,
-    check_representation,
-    check_representation_entries,
     check_shape,
     check_value,
     is_int,
     leading_sizes,
     truncate,
+)
+from .representation_checks import (
+    check_image_shape,
+    check_representation,
+    check_representation_entries,
 )
 
 # Fitted attributes that a file holds, besides `representation_` and names of features.
