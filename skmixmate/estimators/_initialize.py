@@ -227,8 +227,8 @@ def _estimate_n_clusters(
     """Estimate the number of clusters in the rows that are clustered first."""
     # A copy: the fit is the same as if this number had been given.
     random_state = copy.deepcopy(ctx.random_state)
-    _, sample = draw_subsample(
-        X, n_missing, estimator.init_size, _N_COMPLETE_ROWS, random_state
+    _, sample, _ = _draw_sample(
+        estimator, state, X, n_missing, _N_COMPLETE_ROWS, random_state
     )
     n_clusters, state.n_clusters_scores = estimate_initial_n_clusters(
         sample, random_state, ctx.settings.image_shape, ctx.settings.likelihood
@@ -364,18 +364,8 @@ def find_initial_atoms(
     # Fewer atoms do not mean that fewer rows find the clusters of tabular data.
     n_clusters = len(state.weights)
     n_each = max(settings.n_atoms, 1 if settings.image_shape is not None else N_ATOMS)
-    impute: Callable[[np.ndarray], np.ndarray] = impute_means
-    if state.representation is not None:
-        # The imputed images serve as well as complete ones.
-        impute = state.representation.impute
-        n_missing = np.where(n_missing < X.shape[1], 0, n_missing)
-    indices, sample = draw_subsample(
-        X,
-        n_missing,
-        estimator.init_size,
-        n_clusters * n_each,
-        random_state,
-        impute,
+    indices, sample, n_missing = _draw_sample(
+        estimator, state, X, n_missing, n_clusters * n_each, random_state
     )
     labels = cluster_subsample(
         sample,
@@ -408,6 +398,43 @@ def find_initial_atoms(
         "rates": rates,
         "likelihood": settings.likelihood.initial(sample, labels),
     }
+
+
+def _draw_sample(
+    estimator: Any,
+    state: ModelState,
+    X: Rows,
+    n_missing: np.ndarray,
+    n_wanted: int,
+    random_state: np.random.RandomState,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw rows to cluster; missing pixels are imputed by the representation.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+    state : ModelState
+    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    n_missing : ndarray of shape (n_samples,)
+    n_wanted : int
+        As in :func:`draw_subsample`.
+    random_state : RandomState
+
+    Returns
+    -------
+    indices : ndarray of shape (n_drawn,)
+    sample : ndarray of shape (n_drawn, n_features)
+    n_missing : ndarray of shape (n_samples,)
+        0 for rows that serve as well as complete ones.
+    """
+    impute: Callable[[np.ndarray], np.ndarray] = impute_means
+    if state.representation is not None:
+        impute = state.representation.impute
+        n_missing = np.where(n_missing < X.shape[1], 0, n_missing)
+    indices, sample = draw_subsample(
+        X, n_missing, estimator.init_size, n_wanted, random_state, impute
+    )
+    return indices, sample, n_missing
 
 
 def _best_atoms(

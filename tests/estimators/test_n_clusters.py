@@ -66,6 +66,15 @@ def test_rows_with_missing_entries_are_counted():
     assert auto(max_iter=0).fit(incomplete).n_clusters_ == 3
 
 
+def test_incomplete_images_are_counted_as_they_are_imputed():
+    digits = load_digits(n_class=4).data
+    is_missing = np.random.default_rng(0).uniform(size=digits.shape) < 0.1
+    incomplete = np.where(is_missing, np.nan, digits)
+    mixmate = auto(max_iter=0, image_shape=(8, 8)).fit(incomplete)
+    complete = auto(max_iter=0, image_shape=(8, 8)).fit(digits)
+    assert abs(mixmate.n_clusters_ - complete.n_clusters_) <= 1
+
+
 def test_an_array_gives_the_number():
     weights = auto(weights=[0.4, 0.3, 0.2, 0.1]).fit(data())
     assert (weights.n_clusters_, weights.n_clusters_scores_) == (4, None)
