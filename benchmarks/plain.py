@@ -5,9 +5,9 @@ Run ``python -m benchmarks.plain``. The data sets are those bundled with scikit-
 seeds; labels are used for the scores only. The digits are plain features here, not
 images. `GaussianMixture` with each covariance type and `KMeans` have their defaults,
 except for ten runs of the latter. To measure the effect of each part of the default, it
-is left out in turn: "without rates" has the paper's single rate for all atoms, and 50
-atoms, "not refined" uses the clusters of the graph without refinement, and "neither"
-combines both. Scores are written to ``benchmarks/results/plain.json``.
+is left out in turn: "one graph" starts from the clusters of a single graph instead of
+those of several methods, "without rates" has the paper's single rate for all atoms, and
+50 atoms. Scores are written to ``benchmarks/results/plain.json``.
 """
 
 import warnings
@@ -114,9 +114,9 @@ def models(n_clusters, seed):
     one_rate = {"alpha": 0.75, "n_atoms": 50}
     return {
         "MixMate": mixmate(),
-        "MixMate, not refined": mixmate(init="spectral"),
+        "MixMate, one graph": mixmate(init="spectral"),
         "MixMate, without rates": mixmate(**one_rate),
-        "MixMate, neither": mixmate(init="spectral", **one_rate),
+        "MixMate, one graph, without rates": mixmate(init="spectral", **one_rate),
         **{
             f"GaussianMixture, {covariance}": GaussianMixture(
                 n_clusters, covariance_type=covariance, random_state=seed

@@ -25,9 +25,9 @@ WITHOUT_SKIPPING = "_without_skipping"
 # Columns of the table of tabular data, in addition to MixMate and GaussianMixture.
 PLAIN_COLUMNS = {
     "KMeans": "KMeans",
-    "MixMate, not refined": "MixMate, not refined",
+    "MixMate, one graph": "MixMate, one graph",
     "MixMate, without rates": "without rates",
-    "MixMate, neither": "neither",
+    "MixMate, one graph, without rates": "one graph, without rates",
 }
 SCORES = ["ACC", "NMI", "ARI"]
 HEADER = ["", *SCORES, "worst ACC", "seeds", "seconds", "parameters"]

@@ -122,9 +122,10 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
             array-like of shape (n_clusters, n_atoms, n_features), default="auto"
         Method for initialisation.
 
-        - "auto": :class:`SpectralGraphClustering`, refined by normal distributions
-          of any shape if no entry was imputed; for images, not refined, with
-          neighbours by cosine, self-representation and a walk of four steps;
+        - "auto": for tabular data :class:`EnsembleClustering`, or "spectral" if
+          entries were imputed or are counts or binary; for images, given or
+          recognised, :class:`SpectralGraphClustering` with neighbours by cosine,
+          self-representation and a walk of four steps;
         - "spectral": :class:`SpectralGraphClustering`;
         - "ssc": :class:`SparseSubspaceClustering`;
         - "kmeans": :class:`sklearn.cluster.KMeans`;

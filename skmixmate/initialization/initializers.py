@@ -66,12 +66,13 @@ def cluster_subsample(
         Of the images that the rows are; named clusterers then get their scattering
         features.
     is_imputed : bool, default=False
-        Whether some entries are means. They distort the shapes of clusters, so that
-        "auto" becomes "spectral" for tabular data.
+        Whether some entries were imputed by means. These distort the shapes of
+        clusters, which several members of the ensemble depend on: for tabular data
+        "auto" is then "spectral", which uses a graph only.
     likelihood : Likelihood, default=None
-        Of the entries; named clusterers get entries with a stabilised variance, and
-        where that is not the identity "auto" becomes "spectral", since the clusters
-        are not normal distributions.
+        Of the entries. Named clusterers get entries with a stabilised variance. For
+        tabular data with a likelihood of counts or binary entries "auto" is
+        "spectral", since their clusters are not normal distributions.
 
     Returns
     -------
