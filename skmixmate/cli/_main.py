@@ -121,7 +121,7 @@ _PARAMETERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "prior": (str, f"prior of the codes: {', '.join(PRIORS)}"),
     "likelihood": (str, f"distribution of the entries: {', '.join(LIKELIHOODS)}"),
     "init": (str, "initial clustering: auto, spectral, ssc, kmeans or random"),
-    "init_size": (_int, "size of the subsample for the initial clustering"),
+    "init_size": (_or_str(_int), "size of the subsample for the initial clustering"),
     "n_init": (_int, "number of initialisations to try"),
     "image_shape": (
         _image_shape,

@@ -32,7 +32,7 @@ from ._inference import (
     rechunk,
     restore_container,
 )
-from ._settings import Settings
+from ._settings import Settings, stream_init_size
 from ._state import RENAMED, ModelState, add_later_attributes
 
 # Chunks of results that are returned, or written, at a time.
@@ -55,7 +55,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
     likelihood: str | Likelihood
     device: str | torch.device
     image_shape: Any
-    init_size: int
+    init_size: int | str
 
     dictionaries_: np.ndarray
     intercepts_: np.ndarray
@@ -472,7 +472,8 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         if hasattr(self, "_row_buffer") and not hasattr(self, "dictionaries_"):
             raise NotFittedError(
                 f"partial_fit has received {len(self._row_buffer)} rows with an "
-                f"observed value, and needs init_size={self.init_size} to start. Call "
+                f"observed value, and needs init_size={stream_init_size(self)} to "
+                "start. Call "
                 "it with more rows, or set a smaller init_size first."
             )
         check_is_fitted(self)

@@ -89,7 +89,7 @@ def _check_sizes(params: Mapping[str, Any]) -> None:
             f"n_atoms={n_atoms} is too large: n_clusters * n_atoms**2 should "
             f"be at most {_MAX_PRODUCTS}, with n_clusters={n_clusters}."
         )
-    if params["init_size"] < n_clusters:
+    if params["init_size"] != "auto" and params["init_size"] < n_clusters:
         raise ValueError(
             f"init_size={params['init_size']} should be >= n_clusters={n_clusters}."
         )

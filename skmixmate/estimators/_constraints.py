@@ -32,7 +32,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
         HasMethods("fit_predict"),
         "array-like",
     ],
-    "init_size": [_AT_LEAST_1],
+    "init_size": [StrOptions({"auto"}), _AT_LEAST_1],
     "n_init": [_AT_LEAST_1],
     "image_shape": [StrOptions({"auto"}), "array-like", None],
     "representation": [StrOptions({"auto", "pixels", "scattering"})],

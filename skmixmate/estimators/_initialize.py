@@ -1,14 +1,12 @@
 """Where a fit starts: representation, scale, and the first atoms."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from sklearn.utils import check_array
 
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader, is_lazy
@@ -24,14 +22,8 @@ from ..data.statistics import (
 from ..data.validation import check_squares
 from ..image._features import ScatteringFeatures
 from ..initialization import (
-    cluster_subsample,
-    dictionaries_from_array,
-    dictionaries_from_labels,
-    draw_subsample,
     estimate_initial_n_clusters,
     gather_rows,
-    impute_means,
-    mean_abs_projections,
 )
 from ..training.loop import logger
 from ..utils.random_state import (
@@ -41,13 +33,14 @@ from ..utils.random_state import (
 )
 from ._checks import initial_weights
 from ._fit import FitContext, make_em
+from ._initial_atoms import draw_sample, find_initial_atoms
 from ._logging import log_to_stdout
 from ._settings import (
-    N_ATOMS,
     Settings,
     given_n_clusters,
     is_init_array,
     read_params,
+    resolve_init_size,
 )
 from ._state import (
     CHECKPOINTED,
@@ -61,10 +54,6 @@ from ._state import (
 # Root-mean-square norm of a row for which the default alpha was chosen: that of
 # MNIST with pixels in [0, 1], the paper's data.
 _REFERENCE_NORM = 9.2
-
-# Smallest mean magnitude along an atom that its rate follows: the standard deviation
-# of the noise, in the same units, is the root of one half.
-_MIN_ATOM_SCALE = 0.1
 
 # Principal components of scattering coefficients that are modelled, and how many
 # images, at most, they are computed from.
@@ -225,13 +214,14 @@ def _estimate_n_clusters(
     estimator: Any, ctx: FitContext, state: ModelState, X: Rows, n_missing: np.ndarray
 ) -> None:
     """Estimate the number of clusters in the rows that are clustered first."""
+    image_shape = ctx.settings.image_shape
     # A copy: the fit is the same as if this number had been given.
     random_state = copy.deepcopy(ctx.random_state)
-    _, sample, _ = _draw_sample(
-        estimator, state, X, n_missing, _N_COMPLETE_ROWS, random_state
+    _, sample, _ = draw_sample(
+        estimator, image_shape, state, X, n_missing, _N_COMPLETE_ROWS, random_state
     )
     n_clusters, state.n_clusters_scores = estimate_initial_n_clusters(
-        sample, random_state, ctx.settings.image_shape, ctx.settings.likelihood
+        sample, random_state, image_shape, ctx.settings.likelihood
     )
     state.weights = initial_weights(estimator.weights, n_clusters, numpy_dtype(X))
     with log_to_stdout(estimator.verbose):
@@ -272,7 +262,7 @@ def _new_representation(estimator: Any, ctx: FitContext) -> ScatteringFeatures:
 
 def _gather_rows(estimator: Any, ctx: FitContext, n_trials: int) -> np.ndarray | None:
     """Bring the rows that the initialisation uses to the first process."""
-    n_rows = estimator.init_size
+    n_rows = resolve_init_size(estimator, ctx.settings.image_shape)
     if n_trials:
         n_rows = max(n_rows, _TRIAL_ROWS)
     if ctx.settings.models_scattering:
@@ -308,133 +298,6 @@ def _check_scale(scale: float, loader: RowLoader, ctx: FitContext) -> float:
             largest = max(ctx.communicator.all_gather(largest_entry(loader)))
         check_squares(largest, scale, dtype, n_features)
     return scale
-
-
-def find_initial_atoms(
-    estimator: Any,
-    settings: Settings,
-    state: ModelState,
-    X: Rows,
-    features: Rows,
-    n_missing: np.ndarray,
-    random_state: np.random.RandomState,
-) -> dict[str, Any]:
-    """Find the first dictionaries, intercepts, rates and likelihood.
-
-    Parameters
-    ----------
-    estimator : MixMateClustering
-    settings : Settings
-    state : ModelState
-        With representation and scale.
-    X, features : ndarray, tensor or RowReader of shape (n_samples, n_features)
-        Rows, and their features that are modelled.
-    n_missing : ndarray of shape (n_samples,)
-        Missing entries of each row.
-    random_state : RandomState
-
-    Returns
-    -------
-    atoms : dict
-        Values of fields of `ModelState`.
-    """
-    dtype = numpy_dtype(X)
-    options: dict[str, Any] = {
-        "fit_intercept": settings.fit_intercept,
-        "random_state": random_state,
-        # The mean brightness of an image is not a direction of its cluster.
-        "center": settings.image_shape is not None and not settings.fit_intercept,
-        "likelihood": settings.likelihood,
-    }
-    if is_init_array(estimator.init):
-        init = check_array(estimator.init, allow_nd=True, dtype=dtype)
-        rows = state.to_model_space(init.reshape(-1, X.shape[1]))
-        dictionaries, intercepts = dictionaries_from_array(
-            rows.reshape(*init.shape[:2], -1), **options
-        )
-        return {
-            "dictionaries": dictionaries.astype(dtype),
-            "intercepts": intercepts.astype(dtype),
-            "rates": None,
-            "likelihood": settings.likelihood.initial(
-                init.reshape(-1, init.shape[2]),
-                np.repeat(np.arange(len(init)), init.shape[1]),
-            ),
-        }
-    # Fewer atoms do not mean that fewer rows find the clusters of tabular data.
-    n_clusters = len(state.weights)
-    n_each = max(settings.n_atoms, 1 if settings.image_shape is not None else N_ATOMS)
-    indices, sample, n_missing = _draw_sample(
-        estimator, state, X, n_missing, n_clusters * n_each, random_state
-    )
-    labels = cluster_subsample(
-        sample,
-        estimator.init,
-        n_clusters,
-        random_state,
-        settings.image_shape,
-        is_imputed=bool(n_missing[indices].any()),
-        likelihood=settings.likelihood,
-    )
-    if state.representation is not None:
-        sample = as_numpy(features[indices])
-    dictionaries, intercepts = dictionaries_from_labels(
-        sample,
-        labels,
-        n_clusters,
-        settings.n_atoms,
-        **options,
-        atoms="pca" if settings.uses_atom_rates else "samples",
-    )
-    rates = None
-    if settings.uses_atom_rates:
-        magnitudes = state.scale * mean_abs_projections(
-            sample, labels, dictionaries, intercepts
-        )
-        rates = (1 / np.maximum(magnitudes, _MIN_ATOM_SCALE)).astype(dtype)
-    return {
-        "dictionaries": dictionaries.astype(dtype),
-        "intercepts": intercepts.astype(dtype),
-        "rates": rates,
-        "likelihood": settings.likelihood.initial(sample, labels),
-    }
-
-
-def _draw_sample(
-    estimator: Any,
-    state: ModelState,
-    X: Rows,
-    n_missing: np.ndarray,
-    n_wanted: int,
-    random_state: np.random.RandomState,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw rows to cluster; missing pixels are imputed by the representation.
-
-    Parameters
-    ----------
-    estimator : MixMateClustering
-    state : ModelState
-    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
-    n_missing : ndarray of shape (n_samples,)
-    n_wanted : int
-        As in :func:`draw_subsample`.
-    random_state : RandomState
-
-    Returns
-    -------
-    indices : ndarray of shape (n_drawn,)
-    sample : ndarray of shape (n_drawn, n_features)
-    n_missing : ndarray of shape (n_samples,)
-        0 for rows that serve as well as complete ones.
-    """
-    impute: Callable[[np.ndarray], np.ndarray] = impute_means
-    if state.representation is not None:
-        impute = state.representation.impute
-        n_missing = np.where(n_missing < X.shape[1], 0, n_missing)
-    indices, sample = draw_subsample(
-        X, n_missing, estimator.init_size, n_wanted, random_state, impute
-    )
-    return indices, sample, n_missing
 
 
 def _best_atoms(

@@ -138,10 +138,11 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
 
         All but the array cluster a subsample and make the atoms from its rows.
         The named methods cluster scattering features of images.
-    init_size : int, default=5000
-        Size of the subsample, at most n_samples. Rows with missing entries are
-        drawn only if too few are complete, and imputed with means, except for images
-        whose missing pixels are imputed anyway.
+    init_size : int or "auto", default="auto"
+        Size of the subsample, at most n_samples. "auto" is 10,000 where `init` is
+        "auto" and rows are no images, and 5,000 otherwise and for streams. Rows with
+        missing entries are drawn only if too few are complete, and imputed with means,
+        except for images whose missing pixels are imputed anyway.
     n_init : int, default=1
         Number of initialisations to try, each with its own subsample. Each is
         trained for five epochs on up to 10,000 rows; training starts from the one
@@ -322,7 +323,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         weights: str | npt.ArrayLike = "uniform",
         fit_intercept: bool | str = "auto",
         init: str | npt.ArrayLike | ClusterMixin = "auto",
-        init_size: int = 5000,
+        init_size: int | str = "auto",
         n_init: int = 1,
         image_shape: Sequence[int] | str | None = "auto",
         representation: str = "auto",

@@ -16,6 +16,10 @@ from ..model.priors import Prior, as_prior
 # features, the directions in which a cluster may extend.
 N_ATOMS, _PIXELS_PER_ATOM = 50, 9
 
+# Default init_size: with neighbours of more rows more clusters of plain features are
+# found; images need fewer.
+_INIT_SIZE, _ENSEMBLE_SIZE = 5_000, 10_000
+
 # Default alpha on scattering coefficients, which lie much closer to subspaces than
 # pixels do. Elsewhere it is a fact of the likelihood.
 _SCATTERING_ALPHA = 0.2
@@ -194,6 +198,21 @@ def resolve_models_scattering(
         return params["representation"] == "scattering"
     can_model = as_likelihood(params["likelihood"]).has_noise_variance
     return can_model and image_shape is not None
+
+
+def stream_init_size(estimator: Any) -> int:
+    """Return the number of rows that a stream waits for."""
+    if estimator.init_size != "auto":
+        return int(estimator.init_size)
+    return max(_INIT_SIZE, given_n_clusters(read_params(estimator)) or 0)
+
+
+def resolve_init_size(estimator: Any, image_shape: tuple[int, ...] | None) -> int:
+    """Return the number of rows that a fit clusters where it starts."""
+    is_ensemble = isinstance(estimator.init, str) and estimator.init == "auto"
+    if estimator.init_size == "auto" and is_ensemble and image_shape is None:
+        return max(_ENSEMBLE_SIZE, stream_init_size(estimator))
+    return stream_init_size(estimator)
 
 
 def _resolve_n_atoms(

@@ -32,7 +32,7 @@ from ._generative import GenerativeMixMate
 from ._images import resolve_image_shape
 from ._inference import FittedModel
 from ._initialize import initialize
-from ._settings import Settings, read_params
+from ._settings import Settings, read_params, stream_init_size
 from ._state import ModelState, Rows, torch_dtype
 
 # Entries of the rows of a stream that are copied at a time.
@@ -147,13 +147,11 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
 
     task = estimator._init_callback_context("partial_fit", max_subtasks=1)
     task.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
-    buffer = estimator._row_buffer
-    if not is_fitted and len(buffer) + len(indices) >= estimator.init_size:
-        n_wanted = max(0, estimator.init_size - len(buffer))
+    buffer, init_size = estimator._row_buffer, stream_init_size(estimator)
+    if not is_fitted and len(buffer) + len(indices) >= init_size:
+        n_wanted = max(0, init_size - len(buffer))
         rows = concat_rows(buffer, X, indices[:n_wanted])
-        settings = _initialize_from_buffer(
-            estimator, rows[: estimator.init_size], device, task
-        )
+        settings = _initialize_from_buffer(estimator, rows[:init_size], device, task)
         is_fitted = True
     if is_fitted:
         state = ModelState.from_estimator(estimator)
@@ -289,7 +287,7 @@ def _train_batches(
         slice(None),
         device,
         learning_rate=estimator.learning_rate,
-        n_window=max(estimator.init_size, estimator.batch_size),
+        n_window=max(stream_init_size(estimator), estimator.batch_size),
         generator=torch.Generator(),  # nothing is shuffled
     )
     if estimator._optimizer_state is None:

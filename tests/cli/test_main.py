@@ -192,7 +192,7 @@ def test_progress_bars_are_shown_in_a_terminal(folder, capsys, monkeypatch):
         ("fit data.npy -o model --alpha nan", "--alpha must be .* Got 'nan'"),
         (
             "fit data.npy -o model --n-clusters 99999999",
-            "--init-size 5000 should be >=",
+            "n_samples=120 should be >= --n-clusters 99999999",
         ),
         ("fit data.npy -o model --key X", "--key X is for .npz files only"),
         ("fit data.npy -o model --header no", "--header no is for .csv files only"),

@@ -1,0 +1,163 @@
+"""The first atoms of a fit, from clusters of a subsample."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array
+
+from ..data.containers import as_numpy
+from ..initialization import (
+    cluster_subsample,
+    dictionaries_from_array,
+    dictionaries_from_labels,
+    draw_subsample,
+    impute_means,
+    mean_abs_projections,
+)
+from ._settings import (
+    N_ATOMS,
+    Settings,
+    is_init_array,
+    resolve_init_size,
+)
+from ._state import (
+    ModelState,
+    Rows,
+    numpy_dtype,
+)
+
+# Smallest mean magnitude along an atom that its rate follows: the standard deviation
+# of the noise, in the same units, is the root of one half.
+_MIN_ATOM_SCALE = 0.1
+
+
+def find_initial_atoms(
+    estimator: Any,
+    settings: Settings,
+    state: ModelState,
+    X: Rows,
+    features: Rows,
+    n_missing: np.ndarray,
+    random_state: np.random.RandomState,
+) -> dict[str, Any]:
+    """Find the first dictionaries, intercepts, rates and likelihood.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+    settings : Settings
+    state : ModelState
+        With representation and scale.
+    X, features : ndarray, tensor or RowReader of shape (n_samples, n_features)
+        Rows, and their features that are modelled.
+    n_missing : ndarray of shape (n_samples,)
+        Missing entries of each row.
+    random_state : RandomState
+
+    Returns
+    -------
+    atoms : dict
+        Values of fields of `ModelState`.
+    """
+    dtype = numpy_dtype(X)
+    options: dict[str, Any] = {
+        "fit_intercept": settings.fit_intercept,
+        "random_state": random_state,
+        # The mean brightness of an image is not a direction of its cluster.
+        "center": settings.image_shape is not None and not settings.fit_intercept,
+        "likelihood": settings.likelihood,
+    }
+    if is_init_array(estimator.init):
+        init = check_array(estimator.init, allow_nd=True, dtype=dtype)
+        rows = state.to_model_space(init.reshape(-1, X.shape[1]))
+        dictionaries, intercepts = dictionaries_from_array(
+            rows.reshape(*init.shape[:2], -1), **options
+        )
+        return {
+            "dictionaries": dictionaries.astype(dtype),
+            "intercepts": intercepts.astype(dtype),
+            "rates": None,
+            "likelihood": settings.likelihood.initial(
+                init.reshape(-1, init.shape[2]),
+                np.repeat(np.arange(len(init)), init.shape[1]),
+            ),
+        }
+    # Fewer atoms do not mean that fewer rows find the clusters of tabular data.
+    n_clusters = len(state.weights)
+    image_shape = settings.image_shape
+    n_each = max(settings.n_atoms, 1 if image_shape is not None else N_ATOMS)
+    indices, sample, n_missing = draw_sample(
+        estimator, image_shape, state, X, n_missing, n_clusters * n_each, random_state
+    )
+    labels = cluster_subsample(
+        sample,
+        estimator.init,
+        n_clusters,
+        random_state,
+        image_shape,
+        is_imputed=bool(n_missing[indices].any()),
+        likelihood=settings.likelihood,
+    )
+    if state.representation is not None:
+        sample = as_numpy(features[indices])
+    dictionaries, intercepts = dictionaries_from_labels(
+        sample,
+        labels,
+        n_clusters,
+        settings.n_atoms,
+        **options,
+        atoms="pca" if settings.uses_atom_rates else "samples",
+    )
+    rates = None
+    if settings.uses_atom_rates:
+        magnitudes = state.scale * mean_abs_projections(
+            sample, labels, dictionaries, intercepts
+        )
+        rates = (1 / np.maximum(magnitudes, _MIN_ATOM_SCALE)).astype(dtype)
+    return {
+        "dictionaries": dictionaries.astype(dtype),
+        "intercepts": intercepts.astype(dtype),
+        "rates": rates,
+        "likelihood": settings.likelihood.initial(sample, labels),
+    }
+
+
+def draw_sample(
+    estimator: Any,
+    image_shape: tuple[int, ...] | None,
+    state: ModelState,
+    X: Rows,
+    n_missing: np.ndarray,
+    n_wanted: int,
+    random_state: np.random.RandomState,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw rows to cluster; missing pixels are imputed by the representation.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+    image_shape : tuple of int or None
+    state : ModelState
+    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    n_missing : ndarray of shape (n_samples,)
+    n_wanted : int
+        As in :func:`draw_subsample`.
+    random_state : RandomState
+
+    Returns
+    -------
+    indices : ndarray of shape (n_drawn,)
+    sample : ndarray of shape (n_drawn, n_features)
+    n_missing : ndarray of shape (n_samples,)
+        0 for rows that serve as well as complete ones.
+    """
+    impute: Callable[[np.ndarray], np.ndarray] = impute_means
+    if state.representation is not None:
+        impute = state.representation.impute
+        n_missing = np.where(n_missing < X.shape[1], 0, n_missing)
+    init_size = resolve_init_size(estimator, image_shape)
+    indices, sample = draw_subsample(
+        X, n_missing, init_size, n_wanted, random_state, impute
+    )
+    return indices, sample, n_missing
