@@ -258,16 +258,14 @@ class _Ensemble:
 
     def _run_ward(self) -> np.ndarray:
         """Cluster a subsample by Ward's criterion, all others by the nearest mean."""
-        sample = slice(None)
-        if len(self.X) > _MAX_WARD_SAMPLES:
-            sample = self.random_state.permutation(len(self.X))[:_MAX_WARD_SAMPLES]
-        points = self.components[sample]
+        order = self.random_state.permutation(len(self.X))
+        points = self.components[order[:_MAX_WARD_SAMPLES]]
         labels: np.ndarray = AgglomerativeClustering(self.n_clusters).fit_predict(
             points
         )
         if len(points) < len(self.X):
             return NearestCentroid().fit(points, labels).predict(self.components)
-        return labels
+        return labels[np.argsort(order)]
 
     def _run_mixture(self, covariance_type: str, labels: np.ndarray) -> np.ndarray:
         """Run EM from a clustering, with diagonal ("diag") or equal ("tied") shapes."""

@@ -96,11 +96,11 @@ def _log_joint(X: np.ndarray, posterior: np.ndarray, prior: np.ndarray) -> np.nd
         deviations = X - responsibilities @ X / count
         scatter = (responsibilities[:, None] * deviations).T @ deviations
         covariance = (prior + scatter) / (2 * n_features + 4 + count)
-        cholesky = np.linalg.cholesky(covariance)
-        whitened = np.linalg.solve(cholesky, deviations.T)  # (n_features, n_samples)
-        half_log_det = np.log(np.diag(cholesky)).sum()
-        joint[:, k] = np.log(count / n_samples) - half_log_det
-        joint[:, k] -= np.square(whitened).sum(axis=0) / 2
+        factor = np.linalg.inv(np.linalg.cholesky(covariance))
+        whitened = deviations @ factor.T  # (n_samples, n_features)
+        half_log_det = np.log(np.diag(factor)).sum()
+        joint[:, k] = np.log(count / n_samples) + half_log_det
+        joint[:, k] -= np.einsum("ij,ij->i", whitened, whitened) / 2
     return joint
 
 
