@@ -427,16 +427,19 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
     ) -> Iterator[np.ndarray]:
         """Yield the output for chunks of X, which were validated, in batches."""
         model = self._model()
+        imputes = method == "reconstruct" and model.state.representation is not None
 
         def iter_outputs() -> Iterator[np.ndarray]:
             for rows in chunks:
                 features = model.state.lazy_model_space(rows)
-                # A reader has one position: the pixels are read by another.
-                again = copy.copy(rows) if isinstance(rows, RowReader) else rows
+                again = rows
+                if imputes and isinstance(rows, RowReader):
+                    # A reader has one position: the pixels are read by another.
+                    again = copy.copy(rows)
                 for chunk, (array,) in model.iter_outputs(
                     features, self._OUTPUTS[method]
                 ):
-                    if method == "reconstruct":
+                    if imputes:
                         model.state.impute(again[chunk], out=array)
                     yield array
 
