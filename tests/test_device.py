@@ -73,7 +73,7 @@ def assert_same(actual, expected):
         {},
         {"fit_intercept": False, "alpha": 0.3},
         {"weights": "learned", "noise_variance": "auto"},
-        {"prior": "group", "alpha": 0.3},
+        {"prior": "group", "alpha": 0.5},
         {"prior": "nonnegative", "alpha": 0.3},
         {"likelihood": "poisson"},
         {"likelihood": "bernoulli"},
