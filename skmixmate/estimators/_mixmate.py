@@ -53,11 +53,11 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         Rate of the prior on the codes, lambda in the paper: the larger, the
         sparser. In the units of the scaled data, see `scale`. "auto" is the
         paper's 0.75 on pixels, and 0.2 on scattering coefficients, which lie much
-        closer to the subspaces of their clusters. On tabular data, with the prior
-        "laplace", intercepts and no array as `init`, each atom has its own rate, see
-        `rates_`; otherwise "auto" is 0.75. With the likelihoods "poisson" and
-        "negative_binomial" it is 1, with "bernoulli" 0.5. A `prior` given as an
-        instance has its own rate, and `alpha` must then be "auto".
+        closer to the subspaces of their clusters. On tabular data of at most 200
+        features, with the prior "laplace", intercepts and no array as `init`, each
+        atom has its own rate, see `rates_`; otherwise "auto" is 0.75. With the
+        likelihoods "poisson" and "negative_binomial" it is 1, with "bernoulli" 0.5. A
+        `prior` given as an instance has its own rate, and `alpha` must then be "auto".
     prior : {"laplace", "nonnegative", "group", "elastic_net"} or object, \
             default="laplace"
         Prior of the codes, which decides the penalty on them.

@@ -20,6 +20,10 @@ N_ATOMS, _PIXELS_PER_ATOM = 50, 9
 # found; images need fewer.
 _INIT_SIZE, _ENSEMBLE_SIZE = 5_000, 10_000
 
+# Most features of plain rows whose atoms have their own rates. Among many more features
+# than atoms the volume of a cluster in the directions of its atoms says little.
+_MAX_RATED_FEATURES = 4 * N_ATOMS
+
 # Default alpha on scattering coefficients, which lie much closer to subspaces than
 # pixels do. Elsewhere it is a fact of the likelihood.
 _SCATTERING_ALPHA = 0.2
@@ -31,6 +35,8 @@ class Settings:
 
     Parameters
     ----------
+    n_features : int
+        Features of X.
     n_atoms : int
         Atoms of each dictionary where a fit starts.
     rate_description : str
@@ -56,6 +62,7 @@ class Settings:
         Of the dictionaries.
     """
 
+    n_features: int
     n_atoms: int
     rate_description: str
     prior: Prior
@@ -109,6 +116,7 @@ class Settings:
             fit_intercept = params["n_atoms"] == 0 or not is_origin_meaningful
         strength = params["dictionary_penalty"]
         return cls(
+            n_features=n_features,
             n_atoms=_resolve_n_atoms(
                 params["n_atoms"], n_features, image_shape, on_pixels
             ),
@@ -142,7 +150,8 @@ class Settings:
     @property
     def uses_atom_rates(self) -> bool:
         """Whether a new start finds a rate of the prior for each atom."""
-        return self.allows_atom_rates and self.fit_intercept and not self.image_shape
+        is_tabular = not self.image_shape and self.n_features <= _MAX_RATED_FEATURES
+        return self.allows_atom_rates and self.fit_intercept and is_tabular
 
 
 def read_params(estimator: Any) -> dict[str, Any]:
