@@ -33,8 +33,20 @@ from ._graph import (
 # Numbers of neighbours of the graphs, and steps of the walk on them.
 _N_NEIGHBORS, _N_STEPS = (10, 20), 4
 
-# Starts of k-means.
-_N_INIT = 10
+# Names of the members that are walks, and of those that form the consensus.
+_WALKS = ("euclidean_10", "euclidean_20", "cosine_10", "cosine_20")
+_CONSENSUS = (
+    "euclidean_20",
+    "kmeans",
+    "clipped_kmeans",
+    "ward",
+    "diag",
+    "tied",
+    "full",
+)
+
+# Starts of k-means, and iterations of EM for diagonal or equal covariances.
+_N_INIT, _MAX_ITER = 10, 30
 
 # Principal components that stand for more features, except where entries are clipped:
 # neighbours are found faster, and on images the noise of pixels is left out.
@@ -67,8 +79,8 @@ class EnsembleClustering(ClusterMixin, BaseEstimator):
     than in the method. Three cases are tried in turn:
 
     - "normal": EM for normal distributions of any shape is run from the clusters of
-      k-means and from two clusterings of graphs. If the clusters of one of them are
-      normal distributions, by a Kolmogorov-Smirnov distance, they are the result.
+      k-means and from those of a graph. If either ends with clusters that are normal
+      distributions, by a Kolmogorov-Smirnov distance, they are the result.
     - "graphs": spectral clustering of four graphs, of 10 and of 20 nearest neighbours,
       by the Euclidean and by the cosine distance. If their results are nearly the
       same, their consensus is the result.
@@ -220,24 +232,29 @@ class _Ensemble:
         )
         if len(nodes) <= self.n_clusters:
             return "consensus", node_of_sample
-        kmeans = self.members["kmeans"] = self._run_kmeans(self.components)
-        walks, unweighted = self._cluster_graphs(self.components[nodes], node_of_sample)
-        graph = walks[f"euclidean_{_N_NEIGHBORS[-1]}"]
-        self.members |= walks
+        points = self.components[nodes]
+        graphs = _build_graphs(points)
+        kmeans = self._run_kmeans(self.components)
+        unweighted = self._run_spectral(graphs[0], None)[node_of_sample]
+        self.members |= {"kmeans": kmeans, "graph": unweighted}
         mixtures = [
             gaussian_labels(self.components, start, self.n_clusters)
-            for start in (kmeans, unweighted, graph)
+            for start in (kmeans, unweighted)
         ]
-        self.members["full"] = mixtures[0]
         misfits = [
             normal_misfit(self.components, labels, self.n_clusters)
             for labels in mixtures
         ]
         if min(misfits) < _MAX_MISFIT:
             return "normal", mixtures[int(np.argmin(misfits))]
-        pairs = combinations(walks.values(), 2)
-        if np.mean([adjusted_rand_score(*pair) for pair in pairs]) > _GRAPHS_AGREE:
-            return "graphs", combine_clusterings([*walks.values()], self.n_clusters)
+        graphs += _build_graphs(normalize(points))
+        walks = [
+            self._run_spectral(graph, _N_STEPS)[node_of_sample] for graph in graphs
+        ]
+        self.members |= dict(zip(_WALKS, walks, strict=True))
+        indices = [adjusted_rand_score(*pair) for pair in combinations(walks, 2)]
+        if np.mean(indices) > _GRAPHS_AGREE:
+            return "graphs", combine_clusterings(walks, self.n_clusters)
         deviations = _MAX_DEVIATION * self.X.std(axis=0)
         clipped = self.X.clip(-deviations, deviations)
         self.members |= {
@@ -245,9 +262,9 @@ class _Ensemble:
             "ward": self._run_ward(),
             "diag": self._run_mixture("diag", kmeans),
             "tied": self._run_mixture("tied", kmeans),
+            "full": mixtures[0],
         }
-        names = ("kmeans", "clipped_kmeans", "ward", "diag", "tied", "full")
-        members = [graph, *(self.members[name] for name in names)]
+        members = [self.members[name] for name in _CONSENSUS]
         return "consensus", combine_clusterings(members, self.n_clusters)
 
     def _run_kmeans(self, points: np.ndarray) -> np.ndarray:
@@ -283,6 +300,7 @@ class _Ensemble:
             len(groups),
             covariance_type=covariance_type,
             reg_covar=_REGULARIZATION,
+            max_iter=_MAX_ITER,
             weights_init=np.array([len(group) for group in groups]) / len(X),
             means_init=means,
             precisions_init=precisions,
@@ -290,23 +308,17 @@ class _Ensemble:
         found: np.ndarray = mixture.fit_predict(X)
         return found
 
-    def _cluster_graphs(
-        self, nodes: np.ndarray, node_of_sample: np.ndarray
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Cluster the graphs by walks, and the first one by unweighted eigenvectors."""
-        walks, graphs = {}, []
-        for metric in ("euclidean", "cosine"):
-            points = normalize(nodes) if metric == "cosine" else nodes
-            distances, indices = nearest_neighbors(points, max(_N_NEIGHBORS))
-            for k in _N_NEIGHBORS:
-                graphs.append(self_tuning_affinity(distances[:, :k], indices[:, :k]))
-                labels = self._run_spectral(graphs[-1], _N_STEPS)
-                walks[f"{metric}_{k}"] = labels[node_of_sample]
-        return walks, self._run_spectral(graphs[0], None)[node_of_sample]
-
     def _run_spectral(
         self, affinity: sparse.csr_array, n_steps: int | None
     ) -> np.ndarray:
         return self._run_kmeans(
             spectral_embedding(affinity, self.n_clusters, self.random_state, n_steps)
         )
+
+
+def _build_graphs(points: np.ndarray) -> list[sparse.csr_array]:
+    """Connect points to their nearest neighbours, few and more."""
+    distances, indices = nearest_neighbors(points, max(_N_NEIGHBORS))
+    return [
+        self_tuning_affinity(distances[:, :k], indices[:, :k]) for k in _N_NEIGHBORS
+    ]

@@ -176,9 +176,13 @@ def leading_eigenvectors(
     values = np.ones(vectors.shape[1])
     n_remaining = n_vectors - vectors.shape[1]
     if n_remaining > 0:
-        projection = sparse.linalg.aslinearoperator(known)
-        deflated = sparse.linalg.aslinearoperator(normalized)
-        deflated = deflated - projection @ projection.T
+        # One function instead of sums and products of operators, which take longer than
+        # the products themselves.
+        deflated = sparse.linalg.LinearOperator(
+            normalized.shape,
+            matvec=lambda vector: normalized @ vector - known @ (known.T @ vector),
+            dtype=normalized.dtype,
+        )
         more_values, more_vectors = sparse.linalg.eigsh(
             deflated, k=n_remaining, which="LA", v0=start
         )
