@@ -31,6 +31,10 @@ from ._state import (
 # of the noise, in the same units, is the root of one half.
 _MIN_ATOM_SCALE = 0.1
 
+# Fewest rows of a cluster, in the mean, for each atom and its rate. With fewer they
+# follow single rows, and training moves rows to the wrong clusters.
+_ROWS_PER_ATOM = 2
+
 
 def find_initial_atoms(
     estimator: Any,
@@ -101,11 +105,14 @@ def find_initial_atoms(
     )
     if state.representation is not None:
         sample = as_numpy(features[indices])
+    n_atoms = settings.n_atoms
+    if settings.uses_atom_rates and estimator.n_atoms == "auto":
+        n_atoms = min(n_atoms, max(1, len(sample) // (_ROWS_PER_ATOM * n_clusters)))
     dictionaries, intercepts = dictionaries_from_labels(
         sample,
         labels,
         n_clusters,
-        settings.n_atoms,
+        n_atoms,
         **options,
         atoms="pca" if settings.uses_atom_rates else "samples",
     )

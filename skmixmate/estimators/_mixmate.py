@@ -45,10 +45,10 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         :func:`~skmixmate.cluster.estimate_n_clusters`; arrays as `weights` or `init`
         give the number themselves.
     n_atoms : int or "auto", default="auto"
-        Atoms in each dictionary, D in the paper. "auto" is 50, or less: the number
-        of features of tabular data, a ninth of the pixels of small images, the
-        number in `init`, if that is an array. With 0 atoms and an intercept the
-        model is k-means.
+        Atoms in each dictionary, D in the paper. "auto" is 50, or less: for tabular
+        data the number of features, or half of the rows per cluster if these are
+        few; a ninth of the pixels of small images; the number in `init`, if that is
+        an array. With 0 atoms and an intercept the model is k-means.
     alpha : float or "auto", default="auto"
         Rate of the prior on the codes, lambda in the paper: the larger, the
         sparser. In the units of the scaled data, see `scale`. "auto" is the
