@@ -76,8 +76,9 @@ def combine_clusterings(clusterings: list[np.ndarray], n_clusters: int) -> np.nd
     one_hot = OneHotEncoder(sparse_output=False).fit_transform(label_matrix)
     runs = []
     for labels in clusterings:
-        if len(np.unique(labels)) == n_clusters:
-            groups = [one_hot[labels == label] for label in np.unique(labels)]
+        found = np.unique(labels)
+        if len(found) == n_clusters:
+            groups = [one_hot[labels == label] for label in found]
             centers = np.stack([group.mean(axis=0) for group in groups])
             runs.append(KMeans(n_clusters, init=centers, n_init=1).fit(one_hot))
     if not runs:

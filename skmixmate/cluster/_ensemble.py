@@ -19,7 +19,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import Interval
 
 from ..utils.guards import all_or_nothing, default_modes
-from ..utils.numbers import near_origin, with_safe_squares
+from ..utils.numbers import near_origin, to_unit_variance, with_safe_squares
 from ..utils.random_state import private_random_state
 from ._consensus import combine_clusterings
 from ._gaussian import gaussian_labels, normal_misfit
@@ -182,9 +182,11 @@ class EnsembleClustering(ClusterMixin, BaseEstimator):
         ValueError
             If a parameter is out of its range, or X has fewer rows than `n_clusters`.
         """
-        samples = _standardize_overall(validate_graph_data(self, X))
+        samples = with_safe_squares(near_origin(validate_graph_data(self, X)))
         ensemble = _Ensemble(
-            samples, self.n_clusters, private_random_state(self.random_state)
+            to_unit_variance(samples.astype(np.float64)),
+            self.n_clusters,
+            private_random_state(self.random_state),
         )
         with warnings.catch_warnings():
             # Members need not converge, nor find all clusters where rows repeat.
@@ -192,14 +194,6 @@ class EnsembleClustering(ClusterMixin, BaseEstimator):
             self.source_, self.labels_ = ensemble.find_clusters()
         self.members_ = ensemble.members
         return self
-
-
-def _standardize_overall(X: np.ndarray) -> np.ndarray:
-    """Center the features, and scale all of them by one factor, to a variance of 1."""
-    X = with_safe_squares(near_origin(X)).astype(np.float64)
-    X -= X.mean(axis=0)
-    deviation = np.sqrt(np.mean(X**2))
-    return X / deviation if deviation > 0 else X
 
 
 class _Ensemble:
@@ -287,12 +281,13 @@ class _Ensemble:
     def _run_mixture(self, covariance_type: str, labels: np.ndarray) -> np.ndarray:
         """Run EM from a clustering, with diagonal ("diag") or equal ("tied") shapes."""
         X = self.components
-        groups = [X[labels == label] for label in np.unique(labels)]
+        found, group_of_sample = np.unique(labels, return_inverse=True)
+        groups = [X[labels == label] for label in found]
         means = np.stack([group.mean(axis=0) for group in groups])
         variances = np.stack([group.var(axis=0) for group in groups]) + _REGULARIZATION
         precisions = 1 / variances
         if covariance_type == "tied":
-            deviations = X - means[np.searchsorted(np.unique(labels), labels)]
+            deviations = X - means[group_of_sample]
             covariance = deviations.T @ deviations / len(X)
             covariance += _REGULARIZATION * np.eye(X.shape[1])
             precisions = np.linalg.inv(covariance)
@@ -305,8 +300,8 @@ class _Ensemble:
             means_init=means,
             precisions_init=precisions,
         )
-        found: np.ndarray = mixture.fit_predict(X)
-        return found
+        refined: np.ndarray = mixture.fit_predict(X)
+        return refined
 
     def _run_spectral(
         self, affinity: sparse.csr_array, n_steps: int | None

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array
 
 from ..data.containers import as_numeric, as_numpy
 from ..utils.guards import default_modes
-from ..utils.numbers import near_origin, with_safe_squares
+from ..utils.numbers import near_origin, to_unit_variance, with_safe_squares
 from ..utils.random_state import private_random_state
 from ._gaussian import COVARIANCES, mixture_criteria
 from ._graph import (
@@ -138,7 +138,7 @@ def estimate_n_clusters(
     )
     if len(samples) > MAX_SAMPLES:
         samples = samples[random_state.permutation(len(samples))[:MAX_SAMPLES]]
-    samples = _standard_scale(with_safe_squares(near_origin(samples)).astype(float))
+    samples = to_unit_variance(with_safe_squares(near_origin(samples)).astype(float))
     components = _principal_components(samples, random_state)
     n_candidates = min(
         max_clusters,
@@ -163,21 +163,6 @@ def estimate_n_clusters(
     return 1 + int(score.argmax()), scores
 
 
-def _standard_scale(X: np.ndarray) -> np.ndarray:
-    """Centre samples, and scale them to a root mean square of 1, unless they are equal.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-
-    Returns
-    -------
-    X : ndarray of shape (n_samples, n_features)
-    """
-    X = X - X.mean(axis=0)
-    return X / (np.sqrt(np.square(X).mean()) or 1.0)
-
-
 def _principal_components(
     X: np.ndarray, random_state: np.random.RandomState
 ) -> np.ndarray:
@@ -197,7 +182,7 @@ def _principal_components(
         return X[:, :1]
     n_components = min(_N_COMPONENTS, *X.shape)
     components = PCA(n_components, random_state=random_state).fit_transform(X)
-    return np.round(_standard_scale(components), 8)
+    return np.round(to_unit_variance(components), 8)
 
 
 def _eigengaps(

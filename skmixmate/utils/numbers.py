@@ -139,3 +139,20 @@ def near_origin(X: np.ndarray) -> np.ndarray:
     if largest_magnitude(X) > np.finfo(X.dtype).max / 4:
         X, means = np.ldexp(X, -2), means / 4
     return (X - means).astype(X.dtype)
+
+
+def to_unit_variance(X: np.ndarray) -> np.ndarray:
+    """Centre the features, and scale all of them by one factor to a variance of 1.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        float64, with entries whose squares do not overflow.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features)
+        Zeros if all rows are equal.
+    """
+    X = X - X.mean(axis=0)
+    return X / (_root_mean_square(X) or 1.0)
