@@ -46,8 +46,8 @@ def models(likelihood, seed):
         "with it, without atoms": mixmate(likelihood=likelihood, n_atoms=0),
         "normal, pixels": mixmate(representation="pixels"),
         "normal, scattering": mixmate(),
-        "KMeans": make("kmeans", "mnist", seed),
-        "GaussianMixture, diagonal": make("gaussian_mixture", "mnist", seed),
+        "KMeans": make("kmeans", seed),
+        "GaussianMixture, diagonal": make("gaussian_mixture", seed),
     }
 
 

@@ -1,10 +1,12 @@
 """Reproduce Table 1 of the paper: three sets of images, before and after training.
 
 Run ``python -m benchmarks.table1`` with the data sets in the folder of the environment
-variable SKMIXMATE_DATA. All images, seeds 0 to 4, defaults except for `n_clusters`,
-`image_shape` and `representation`; labels are used for the scores only. INIT is the
-initialisation of the same fit, before training. "incomplete" is the model of scattering
-coefficients if 90% of the images lack 25% of their pixels, on MNIST as in the paper.
+variable SKMIXMATE_DATA. All images, seeds 0 to 4; labels are used for the scores only.
+INIT is the initialisation of the same fit, before training. "scattering" is the bare
+call, ``MixMateClustering(n_clusters=10)``, which recognises images; "pixels" has that
+representation, and "features" is told that the rows are no images.
+"incomplete" is the default if 90% of the images lack 25% of their pixels. The last two
+are for MNIST only.
 
 The methods for comparison are KMeans, GaussianMixture, K-DAE and DAMIC
 (``benchmarks/peers``), and ClustPy's DEC and DCN with their defaults. ClustPy needs a
@@ -13,9 +15,9 @@ separate environment, with clustpy 0.0.3 and torch; pass its ``python`` by
 
 ``--quick`` uses USPS, one seed, the default representation, and for comparison only
 KMeans and GaussianMixture; it takes about a minute. The figures are written to
-``benchmarks/results/table1.json`` (``table1_quick.json``) after every fit; fits that
-the file already contains, from the same machine and versions, are not repeated, and
-several of these commands may run at the same time.
+``benchmarks/results/table1.json`` (``table1_quick.json``) after every fit, with the
+machine and the versions; fits that the file already contains, from the same ones, are
+not repeated, and several of these commands may run at the same time.
 """
 
 import argparse
@@ -38,7 +40,13 @@ from . import report
 from .peers.autoencoders import MixtureOfAutoencoders
 
 IMAGE_SHAPES = {"mnist": (28, 28), "fashion_mnist": (28, 28), "usps": (16, 16)}
-OURS = ["scattering", "pixels", "incomplete"]
+OURS = {
+    "scattering": {},
+    "pixels": {"representation": "pixels"},
+    "features": {"image_shape": None},
+    "incomplete": {},
+}
+MNIST_ONLY = ["features", "incomplete"]
 QUICK = ["scattering", "kmeans", "gaussian_mixture"]
 CLUSTPY = ["dec", "dcn"]
 METHODS = [*OURS, "kmeans", "gaussian_mixture", "k_dae", "damic", *CLUSTPY]
@@ -86,7 +94,7 @@ class ClustPy:
         return self
 
 
-def make(method, name, seed, clustpy_python=None, **params):
+def make(method, seed, clustpy_python=None, **params):
     """Create the estimator of one fit."""
     if method == "kmeans":
         return KMeans(10, n_init=10, random_state=seed)
@@ -99,13 +107,7 @@ def make(method, name, seed, clustpy_python=None, **params):
         return ClustPy(clustpy_python, method.upper(), seed)
     if method not in OURS:
         return MixtureOfAutoencoders(10, method, seed)
-    return MixMateClustering(
-        10,
-        image_shape=IMAGE_SHAPES[name],
-        representation="pixels" if method == "pixels" else "scattering",
-        random_state=seed,
-        **params,
-    )
+    return MixMateClustering(10, random_state=seed, **OURS[method], **params)
 
 
 def n_parameters(estimator):
@@ -130,18 +132,19 @@ def without_pixels(images, seed):
     return images
 
 
-def run(method, name, seed, bunch, clustpy_python):
+def run(method, seed, bunch, clustpy_python):
     """Fit once, and score the labels before and after training."""
     X, y = bunch.data, bunch.target
     if method == "incomplete":
         X = without_pixels(X, seed)
-    estimator = make(method, name, seed, clustpy_python)
+    estimator = make(method, seed, clustpy_python)
     seconds = report.seconds(lambda: fit(estimator, X))
     labels = getattr(estimator, "labels_", None)
     result = {
         "seconds": round(seconds, 1),
         "TRAIN": scores(y, estimator.predict(X) if labels is None else labels),
         "parameters": n_parameters(estimator),
+        "machine": report.machine(),
     }
     if method in CLUSTPY:
         result["description"] = estimator.description_
@@ -179,10 +182,7 @@ def summarize(runs):
 
 def load_runs(report_name):
     path = report.RESULTS / f"{report_name}.json"
-    if not path.exists():
-        return {}
-    earlier = json.loads(path.read_text())
-    return earlier["runs"] if earlier["machine"] == report.machine() else {}
+    return json.loads(path.read_text())["runs"] if path.exists() else {}
 
 
 def write(report_name, runs):
@@ -207,13 +207,14 @@ def main():
         for method in options.methods:
             if method in CLUSTPY and options.clustpy_python is None:
                 continue
-            if method == "incomplete" and name != "mnist":
+            if method in MNIST_ONLY and name != "mnist":
                 continue
             for seed in options.seeds:
                 key = f"{name} {method}"
-                if str(seed) in load_runs(report_name).get(key, {}):
+                earlier = load_runs(report_name).get(key, {}).get(str(seed), {})
+                if earlier.get("machine") == report.machine():
                     continue
-                result = run(method, name, seed, bunch, options.clustpy_python)
+                result = run(method, seed, bunch, options.clustpy_python)
                 runs = load_runs(report_name)  # other processes may have written since
                 runs.setdefault(key, {})[str(seed)] = result
                 write(report_name, runs)

@@ -44,7 +44,7 @@ def trials(name, init):
     indices = np.random.default_rng(0).permutation(len(bunch.data))[:_TRIAL_ROWS]
     X, y = bunch.data[indices], bunch.target[indices]
     for seed in range(N_STARTS):
-        mixmate = make(REPRESENTATIONS[name], name, seed, init=init, **TRIAL)
+        mixmate = make(REPRESENTATIONS[name], seed, init=init, **TRIAL)
         fit(mixmate, X)
         yield {"loss": round(mixmate.loss_, 4), **scores(y, mixmate.labels_)}
 
