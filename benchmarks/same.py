@@ -2,11 +2,12 @@
 
 Run ``python -m benchmarks.same OLD NEW`` in a clone, with two commits, and usps.npz in
 the folder named by SKMIXMATE_DATA. Each version is checked out to a folder and built
-there. Each fits small data in all kinds of fits, see `SCENARIOS`. Runs of the two
-versions alternate, each in a new process; times are of the second of two fits in it.
+there. Each fits small data in all kinds of fits, see `SCENARIOS`; the last four are
+1,000 rows of 20 features. Runs of the two versions alternate, each in a new process;
+times are of the second of two fits in it.
 Fitted attributes and the energies of the first rows are compared. The results, with
 quartiles of the ratios of the times, go to ``benchmarks/results/same.json``.
-``--turns 1`` runs each version only once.
+``--turns 1`` runs each version only once, ``--only NAME ...`` a part of the fits.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, make_blobs, make_classification
 
 from . import report
 
@@ -59,6 +60,13 @@ def estimator(**params):
     defaults = {"n_clusters": 10, "max_iter": 3, "tol": 0, "random_state": 0}
     defaults["image_shape"] = None
     return MixMateClustering(**{**defaults, **params})
+
+
+def fit_table(X):
+    """Fit 1,000 rows of 20 features with nothing but the number of clusters."""
+    from skmixmate import MixMateClustering
+
+    return MixMateClustering(8, random_state=0).fit(X)
 
 
 def fit_stream(folder):
@@ -131,18 +139,37 @@ SCENARIOS = {
     "stream": fit_stream,
     "resumed": fit_and_resume,
     "two processes": fit_in_two,
+    "blobs": lambda _: fit_table(
+        make_blobs(1000, 20, centers=8, cluster_std=4, random_state=0)[0]
+    ),
+    "classification": lambda _: fit_table(
+        make_classification(
+            1000,
+            20,
+            n_informative=8,
+            n_classes=8,
+            n_clusters_per_class=1,
+            random_state=0,
+        )[0]
+    ),
+    "heavy tails": lambda _: fit_table(
+        np.random.RandomState(0).standard_t(2, (1000, 20))
+    ),
+    "noise": lambda _: fit_table(np.random.RandomState(0).random_sample((1000, 20))),
 }
 
 
-def run_scenarios():
-    """Fit all scenarios; print a digest of each fitted estimator, and seconds."""
+def run_scenarios(names):
+    """Fit scenarios; print a digest of each fitted estimator, and seconds."""
     results = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, fit in SCENARIOS.items():
+        for name in names:
+            fit = SCENARIOS[name]
             fitted = fit(folder)
             seconds = report.seconds(lambda fit=fit: fit(folder))
             n_features = fitted.n_features_in_
-            rows = images() if n_features == 256 else DIGITS > 7
+            rows = images() if n_features == 256 else np.eye(n_features)
+            rows = DIGITS > 7 if n_features == 64 else rows
             arrays = [getattr(fitted, attribute) for attribute in ATTRIBUTES]
             arrays.append(fitted.energies(rows[:500].astype(float)))
             digest = hashlib.sha256()
@@ -152,7 +179,7 @@ def run_scenarios():
     print(json.dumps(results))
 
 
-def run(folder):
+def run(folder, names):
     """Call `run_scenarios` with the package in a folder."""
     # Child processes must import the package from the folder, too.
     paths = os.pathsep.join([str(folder), str(ROOT)])
@@ -160,7 +187,7 @@ def run(folder):
         f"import sys; sys.path[:0] = {[str(folder), str(ROOT)]!r}\n"
         "import skmixmate; from benchmarks.same import run_scenarios\n"
         f"assert skmixmate.__file__.startswith({str(folder)!r})\n"
-        "if __name__ == '__main__': run_scenarios()"
+        f"if __name__ == '__main__': run_scenarios({list(names)!r})"
     )
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
@@ -190,7 +217,7 @@ def build(commit, folder):
     )
 
 
-def compare(old, new, n_turns):
+def compare(old, new, n_turns, names):
     """Build both versions, and run them in turn."""
     runs = {old: [], new: []}
     with tempfile.TemporaryDirectory() as parent:
@@ -198,9 +225,9 @@ def compare(old, new, n_turns):
             build(commit, Path(parent, commit))
         for _ in range(n_turns):
             for commit, results in runs.items():
-                results.append(run(Path(parent, commit)))
+                results.append(run(Path(parent, commit), names))
     results = {"old": old, "new": new, "sets": {}}
-    for name in runs[old][0]:
+    for name in names:
         before, after = ([turn[name] for turn in runs[commit]] for commit in runs)
         ratios = [
             b["seconds"] / a["seconds"] for a, b in zip(before, after, strict=True)
@@ -217,8 +244,10 @@ def main():
     parser.add_argument("old", help="a commit")
     parser.add_argument("new", help="the commit to compare with it")
     parser.add_argument("--turns", type=int, default=N_TURNS)
+    parser.add_argument("--only", nargs="+", default=list(SCENARIOS))
     options = parser.parse_args()
-    report.write("same", compare(options.old, options.new, options.turns))
+    results = compare(options.old, options.new, options.turns, options.only)
+    report.write("same", results)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Clustering by several methods, of which the data confirm one or the consensus."""
 
 import warnings
-from itertools import combinations
 from numbers import Integral
 from typing import Any, Self
 
@@ -13,7 +12,6 @@ from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
-from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import Interval
@@ -22,7 +20,7 @@ from ..utils.guards import all_or_nothing, default_modes
 from ..utils.numbers import near_origin, to_unit_variance, with_safe_squares
 from ..utils.random_state import private_random_state
 from ._consensus import combine_clusterings
-from ._gaussian import gaussian_labels, normal_misfit
+from ._gaussian import constrained_labels, gaussian_labels, normal_misfit
 from ._graph import (
     nearest_neighbors,
     self_tuning_affinity,
@@ -33,8 +31,9 @@ from ._graph import (
 # Numbers of neighbours of the graphs, and steps of the walk on them.
 _N_NEIGHBORS, _N_STEPS = (10, 20), 4
 
-# Names of the members that are walks, and of those that form the consensus.
-_WALKS = ("euclidean_10", "euclidean_20", "cosine_10", "cosine_20")
+# Names of the members that are walks, and of those that form the consensus. The first
+# two walks are those that differ most where clusters are not clear.
+_WALKS = ("euclidean_20", "cosine_10", "euclidean_10", "cosine_20")
 _CONSENSUS = (
     "euclidean_20",
     "kmeans",
@@ -45,8 +44,8 @@ _CONSENSUS = (
     "full",
 )
 
-# Starts of k-means, and iterations of EM for diagonal or equal covariances.
-_N_INIT, _MAX_ITER = 10, 30
+# Starts of k-means.
+_N_INIT = 10
 
 # Principal components that stand for more features, except where entries are clipped:
 # neighbours are found faster, and on images the noise of pixels is left out.
@@ -54,9 +53,6 @@ _N_COMPONENTS = 50
 
 # Ward's criterion takes the square of this in memory.
 _MAX_WARD_SAMPLES = 5000
-
-# Variance that is added to normal distributions, where the mean variance is 1.
-_REGULARIZATION = 1e-3
 
 # Entries of the view in which outliers have little weight lie within this many standard
 # deviations of the mean of their feature.
@@ -66,8 +62,9 @@ _MAX_DEVIATION = 2.0
 # most .09 where this does better than the alternatives, mostly .15 and more elsewhere.
 _MAX_MISFIT = 0.09
 
-# The graphs find the clusters if the mean of their adjusted Rand indices is above this.
-_GRAPHS_AGREE = 0.85
+# The graphs find the clusters if the mean of their adjusted Rand indices is above the
+# first number. A single index below the second one ends the comparison.
+_GRAPHS_AGREE, _GRAPHS_DIFFER = 0.85, 0.7
 
 
 class EnsembleClustering(ClusterMixin, BaseEstimator):
@@ -83,7 +80,8 @@ class EnsembleClustering(ClusterMixin, BaseEstimator):
       distributions, by a Kolmogorov-Smirnov distance, they are the result.
     - "graphs": spectral clustering of four graphs, of 10 and of 20 nearest neighbours,
       by the Euclidean and by the cosine distance. If their results are nearly the
-      same, their consensus is the result.
+      same, their consensus is the result. The first two that differ much end the
+      comparison.
     - "consensus": otherwise, the consensus of k-means, k-means with outliers moved to
       two standard deviations, a graph, hierarchical clustering by Ward's criterion,
       and normal distributions with diagonal, equal and any covariances.
@@ -227,9 +225,9 @@ class _Ensemble:
         if len(nodes) <= self.n_clusters:
             return "consensus", node_of_sample
         points = self.components[nodes]
-        graphs = _build_graphs(points)
+        graphs = _build_graphs(points, "euclidean")
         kmeans = self._run_kmeans(self.components)
-        unweighted = self._run_spectral(graphs[0], None)[node_of_sample]
+        unweighted = self._run_spectral(graphs["euclidean_10"], None)[node_of_sample]
         self.members |= {"kmeans": kmeans, "graph": unweighted}
         mixtures = [
             gaussian_labels(self.components, start, self.n_clusters)
@@ -241,25 +239,36 @@ class _Ensemble:
         ]
         if min(misfits) < _MAX_MISFIT:
             return "normal", mixtures[int(np.argmin(misfits))]
-        graphs += _build_graphs(normalize(points))
-        walks = [
-            self._run_spectral(graph, _N_STEPS)[node_of_sample] for graph in graphs
-        ]
-        self.members |= dict(zip(_WALKS, walks, strict=True))
-        indices = [adjusted_rand_score(*pair) for pair in combinations(walks, 2)]
-        if np.mean(indices) > _GRAPHS_AGREE:
+        graphs |= _build_graphs(normalize(points), "cosine")
+        if self._graphs_agree(graphs, node_of_sample):
+            walks = [self.members[name] for name in _WALKS]
             return "graphs", combine_clusterings(walks, self.n_clusters)
         deviations = _MAX_DEVIATION * self.X.std(axis=0)
         clipped = self.X.clip(-deviations, deviations)
         self.members |= {
             "clipped_kmeans": self._run_kmeans(clipped),
             "ward": self._run_ward(),
-            "diag": self._run_mixture("diag", kmeans),
-            "tied": self._run_mixture("tied", kmeans),
+            "diag": constrained_labels(self.components, kmeans, "diag"),
+            "tied": constrained_labels(self.components, kmeans, "tied"),
             "full": mixtures[0],
         }
         members = [self.members[name] for name in _CONSENSUS]
         return "consensus", combine_clusterings(members, self.n_clusters)
+
+    def _graphs_agree(
+        self, graphs: dict[str, sparse.csr_array], node_of_sample: np.ndarray
+    ) -> bool:
+        """Walk on one graph after the other, as long as the results are similar."""
+        walks: list[np.ndarray] = []
+        indices: list[float] = []
+        for name in _WALKS:
+            walk = self._run_spectral(graphs[name], _N_STEPS)[node_of_sample]
+            self.members[name] = walk
+            indices += [adjusted_rand_score(walk, other) for other in walks]
+            if min(indices, default=1.0) < _GRAPHS_DIFFER:
+                return False
+            walks.append(walk)
+        return bool(np.mean(indices) > _GRAPHS_AGREE)
 
     def _run_kmeans(self, points: np.ndarray) -> np.ndarray:
         labels: np.ndarray = KMeans(
@@ -278,31 +287,6 @@ class _Ensemble:
             return NearestCentroid().fit(points, labels).predict(self.components)
         return labels[np.argsort(order)]
 
-    def _run_mixture(self, covariance_type: str, labels: np.ndarray) -> np.ndarray:
-        """Run EM from a clustering, with diagonal ("diag") or equal ("tied") shapes."""
-        X = self.components
-        found, group_of_sample = np.unique(labels, return_inverse=True)
-        groups = [X[labels == label] for label in found]
-        means = np.stack([group.mean(axis=0) for group in groups])
-        variances = np.stack([group.var(axis=0) for group in groups]) + _REGULARIZATION
-        precisions = 1 / variances
-        if covariance_type == "tied":
-            deviations = X - means[group_of_sample]
-            covariance = deviations.T @ deviations / len(X)
-            covariance += _REGULARIZATION * np.eye(X.shape[1])
-            precisions = np.linalg.inv(covariance)
-        mixture = GaussianMixture(
-            len(groups),
-            covariance_type=covariance_type,
-            reg_covar=_REGULARIZATION,
-            max_iter=_MAX_ITER,
-            weights_init=np.array([len(group) for group in groups]) / len(X),
-            means_init=means,
-            precisions_init=precisions,
-        )
-        refined: np.ndarray = mixture.fit_predict(X)
-        return refined
-
     def _run_spectral(
         self, affinity: sparse.csr_array, n_steps: int | None
     ) -> np.ndarray:
@@ -311,9 +295,10 @@ class _Ensemble:
         )
 
 
-def _build_graphs(points: np.ndarray) -> list[sparse.csr_array]:
+def _build_graphs(points: np.ndarray, metric: str) -> dict[str, sparse.csr_array]:
     """Connect points to their nearest neighbours, few and more."""
     distances, indices = nearest_neighbors(points, max(_N_NEIGHBORS))
-    return [
-        self_tuning_affinity(distances[:, :k], indices[:, :k]) for k in _N_NEIGHBORS
-    ]
+    return {
+        f"{metric}_{k}": self_tuning_affinity(distances[:, :k], indices[:, :k])
+        for k in _N_NEIGHBORS
+    }
