@@ -1,5 +1,6 @@
 """Mini-batches of X: rows that are read, shifted, scaled and moved to a device."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
@@ -11,6 +12,8 @@ import torch
 from .batch import Batch
 from .containers import as_tensor, is_wrappable
 from .readers import RowReader
+
+_ALL = slice(None)
 
 Rows: TypeAlias = npt.NDArray[Any] | torch.Tensor | RowReader
 
@@ -39,7 +42,10 @@ class RowLoader:
     scale : float
         Every entry is multiplied by it after `location` has been subtracted.
     sample_weight : array-like or tensor of shape (n_samples,), default=None
-        Weights of the rows; None if all are 1.
+        Weights of the rows; None if all that count have the weight 1.
+    counted : slice(None) or int array-like of shape (n_counted,), default=slice(None)
+        Indices of the rows that statistics of X are computed from: those of positive
+        weight.
     labels : array-like or tensor of shape (n_samples,), default=None
         Clusters that rows are known to belong to, -1 where it is not known; None if no
         label is known.
@@ -61,6 +67,7 @@ class RowLoader:
         location: torch.Tensor | None = None,
         scale: float = 1.0,
         sample_weight: npt.ArrayLike | torch.Tensor | None = None,
+        counted: slice | npt.ArrayLike | torch.Tensor = _ALL,
         labels: npt.ArrayLike | torch.Tensor | None = None,
         check: Callable[[torch.Tensor], object] | None = None,
         chunk_entries: int | None = None,
@@ -73,6 +80,9 @@ class RowLoader:
         self.scale = scale
         self.sample_weight = _on_host(sample_weight, torch.float64)
         self.labels = _on_host(labels, torch.int64)
+        self.counted: slice | torch.Tensor = (
+            counted if isinstance(counted, slice) else torch.as_tensor(counted)
+        )
         self.check = check
         self.chunk_entries = chunk_entries or _CHUNK_ENTRIES
         self.shuffle_window_bytes = shuffle_window_bytes or _SHUFFLE_WINDOW_BYTES
@@ -80,6 +90,23 @@ class RowLoader:
 
     def __len__(self) -> int:
         return len(self.X)
+
+    def shifted(self, location: torch.Tensor, scale: float = 1.0) -> "RowLoader":
+        """Return a loader of the same rows, shifted and scaled otherwise.
+
+        Parameters
+        ----------
+        location : tensor of shape (n_features,)
+        scale : float, default=1.0
+
+        Returns
+        -------
+        loader : RowLoader
+            Without a `check`.
+        """
+        loader = copy.copy(self)
+        loader.location, loader.scale, loader.check = location, scale, None
+        return loader
 
     def count_rows(self, indices: slice | torch.Tensor) -> int:
         """Return the number of rows that an index selects.
@@ -241,6 +268,27 @@ class RowLoader:
         rows = rows / self.scale
         return rows if self.location is None else rows + self.location
 
+    def index_chunks(
+        self, indices: slice | torch.Tensor
+    ) -> Iterator[slice | torch.Tensor]:
+        """Yield chunks of an index.
+
+        Parameters
+        ----------
+        indices : slice(None) or int tensor of shape (n_indices,)
+
+        Yields
+        ------
+        chunk : slice or int tensor
+            Of as many rows as a chunk of :meth:`chunks` has.
+        """
+        if isinstance(indices, slice):
+            return self.chunks()
+        return iter(torch.split(indices, self._chunk_rows()))
+
+    def _chunk_rows(self) -> int:
+        return max(1, self.chunk_entries // self.X.shape[1])
+
     def chunks(self, size: int | None = None) -> Iterator[slice]:
         """Yield slices that cover all rows in order.
 
@@ -254,7 +302,7 @@ class RowLoader:
         ------
         chunk : slice
         """
-        size = size or max(1, self.chunk_entries // self.X.shape[1])
+        size = size or self._chunk_rows()
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
@@ -263,7 +311,11 @@ def _on_host(
     values: npt.ArrayLike | torch.Tensor | None, dtype: torch.dtype
 ) -> torch.Tensor | None:
     """Convert a value for each row to a tensor on the host, where rows are indexed."""
-    return None if values is None else torch.as_tensor(values, dtype=dtype).cpu()
+    if values is None:
+        return None
+    if not isinstance(values, torch.Tensor):
+        values = as_tensor(np.asarray(values))
+    return values.to(device="cpu", dtype=dtype)
 
 
 def shuffle_windows(
