@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 
 from ..distributed.communicator import Communicator
+from .batch import Batch
 from .containers import as_numpy
 from .loader import RowLoader
 
@@ -22,6 +23,9 @@ _FAR = 1e6
 # A standard deviation below this fraction of the mean is the rounding of a constant.
 _ROUNDING = 1e-12
 
+# Added to numbers that are divided by, and may be 0.
+_TINY = float(np.finfo(np.float64).tiny)
+
 # Factor between the largest float and the largest squared norm allowed, so that sums
 # and products of squared norms do not overflow either.
 _MARGIN = 2.0**16
@@ -34,11 +38,12 @@ class RowSummary(NamedTuple):
     ----------
     n_missing : ndarray of shape (n_samples,)
         Missing entries of each row, of the smallest unsigned dtype that holds the
-        number of features.
+        number of features; all are missing in rows that do not count.
     sums, counts : tensors of shape (n_features,), or None
-        Sums of the observed entries of each feature, in float64, and their number.
+        Weighted sums of the observed entries of each feature, in float64, and sums of
+        their weights.
     squares : tensor of shape (n_features,), or None
-        Sums of their squared deviations from their mean, in float64.
+        Weighted sums of their squared deviations from their mean, in float64.
     """
 
     n_missing: npt.NDArray[np.unsignedinteger]
@@ -60,29 +65,56 @@ def summarize(rows: RowLoader, with_sums: bool = False) -> RowSummary:
     -------
     summary : RowSummary
     """
-    n_missing = np.zeros(len(rows), dtype=np.min_scalar_type(rows.X.shape[1]))
+    n_features = rows.X.shape[1]
+    n_missing = np.full(len(rows), n_features, np.min_scalar_type(n_features))
     sums, counts, squares = torch.zeros(
-        3, rows.X.shape[1], dtype=torch.float64, device=rows.device
+        3, n_features, dtype=torch.float64, device=rows.device
     )
     origin = None  # the mean of the first chunk, about which squares are exact
-    for chunk in rows.chunks():
-        values, observed = rows.load(chunk)
-        if observed is not None:
-            n_missing[chunk] = (~observed).sum(dim=1).cpu().numpy()
+    for index in rows.index_chunks(rows.counted):
+        batch = rows.load(index)
+        index = index if isinstance(index, slice) else as_numpy(index)
+        n_missing[index] = as_numpy(n_features - batch.n_observed(torch.int64))
         if with_sums:
-            sums += values.sum(dim=0, dtype=torch.float64)
-            counts += len(values) if observed is None else observed.sum(dim=0)
+            sums += _weighted_sums(batch, batch.rows)
+            observed = batch.observed
+            if observed is None:  # the same number for all features
+                observed = batch.rows.new_ones(batch.n_rows, 1, dtype=torch.bool)
+            counts += _weighted_sums(batch, observed)
             if origin is None:
-                origin = (sums / counts.clamp_min(1)).to(values.dtype)
-            deviations = values - origin
-            if observed is not None:
-                deviations *= observed
-            squares += deviations.square_().sum(dim=0, dtype=torch.float64)
+                origin = (sums / counts.clamp_min(_TINY)).to(batch.rows.dtype)
+            deviations = batch.rows - origin
+            if batch.observed is not None:
+                deviations *= batch.observed
+            squares += _weighted_sums(batch, deviations.square_())
+    if isinstance(rows.counted, torch.Tensor):
+        is_counted = torch.zeros(len(rows), dtype=torch.bool)
+        is_counted[rows.counted] = True
+        # There will be predictions for the others, so that their entries are checked.
+        for index in rows.index_chunks((~is_counted).nonzero()[:, 0]):
+            rows.load(index)
     if not with_sums:
         return RowSummary(n_missing)
     if origin is not None:
-        squares -= counts * (sums / counts.clamp_min(1) - origin).square()
+        squares -= counts * (sums / counts.clamp_min(_TINY) - origin).square()
     return RowSummary(n_missing, sums, counts, squares.clamp_min(0))
+
+
+def _weighted_sums(batch: Batch, values: torch.Tensor) -> torch.Tensor:
+    """Sum values over the rows of a batch, weighted, in float64.
+
+    Parameters
+    ----------
+    batch : Batch
+    values : tensor of shape (n_rows, n_columns)
+
+    Returns
+    -------
+    sums : float64 tensor of shape (n_columns,)
+    """
+    if batch.weights is None:
+        return values.sum(dim=0, dtype=torch.float64)
+    return batch.weights.double() @ values.double()
 
 
 def feature_means(
@@ -114,7 +146,7 @@ def feature_means(
 def _reduce_means(summary: RowSummary, communicator: Communicator) -> torch.Tensor:
     sums: torch.Tensor = communicator.all_reduce(summary.sums)
     counts: torch.Tensor = communicator.all_reduce(summary.counts)
-    return sums / counts.clamp_min(1)
+    return sums / counts.clamp_min(_TINY)
 
 
 def feature_stds(summary: RowSummary, communicator: Communicator) -> torch.Tensor:
@@ -137,10 +169,10 @@ def feature_stds(summary: RowSummary, communicator: Communicator) -> torch.Tenso
     assert summary.counts is not None
     assert summary.squares is not None
     means = _reduce_means(summary, communicator)
-    own_means = summary.sums / summary.counts.clamp_min(1)
+    own_means = summary.sums / summary.counts.clamp_min(_TINY)
     squares = summary.squares + summary.counts * (own_means - means).square()
     squares = communicator.all_reduce(squares)
-    counts = communicator.all_reduce(summary.counts).clamp_min(1)
+    counts = communicator.all_reduce(summary.counts).clamp_min(_TINY)
     stds: torch.Tensor = (squares / counts).sqrt()
     return stds.masked_fill(stds <= _ROUNDING * means.abs(), 0)
 
@@ -165,13 +197,13 @@ def centered_norm(
         0 if all rows are the same. Rescaled to compensate for missing entries.
     """
     location = feature_means(rows, communicator, summary)
-    deviations = RowLoader(rows.X, device=rows.device, location=location)
+    deviations = rows.shifted(location)
     norm = root_mean_square_norm(deviations, communicator)
     if float(location.abs().max()) > _FAR * norm:
         # Correct the means by their rounding error, without which a constant feature
         # would have deviations.
         location = location + feature_means(deviations, communicator)
-        deviations = RowLoader(rows.X, device=rows.device, location=location)
+        deviations = rows.shifted(location)
         norm = root_mean_square_norm(deviations, communicator)
     return norm
 
@@ -207,12 +239,15 @@ def root_mean_square_norm(rows: RowLoader, communicator: Communicator) -> float:
 def _root_mean_square_norm(rows: RowLoader, communicator: Communicator) -> float:
     total: float | torch.Tensor = 0.0
     count: float | torch.Tensor = 0.0
-    for chunk in rows.chunks():
-        values, observed = rows.load(chunk)
-        total = total + values.square().sum(dtype=torch.float64)
-        count = count + (values.numel() if observed is None else observed.sum())
+    for index in rows.index_chunks(rows.counted):
+        batch = rows.load(index)
+        squares = batch.rows.square()
+        if batch.weights is not None:
+            squares = _weighted_sums(batch, squares)
+        total = total + squares.sum(dtype=torch.float64)
+        count = count + batch.weigh(batch.n_observed(torch.float64)).sum()
     total, count = communicator.all_reduce(total), communicator.all_reduce(float(count))
-    return float((total / max(count, 1.0) * rows.X.shape[1]) ** 0.5)
+    return float((total / max(count, _TINY) * rows.X.shape[1]) ** 0.5)
 
 
 def largest_entry(rows: RowLoader) -> float:
@@ -228,7 +263,10 @@ def largest_entry(rows: RowLoader) -> float:
         0 if there are no entries; infinite if shifting or scaling overflows.
     """
     return max(
-        (float(rows.load(chunk).rows.abs().max()) for chunk in rows.chunks()),
+        (
+            float(rows.load(index).rows.abs().max())
+            for index in rows.index_chunks(rows.counted)
+        ),
         default=0.0,
     )
 
@@ -238,9 +276,7 @@ def _rescaled(rows: RowLoader, exponent: int) -> RowLoader:
     location = rows.location
     if location is None:  # subtracting float64 zeros converts float32 rows
         location = torch.zeros(rows.X.shape[1], dtype=torch.float64, device=rows.device)
-    return RowLoader(
-        rows.X, device=rows.device, location=location.double(), scale=2.0**exponent
-    )
+    return rows.shifted(location.double(), 2.0**exponent)
 
 
 def scale_of_norm(norm: float, reference: float, dtype: npt.DTypeLike) -> float:

@@ -88,6 +88,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
     _fitted_params: dict[str, Any]
 
     _row_buffer: torch.Tensor
+    _weight_buffer: torch.Tensor
     _optimizer_state: dict[str, Any] | None
 
     # The result of each method, rows first.
@@ -200,23 +201,6 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
             As :meth:`energies`.
         """
         return self._predict_rows(X, "score_samples", out)
-
-    def score(self, X: Data, y: Any = None) -> float:
-        """Compute the mean of :meth:`score_samples`; higher is better.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            NaN is missing.
-        y : Ignored
-            Present by convention.
-
-        Returns
-        -------
-        score : float
-            Mean log-density.
-        """
-        return float(self.score_samples(X).mean())
 
     @available_if(_has_outlier_scores)
     def outlier_scores(self, X: Data, *, out: Any = None) -> ArrayOut:
@@ -458,7 +442,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
     def _for_workers(self) -> "BaseMixMate":
         """Return a copy without the attributes that predictions do not need."""
         estimator = copy.copy(self)
-        for name in ("labels_", "_row_buffer", "_optimizer_state"):
+        for name in ("labels_", "_row_buffer", "_weight_buffer", "_optimizer_state"):
             estimator.__dict__.pop(name, None)
         return estimator
 

@@ -351,14 +351,16 @@ def initial_weights(
     return values
 
 
-def check_n_observed(n_observed: int, n_clusters: int) -> None:
+def check_n_observed(n_observed: int, n_clusters: int, has_weights: bool) -> None:
     """Check that there are enough rows to cluster.
 
     Parameters
     ----------
     n_observed : int
-        Rows with an observed entry.
+        Rows with an observed entry, and a positive weight.
     n_clusters : int
+    has_weights : bool
+        Whether rows have weights.
 
     Raises
     ------
@@ -366,7 +368,8 @@ def check_n_observed(n_observed: int, n_clusters: int) -> None:
         If there are fewer rows than clusters.
     """
     if n_observed < n_clusters:
+        weight = " and a positive sample_weight" if has_weights else ""
         raise ValueError(
-            f"Only n_samples={n_observed} rows of X have an observed value; at least "
-            f"n_clusters={n_clusters} are needed."
+            f"Only n_samples={n_observed} rows of X have an observed value{weight}; at "
+            f"least n_clusters={n_clusters} are needed."
         )

@@ -5,16 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
 
-from .._version import __version__
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader
 from ..data.statistics import RowSummary, feature_stds, summarize
 from ..data.validation import resolve_device, validate_images
 from ..distributed.communicator import Communicator
-from ..files.checkpoint import Checkpoint, data_fingerprint, format_param, hash_param
-from ..files.checkpoint_content import ExpectedFit
+from ..files.checkpoint import Checkpoint
 from ..model.likelihoods import as_likelihood
 from ..model.posterior import loss
 from ..training.em import ExpectationMaximization
@@ -27,15 +24,23 @@ from ._checks import (
     check_params,
     check_representation,
 )
+from ._identity import check_agreement, find_checkpoint
 from ._images import resolve_image_shape
 from ._inference import FittedModel
+from ._sample_weight import (
+    check_sample_weight,
+    in_rows,
+    mean_weight,
+    rows_that_count,
+    weighted_mean,
+)
 from ._settings import (
     Settings,
     given_n_clusters,
     read_params,
     resolve_models_scattering,
 )
-from ._state import CHECKPOINTED, ModelState, Rows, numpy_dtype
+from ._state import ModelState, Rows
 from ._warnings import (
     warn_about_codes,
     warn_about_lost_clusters,
@@ -44,11 +49,15 @@ from ._warnings import (
     warn_about_training,
 )
 
-# Parameters that affect how a fit runs, not its result.
-_RUNTIME_PARAMS = {"checkpoint", "device", "distributed", "n_jobs", "verbose"}
-
-# Attributes that only partial_fit sets.
-STREAM_ATTRIBUTES = ("n_samples_seen_", "n_steps_", "_row_buffer", "_optimizer_state")
+# Attributes of a stream; `fit` sets only the unit of weights for one that continues.
+STREAM_ATTRIBUTES = (
+    "n_samples_seen_",
+    "n_steps_",
+    "_row_buffer",
+    "_weight_buffer",
+    "_mean_weight",
+    "_optimizer_state",
+)
 
 
 @dataclass
@@ -57,8 +66,11 @@ class FitContext:
 
     X: Rows
     y: Any
+    sample_weight: np.ndarray | None  # rows that each row counts as; None if all one
+    copies: np.ndarray | None  # of each row, which initialisation draws from
+    counted: slice | np.ndarray  # rows of positive weight
     summary: RowSummary  # missing entries of each row, and sums of features
-    indices: slice | np.ndarray  # rows with an observed entry
+    indices: slice | np.ndarray  # rows that count, with an observed entry
     settings: Settings
     is_warm: bool  # whether it continues from a fitted model
     device: torch.device
@@ -67,16 +79,25 @@ class FitContext:
     checkpoint: Checkpoint | None
     communicator: Communicator
 
+    def loader(self, X: Rows) -> RowLoader:
+        """Load rows of the fit, or features of them, with their weights."""
+        return RowLoader(
+            X,
+            device=self.device,
+            sample_weight=self.sample_weight,
+            counted=self.counted,
+        )
+
 
 def validate_fit(
-    estimator: Any, X: Any, y: Any, communicator: Communicator
+    estimator: Any, X: Any, y: Any, sample_weight: Any, communicator: Communicator
 ) -> FitContext:
     """Check everything that can be checked before any work is done.
 
     Parameters
     ----------
     estimator : MixMateClustering
-    X, y
+    X, y, sample_weight
         As given to `fit`.
     communicator : Communicator
 
@@ -85,6 +106,7 @@ def validate_fit(
     ctx : FitContext
     """
     X, item_shape = validate_images(estimator, X, reset=True)
+    given_weight = check_sample_weight(sample_weight, len(X))
     params = read_params(estimator)
     is_warm = estimator.warm_start and hasattr(estimator, "dictionaries_")
     if is_warm:
@@ -93,17 +115,27 @@ def validate_fit(
     check_params(params, X)
     estimator._keep_params()
     device = resolve_device(estimator.device, X)
-    _check_agreement(estimator, X, item_shape, is_warm, communicator)
+    uses = {
+        "dictionaries_ to continue from": is_warm,
+        "use of sample_weight": given_weight is not None,
+    }
+    check_agreement(estimator, X, item_shape, uses, communicator)
     n_samples = communicator.all_reduce(len(X))
     n_clusters = given_n_clusters(params) or (fitted[0] if is_warm else 1)
     if n_samples < n_clusters:
         raise ValueError(f"n_samples={n_samples} should be >= n_clusters={n_clusters}.")
+    counted = rows_that_count(given_weight)
     image_shape = resolve_image_shape(
-        estimator, params, X, item_shape, is_warm, communicator
+        estimator, params, X, item_shape, is_warm, communicator, counted
     )
-    checkpoint = _find_checkpoint(estimator, X, image_shape, is_warm, communicator)
+    checkpoint = find_checkpoint(
+        estimator, X, given_weight, image_shape, is_warm, communicator
+    )
     random_state = private_random_state(estimator.random_state)
-    summary = summarize_rows(X, device, estimator, image_shape)
+    row_weight, copies = in_rows(given_weight, communicator)
+    summary = summarize_rows(
+        X, device, estimator, image_shape, sample_weight=row_weight, counted=counted
+    )
     n_missing = summary.n_missing
     start = None if checkpoint is None else checkpoint.start
     settings = resolve_settings(estimator, X, image_shape, is_warm, start)
@@ -111,15 +143,20 @@ def validate_fit(
     # The rows of large data, which are most often complete, are not numbered.
     indices = slice(None) if is_observed.all() else np.flatnonzero(is_observed)
     n_observed = communicator.all_reduce(np.count_nonzero(is_observed))
-    check_n_observed(n_observed, n_clusters)
+    check_n_observed(n_observed, n_clusters, given_weight is not None)
     check_scales(estimator, settings, summary, communicator)
     for name in STREAM_ATTRIBUTES:
         vars(estimator).pop(name, None)
+    if given_weight is not None:  # for partial_fit to continue from
+        estimator._mean_weight = mean_weight(given_weight, communicator)
     task = estimator._init_callback_context(max_subtasks=2)
     task.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
     return FitContext(
         X=X,
         y=y,
+        sample_weight=row_weight,
+        copies=copies,
+        counted=counted,
         summary=summary,
         indices=indices,
         settings=settings,
@@ -137,6 +174,7 @@ def summarize_rows(
     device: torch.device,
     estimator: Any,
     image_shape: tuple[int, ...] | None,
+    **weighting: Any,
 ) -> RowSummary:
     """Summarize the rows, and validate their entries, in one pass.
 
@@ -147,6 +185,8 @@ def summarize_rows(
     estimator : MixMateClustering
         Its likelihood decides which entries are valid.
     image_shape : tuple of int or None
+    **weighting
+        `sample_weight` and `counted`, as :class:`RowLoader` takes them.
 
     Returns
     -------
@@ -155,7 +195,7 @@ def summarize_rows(
     """
     likelihood = as_likelihood(estimator.likelihood)
     return summarize(
-        RowLoader(X, device=device, check=likelihood.validate),
+        RowLoader(X, device=device, check=likelihood.validate, **weighting),
         with_sums=likelihood.has_noise_variance and image_shape is None,
     )
 
@@ -204,102 +244,6 @@ def resolve_settings(
     return Settings.resolve(params, X.shape[1], image_shape, models_scattering)
 
 
-def _model_params(estimator: Any) -> dict[str, Any]:
-    """Return the parameters that affect the result of a fit."""
-    params = estimator.get_params(deep=False)
-    if hasattr(estimator.init, "fit_predict"):
-        params["init"] = clone(estimator.init)  # its fitted attributes have no effect
-    return {name: params[name] for name in params if name not in _RUNTIME_PARAMS}
-
-
-def _check_agreement(
-    estimator: Any,
-    X: Rows,
-    item_shape: tuple[int, ...] | None,
-    is_warm: bool,
-    communicator: Communicator,
-) -> None:
-    """Check that all processes fit the same model."""
-    if communicator.size == 1:
-        return
-    values = {
-        "n_features": X.shape[1],
-        "shape of images in X": item_shape,
-        "dtype": numpy_dtype(X).name,
-        "version of skmixmate": __version__,
-        "dictionaries_ to continue from": is_warm,
-        "use of checkpoint": estimator.checkpoint is not None,
-    } | _model_params(estimator)
-    descriptions = {}
-    for name, value in values.items():
-        hashed = hash_param(name, value)
-        descriptions[name] = hashed, format_param(value, hashed)
-    first, *others = communicator.all_gather(descriptions)
-    for rank, other in enumerate(others, start=1):
-        for name, (hashed, text) in first.items():
-            other_hashed, other_text = other[name]
-            if hashed == other_hashed:
-                continue
-            if text == other_text:
-                text, other_text = str(hashed), str(other_hashed)
-            raise ValueError(
-                f"All processes should have the same {name}, but it is {text} in "
-                f"process 0 and {other_text} in process {rank}."
-            )
-
-
-def _find_checkpoint(
-    estimator: Any,
-    X: Rows,
-    image_shape: tuple[int, ...] | None,
-    is_warm: bool,
-    communicator: Communicator,
-) -> Checkpoint | None:
-    """Open the checkpoint of this fit, if the estimator has one."""
-    if estimator.checkpoint is None:
-        return None
-    fingerprints = communicator.all_gather(data_fingerprint(X))
-    values = _model_params(estimator)
-    if isinstance(estimator.image_shape, str):
-        values["image_shape"] = image_shape
-    if is_warm:
-        values |= {name: getattr(estimator, name) for name in CHECKPOINTED}
-    fit_key = {"X": "; ".join(fingerprints)} | {
-        name: hash_param(name, value) for name, value in values.items()
-    }
-    checkpoint = communicator.broadcast(
-        lambda: Checkpoint(
-            estimator.checkpoint, fit_key, _expected_fit(estimator, X, image_shape)
-        )
-    )
-    checkpoint.is_writer = communicator.rank == 0
-    return checkpoint
-
-
-def _expected_fit(
-    estimator: Any, X: Rows, image_shape: tuple[int, ...] | None
-) -> ExpectedFit:
-    """Describe the fit that the content of a checkpoint must agree with."""
-    params = read_params(estimator)
-
-    def has_intercepts(on_pixels: bool) -> bool:
-        settings = Settings.resolve(params, X.shape[1], image_shape, not on_pixels)
-        return settings.fit_intercept
-
-    return ExpectedFit(
-        attributes=CHECKPOINTED,
-        n_clusters=given_n_clusters(params),
-        n_features=X.shape[1],
-        n_atoms=estimator.n_atoms,
-        dtype=numpy_dtype(X).name,
-        image_shape=image_shape,
-        likelihood=estimator.likelihood,
-        has_intercepts=has_intercepts,
-        max_iter=estimator.max_iter,
-        random_state=private_random_state(estimator.random_state),
-    )
-
-
 def make_em(
     estimator: Any,
     settings: Settings,
@@ -307,6 +251,7 @@ def make_em(
     X: Rows,
     indices: slice | np.ndarray,
     device: torch.device,
+    sample_weight: np.ndarray | torch.Tensor | None = None,
     **options: Any,
 ) -> ExpectationMaximization:
     """Set training up from a state.
@@ -321,6 +266,8 @@ def make_em(
     indices : slice(None) or int ndarray
         Rows to train on.
     device : torch.device
+    sample_weight : ndarray or tensor of shape (n_samples,), default=None
+        Number of rows that each row counts as; None if all are 1.
     **options
         Of `ExpectationMaximization`.
 
@@ -329,7 +276,11 @@ def make_em(
     em : ExpectationMaximization
     """
     mixture, loader = state.build(
-        settings, X, device, with_intercepts=settings.fit_intercept
+        settings,
+        X,
+        device,
+        with_intercepts=settings.fit_intercept,
+        sample_weight=sample_weight,
     )
     return ExpectationMaximization(
         mixture,
@@ -377,6 +328,7 @@ def train_mixture(
         X,
         ctx.indices,
         ctx.device,
+        ctx.sample_weight,
         learning_rate=estimator.learning_rate,
         generator=make_generator(ctx.random_state),
         communicator=ctx.communicator,
@@ -437,11 +389,14 @@ def finalize_fit(
         lambda batch: batch.code_density,
     )
     indices, communicator = ctx.indices, ctx.communicator
-    estimator.loss_ = _mean(communicator, losses[indices])
+    weights = ctx.sample_weight
+    if weights is not None:
+        weights = weights[indices]
+    estimator.loss_ = weighted_mean(losses[indices], weights, communicator)
     estimator.loss_ += penalty_value(ctx.settings, state)
     counts = np.bincount(estimator.labels_[indices], minlength=len(state.weights))
     counts = communicator.all_reduce(counts)
-    density = _mean(communicator, code_density[indices])
+    density = weighted_mean(code_density[indices], weights, communicator)
     warn_about_training(estimator, history)
     if not history.diverged:
         warn_about_codes(estimator, ctx.settings, state, density)
@@ -458,10 +413,3 @@ def penalty_value(settings: Settings, state: ModelState) -> float:
     if settings.penalty is None:
         return 0.0
     return float(settings.penalty.value(torch.tensor(state.dictionaries)))
-
-
-def _mean(communicator: Communicator, values: np.ndarray) -> float:
-    """Mean over the rows of all processes."""
-    gathered = communicator.all_gather((float(values.mean()), len(values)))
-    total = sum(count for _, count in gathered)
-    return sum(mean * (count / total) for mean, count in gathered)

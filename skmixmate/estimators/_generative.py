@@ -16,6 +16,7 @@ from ..utils.random_state import private_random_state
 from ..utils.types import ArrayOut, Data
 from ._base import BaseMixMate
 from ._inference import FittedModel, restore_container
+from ._sample_weight import check_sample_weight
 
 
 class GenerativeMixMate(BaseMixMate):
@@ -28,7 +29,9 @@ class GenerativeMixMate(BaseMixMate):
         """Number of clusters, given or estimated."""
         return len(self.weights_)
 
-    def fit_predict(self, X: Data, y: Any = None) -> ArrayOut:
+    def fit_predict(
+        self, X: Data, y: Any = None, sample_weight: Any = None
+    ) -> ArrayOut:
         """Learn the clusters and return the labels of the samples.
 
         Parameters
@@ -37,13 +40,35 @@ class GenerativeMixMate(BaseMixMate):
             The data; NaN is missing.
         y : array-like of shape (n_samples,), default=None
             Not used in fitting; passed on to callbacks.
+        sample_weight : array-like of shape (n_samples,), default=None
+            See :meth:`fit`.
 
         Returns
         -------
         labels : ndarray or tensor of shape (n_samples,)
             Cluster of each sample.
         """
-        return restore_container(X, self.fit(X, y).labels_)
+        labels = self.fit(X, y, sample_weight=sample_weight).labels_
+        return restore_container(X, labels)
+
+    def score(self, X: Data, y: Any = None, sample_weight: Any = None) -> float:
+        """Compute the mean of :meth:`score_samples`; higher is better.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+        y : Ignored
+            Present by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the mean.
+
+        Returns
+        -------
+        score : float
+            Mean log-density.
+        """
+        return self._count_and_score(X, sample_weight)[1]
 
     @default_modes()
     def inverse_transform(self, X: Data) -> ArrayOut:
@@ -139,13 +164,16 @@ class GenerativeMixMate(BaseMixMate):
             self._model(), int(n_samples), private_random_state(random_state)
         )
 
-    def bic(self, X: Data) -> float:
+    def bic(self, X: Data, sample_weight: Any = None) -> float:
         """Compute the Bayesian information criterion; lower is better.
 
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
             Data that the model was fitted to.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Number of samples that each row stands for; the number of samples is their
+            sum.
 
         Returns
         -------
@@ -156,33 +184,41 @@ class GenerativeMixMate(BaseMixMate):
             dozen these are so many that only a large number of samples outweighs
             them: the :meth:`score` of new samples is then more informative.
         """
-        n_samples, score = self._count_and_score(X)
+        n_samples, score = self._count_and_score(X, sample_weight)
         return -2 * n_samples * score + _n_parameters(self._model()) * math.log(
             n_samples
         )
 
-    def aic(self, X: Data) -> float:
+    def aic(self, X: Data, sample_weight: Any = None) -> float:
         """Compute the Akaike information criterion; lower is better.
 
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
             Data that the model was fitted to.
+        sample_weight : array-like of shape (n_samples,), default=None
+            See :meth:`bic`.
 
         Returns
         -------
         aic : float
             See :meth:`bic`.
         """
-        n_samples, score = self._count_and_score(X)
+        n_samples, score = self._count_and_score(X, sample_weight)
         return -2 * n_samples * score + 2 * _n_parameters(self._model())
 
-    def _count_and_score(self, X: Data) -> tuple[int, float]:
-        """Count the samples and compute their :meth:`score`, in one pass over X."""
+    def _count_and_score(self, X: Data, sample_weight: Any) -> tuple[float, float]:
+        """Sum the weights and compute the :meth:`score`, in one pass over X."""
         log_density: Any = self.score_samples(X)
         if is_dask(log_density):
             log_density = log_density.compute()
-        return len(log_density), float(log_density.mean())
+        weights = check_sample_weight(sample_weight, len(log_density))
+        if weights is None:
+            return len(log_density), float(log_density.mean())
+        # A density of 0 in a sample that does not count is not a number times 0.
+        is_counted = weights > 0
+        weights, log_density = weights[is_counted], as_numpy(log_density)[is_counted]
+        return float(weights.sum()), float(np.average(log_density, weights=weights))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the columns that :meth:`transform` returns.

@@ -22,6 +22,7 @@ def resolve_image_shape(
     item_shape: tuple[int, ...] | None,
     continues: bool,
     communicator: Communicator,
+    counted: slice | np.ndarray = slice(None),
 ) -> tuple[int, ...] | None:
     """Resolve the parameter `image_shape`.
 
@@ -36,6 +37,8 @@ def resolve_image_shape(
     continues : bool
         Whether there is a fitted model, of images of the same shape.
     communicator : Communicator
+    counted : slice(None) or int ndarray, default=slice(None)
+        Rows of positive weight; images are recognised by these.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def resolve_image_shape(
     elif item_shape is not None:
         image_shape = item_shape
     else:
-        image_shape = _recognize(X, communicator)
+        image_shape = _recognize(X, counted, communicator)
         if image_shape is not None and communicator.rank == 0:
             with log_to_stdout(estimator.verbose):
                 logger.info("rows are images: image_shape_ is %s", image_shape)
@@ -70,16 +73,21 @@ def resolve_image_shape(
     return image_shape
 
 
-def _recognize(X: Rows, communicator: Communicator) -> tuple[int, ...] | None:
+def _recognize(
+    X: Rows, counted: slice | np.ndarray, communicator: Communicator
+) -> tuple[int, ...] | None:
     """Find the shape of images from rows of all processes."""
-    n_samples, n_features = communicator.all_reduce(len(X)), X.shape[1]
+    n_rows = len(X) if isinstance(counted, slice) else len(counted)
+    n_samples, n_features = communicator.all_reduce(n_rows), X.shape[1]
     if not can_be_images(n_samples, n_features):
         return None
     indices = rows_to_judge(n_samples, n_features)
     if communicator.size > 1:
         # As large a share of the rows of each process.
-        n_rows = -(-len(indices) * len(X) // n_samples)
-        indices = np.linspace(0, len(X) - 1, n_rows).astype(np.intp)
+        share = -(-len(indices) * n_rows // n_samples)
+        indices = np.linspace(0, n_rows - 1, share).astype(np.intp)
+    if not isinstance(counted, slice):
+        indices = counted[indices]
     sample = as_numpy(X[indices])
     gathered = communicator.all_gather(sample)
     return communicator.broadcast(lambda: find_image_shape(np.concatenate(gathered)))

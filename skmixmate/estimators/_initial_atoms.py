@@ -12,6 +12,7 @@ from ..initialization import (
     dictionaries_from_array,
     dictionaries_from_labels,
     draw_subsample,
+    find_distinct,
     impute_means,
     mean_abs_projections,
 )
@@ -44,6 +45,7 @@ def find_initial_atoms(
     features: Rows,
     n_missing: np.ndarray,
     random_state: np.random.RandomState,
+    copies: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Find the first dictionaries, intercepts, rates and likelihood.
 
@@ -58,6 +60,8 @@ def find_initial_atoms(
     n_missing : ndarray of shape (n_samples,)
         Missing entries of each row.
     random_state : RandomState
+    copies : ndarray of shape (n_samples,), default=None
+        As :func:`draw_rows` takes them.
 
     Returns
     -------
@@ -92,10 +96,23 @@ def find_initial_atoms(
     image_shape = settings.image_shape
     n_each = max(settings.n_atoms, 1 if image_shape is not None else N_ATOMS)
     indices, sample, n_missing = draw_sample(
-        estimator, image_shape, state, X, n_missing, n_clusters * n_each, random_state
+        estimator,
+        image_shape,
+        state,
+        X,
+        n_missing,
+        n_clusters * n_each,
+        random_state,
+        copies,
+        n_clusters,
     )
+    # Copies of a row would be its nearest neighbours in any graph.
+    first: slice | np.ndarray = slice(None)
+    inverse: slice | np.ndarray = slice(None)
+    if copies is not None:
+        first, inverse = find_distinct(indices)
     labels = cluster_subsample(
-        sample,
+        sample[first],
         estimator.init,
         n_clusters,
         random_state,
@@ -103,11 +120,12 @@ def find_initial_atoms(
         is_imputed=bool(n_missing[indices].any()),
         likelihood=settings.likelihood,
     )
+    n_distinct, labels = len(labels), labels[inverse]
     if state.representation is not None:
         sample = as_numpy(features[indices])
     n_atoms = settings.n_atoms
     if settings.uses_atom_rates and estimator.n_atoms == "auto":
-        n_atoms = min(n_atoms, max(1, len(sample) // (_ROWS_PER_ATOM * n_clusters)))
+        n_atoms = min(n_atoms, max(1, n_distinct // (_ROWS_PER_ATOM * n_clusters)))
     dictionaries, intercepts = dictionaries_from_labels(
         sample,
         labels,
@@ -138,6 +156,8 @@ def draw_sample(
     n_missing: np.ndarray,
     n_wanted: int,
     random_state: np.random.RandomState,
+    copies: np.ndarray | None,
+    n_distinct: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw rows to cluster; missing pixels are imputed by the representation.
 
@@ -151,6 +171,8 @@ def draw_sample(
     n_wanted : int
         As in :func:`draw_subsample`.
     random_state : RandomState
+    copies, n_distinct
+        As in :func:`draw_rows`.
 
     Returns
     -------
@@ -165,6 +187,6 @@ def draw_sample(
         n_missing = np.where(n_missing < X.shape[1], 0, n_missing)
     init_size = resolve_init_size(estimator, image_shape)
     indices, sample = draw_subsample(
-        X, n_missing, init_size, n_wanted, random_state, impute
+        X, n_missing, init_size, n_wanted, random_state, impute, copies, n_distinct
     )
     return indices, sample, n_missing

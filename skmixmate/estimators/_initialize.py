@@ -22,7 +22,9 @@ from ..data.statistics import (
 from ..data.validation import check_squares
 from ..image._features import ScatteringFeatures
 from ..initialization import (
+    draw_rows,
     estimate_initial_n_clusters,
+    find_distinct,
     gather_rows,
 )
 from ..training.loop import logger
@@ -181,11 +183,12 @@ def _initialize_from_data(
 ) -> Rows:
     """Find representation, scale and first atoms; return the features to train on."""
     rows: Any = ctx.X
+    copies = ctx.copies
     if ctx.communicator.size > 1:
-        rows = _gather_rows(estimator, ctx, n_trials)
+        rows, copies = _gather_rows(estimator, ctx, n_trials)
     X: Rows = ctx.X
     if ctx.settings.models_scattering:
-        X = _fit_representation(estimator, ctx, state, rows)
+        X = _fit_representation(estimator, ctx, state, rows, copies)
     state.scale = _find_scale(estimator, ctx, X)
 
     def find_atoms() -> None:
@@ -197,9 +200,10 @@ def _initialize_from_data(
                 ctx.summary if is_own else summarize(RowLoader(rows, device=ctx.device))
             ).n_missing,
             "random_state": ctx.random_state,
+            "copies": copies,
         }
         if not len(state.weights):
-            _estimate_n_clusters(estimator, ctx, state, rows, data["n_missing"])
+            _estimate_n_clusters(estimator, ctx, state, data)
         if n_trials:
             atoms = _best_atoms(estimator, ctx, state, data, task)
         else:
@@ -211,37 +215,64 @@ def _initialize_from_data(
 
 
 def _estimate_n_clusters(
-    estimator: Any, ctx: FitContext, state: ModelState, X: Rows, n_missing: np.ndarray
+    estimator: Any, ctx: FitContext, state: ModelState, data: dict[str, Any]
 ) -> None:
     """Estimate the number of clusters in the rows that are clustered first."""
     image_shape = ctx.settings.image_shape
     # A copy: the fit is the same as if this number had been given.
     random_state = copy.deepcopy(ctx.random_state)
-    _, sample, _ = draw_sample(
-        estimator, image_shape, state, X, n_missing, _N_COMPLETE_ROWS, random_state
+    indices, sample, _ = draw_sample(
+        estimator,
+        image_shape,
+        state,
+        data["X"],
+        data["n_missing"],
+        _N_COMPLETE_ROWS,
+        random_state,
+        data["copies"],
     )
+    if data["copies"] is not None:
+        sample = sample[find_distinct(indices)[0]]
     n_clusters, state.n_clusters_scores = estimate_initial_n_clusters(
         sample, random_state, image_shape, ctx.settings.likelihood
     )
-    state.weights = initial_weights(estimator.weights, n_clusters, numpy_dtype(X))
+    state.weights = initial_weights(
+        estimator.weights, n_clusters, numpy_dtype(data["X"])
+    )
     with log_to_stdout(estimator.verbose):
         logger.info("the data have %d clusters: n_clusters_", n_clusters)
 
 
 def _fit_representation(
-    estimator: Any, ctx: FitContext, state: ModelState, rows: Any
+    estimator: Any,
+    ctx: FitContext,
+    state: ModelState,
+    rows: Any,
+    copies: np.ndarray | None,
 ) -> np.ndarray:
     """Fit the representation to rows of all processes; return features of X."""
     representation = _new_representation(estimator, ctx)
     state.representation = representation
+
+    def fit(indices: slice | np.ndarray) -> ScatteringFeatures:
+        drawn = draw_rows(
+            np.arange(len(rows))[indices],
+            _REPRESENTATION_SIZE,
+            ctx.random_state,
+            copies,
+        )
+        return representation.fit(as_numpy(rows[np.sort(drawn)]))
+
+    is_whole = isinstance(ctx.indices, slice) and copies is None
     if ctx.communicator.size == 1:
-        if isinstance(ctx.indices, slice):
+        if is_whole:
             return representation.fit_transform(as_numpy(rows))
-        drawn = ctx.random_state.permutation(ctx.indices)[:_REPRESENTATION_SIZE]
-        representation.fit(as_numpy(rows[np.sort(drawn)]))
+        fit(ctx.indices)
         return state.to_model_space(ctx.X)
     fitted = ctx.communicator.broadcast(
-        lambda: representation.fit(as_numpy(rows)).state_dict()
+        lambda: (
+            representation.fit(as_numpy(rows)) if copies is None else fit(slice(None))
+        ).state_dict()
     )
     if ctx.communicator.rank > 0:
         representation.load_state_dict(fitted)
@@ -260,7 +291,9 @@ def _new_representation(estimator: Any, ctx: FitContext) -> ScatteringFeatures:
     )
 
 
-def _gather_rows(estimator: Any, ctx: FitContext, n_trials: int) -> np.ndarray | None:
+def _gather_rows(
+    estimator: Any, ctx: FitContext, n_trials: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Bring the rows that the initialisation uses to the first process."""
     n_rows = resolve_init_size(estimator, ctx.settings.image_shape)
     if n_trials:
@@ -268,7 +301,13 @@ def _gather_rows(estimator: Any, ctx: FitContext, n_trials: int) -> np.ndarray |
     if ctx.settings.models_scattering:
         n_rows = max(n_rows, _REPRESENTATION_SIZE)
     return gather_rows(
-        ctx.X, ctx.summary.n_missing, n_rows, ctx.random_state, ctx.communicator
+        ctx.X,
+        ctx.summary.n_missing,
+        n_rows,
+        ctx.random_state,
+        ctx.communicator,
+        ctx.copies,
+        given_n_clusters(read_params(estimator)) or 1,
     )
 
 
@@ -276,7 +315,7 @@ def _find_scale(estimator: Any, ctx: FitContext, X: Rows) -> float:
     """Resolve the parameter `scale`."""
     if not ctx.settings.likelihood.has_noise_variance:
         return 1.0
-    loader = RowLoader(X, device=ctx.device)
+    loader = ctx.loader(X)
     if estimator.scale != "auto":
         return _check_scale(float(estimator.scale), loader, ctx)
     if ctx.settings.fit_intercept:
@@ -294,7 +333,7 @@ def _check_scale(scale: float, loader: RowLoader, ctx: FitContext) -> float:
     if largest * scale > largest_squarable(dtype, n_features):
         if ctx.settings.fit_intercept:  # the offset may be large, not the deviations
             location = feature_means(loader, ctx.communicator)
-            loader = RowLoader(loader.X, device=ctx.device, location=location)
+            loader = loader.shifted(location)
             largest = max(ctx.communicator.all_gather(largest_entry(loader)))
         check_squares(largest, scale, dtype, n_features)
     return scale
@@ -309,8 +348,9 @@ def _best_atoms(
     # The same rows in all trials: a good initialisation differs from a bad one by a
     # thousandth of the loss, less than two samples of rows do.
     indices = random_state.permutation(indices)[:_TRIAL_ROWS]
-    rows = data["features"]
+    rows, copies = data["features"], data["copies"]
     if is_lazy(rows):  # read them once
+        copies = None if copies is None else copies[indices]
         rows, indices = rows[indices], np.arange(len(indices))
     seeds = random_state.randint(np.iinfo(np.int32).max, size=n_init)
     subtasks = [task.subcontext("start", task_id=trial) for trial in range(n_init)]
@@ -322,6 +362,7 @@ def _best_atoms(
             {**data, "random_state": np.random.RandomState(seed)},
             rows,
             indices,
+            copies,
             ctx.device,
             subtask,
         )
@@ -338,6 +379,7 @@ def _try_initialization(
     data: dict[str, Any],
     rows: Rows,
     indices: np.ndarray,
+    copies: np.ndarray | None,
     device: torch.device,
     task: Any,
 ) -> tuple[float, dict[str, Any]]:
@@ -352,6 +394,7 @@ def _try_initialization(
         rows,
         indices,
         device,
+        copies,
         learning_rate=_TRIAL_LR_FACTOR * estimator.learning_rate,
         generator=make_generator(data["random_state"]),
     )

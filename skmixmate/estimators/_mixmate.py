@@ -243,7 +243,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         Cluster of each sample, equal to ``predict(X)``; after :meth:`partial_fit`
         for the X of the last call.
     loss_ : float
-        Mean loss (Eq. 8) of the fitted model over the same X, with any penalty.
+        Mean loss (Eq. 8) of the fitted model over the same X, weighted by
+        `sample_weight`, with any penalty.
     loss_curve_ : list of float
         Mean training loss of each epoch (and of partial_fit calls that trained).
     n_iter_ : int
@@ -383,7 +384,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     @all_or_nothing
     @default_modes()
     @with_callbacks
-    def fit(self, X: Data, y: Any = None) -> Self:
+    def fit(self, X: Data, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn the dictionaries.
 
         Parameters
@@ -395,6 +396,9 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
             a file, a Dataset or a DataLoader, larger than memory.
         y : array-like of shape (n_samples,), default=None
             Not used in fitting; passed on to callbacks.
+        sample_weight : array-like of shape (n_samples,), default=None
+            A row of weight w counts as w rows, one of weight 0 not at all. Weights that
+            are not all integers are scaled to a mean of 1. None means that all are 1.
 
         Returns
         -------
@@ -407,7 +411,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
             If a parameter is out of its range; if X has infinite entries, entries that
             `likelihood` does not allow, entries so small or large that its dtype cannot
             represent a scale for them (below 1e-37 in float32), or fewer rows with an
-            observed entry than `n_clusters`; if `checkpoint` is not a checkpoint,
+            observed entry than `n_clusters`; if weights are negative, not finite, or
+            all 0; if `checkpoint` is not a checkpoint,
             damaged, or of other data or parameters.
         TypeError
             If X is sparse or a stream, or a parameter has the wrong type.
@@ -434,15 +439,17 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         unchanged: not fitted, or with the whole of the earlier model.
         """
         with find_communicator(self.distributed) as communicator:
-            self._fit(X, y, communicator)
+            self._fit(X, y, sample_weight, communicator)
             communicator.all_gather(None)  # another process may yet fail
         return self
 
     # Validation is inside the context: if a parameter is refused in one process, the
     # fit ends in all.
     @_fit_context(prefer_skip_nested_validation=False)
-    def _fit(self, X: Data, y: Any, communicator: Communicator) -> None:
-        ctx = validate_fit(self, X, y, communicator)
+    def _fit(
+        self, X: Data, y: Any, sample_weight: Any, communicator: Communicator
+    ) -> None:
+        ctx = validate_fit(self, X, y, sample_weight, communicator)
         state, features = initialize(self, ctx)
         with log_to_stdout(self.verbose and communicator.rank == 0):
             history = train_mixture(self, ctx, state, features)

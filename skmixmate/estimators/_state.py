@@ -219,6 +219,7 @@ class ModelState:
         X: Rows,
         device: torch.device,
         with_intercepts: bool,
+        sample_weight: np.ndarray | torch.Tensor | None = None,
     ) -> tuple[Mixture, RowLoader]:
         """Bring model and rows to the scale and device of the computation.
 
@@ -232,6 +233,8 @@ class ModelState:
             Features that are modelled.
         device : torch.device
         with_intercepts : bool
+        sample_weight : ndarray or tensor of shape (n_samples,), default=None
+            As :class:`RowLoader` takes it.
 
         Returns
         -------
@@ -259,7 +262,14 @@ class ModelState:
             step_size=settings.step_size,
             noise_variance=self.noise_variance,
         )
-        return mixture, RowLoader(X, device=device, location=location, scale=self.scale)
+        loader = RowLoader(
+            X,
+            device=device,
+            location=location,
+            scale=self.scale,
+            sample_weight=sample_weight,
+        )
+        return mixture, loader
 
 
 def torch_dtype(X: Rows) -> torch.dtype:

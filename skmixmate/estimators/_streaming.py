@@ -32,6 +32,13 @@ from ._generative import GenerativeMixMate
 from ._images import resolve_image_shape
 from ._inference import FittedModel
 from ._initialize import initialize
+from ._sample_weight import (
+    check_sample_weight,
+    in_rows,
+    mean_weight,
+    rows_that_count,
+    weighted_mean,
+)
 from ._settings import Settings, read_params, stream_init_size
 from ._state import ModelState, Rows, torch_dtype
 
@@ -44,7 +51,7 @@ class StreamingMixMate(GenerativeMixMate):
 
     distributed: bool | str
 
-    def partial_fit(self, X: Data, y: Any = None) -> Self:
+    def partial_fit(self, X: Data, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from one chunk of the data after another.
 
         The first `init_size` rows with an observed entry are buffered; they initialise
@@ -63,6 +70,10 @@ class StreamingMixMate(GenerativeMixMate):
             chunks, of about four million entries, were passed to a separate call.
         y : array-like of shape (n_samples,), default=None
             Not used in fitting; passed on to callbacks, except with a stream.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; None means that all are 1. The unit is the mean weight
+            of the rows that initialise the model, or of the data of `fit`. A row of
+            weight 0 is left out. Not with a Dataset or DataLoader without length.
 
         Returns
         -------
@@ -73,8 +84,8 @@ class StreamingMixMate(GenerativeMixMate):
         ------
         ValueError
             If a parameter is out of its range, or X has infinite entries or other
-            features than before; if the number of clusters or atoms, or whether
-            there are intercepts, has changed.
+            features than before; if weights are negative or not finite; if the number
+            of clusters or atoms, or whether there are intercepts, has changed.
         TypeError
             If X is sparse, or a parameter has the wrong type.
 
@@ -95,34 +106,40 @@ class StreamingMixMate(GenerativeMixMate):
                 "which does not learn across processes; fit does."
             )
         if is_stream(X):
+            if sample_weight is not None:
+                raise ValueError(
+                    f"sample_weight should be None where X is a {type(X).__name__} "
+                    "without length; call partial_fit with each chunk and its weights."
+                )
             for chunk in stream_chunks(X, self.image_shape):
                 self._partial_fit(chunk)
         else:
-            self._partial_fit(X, y)
+            self._partial_fit(X, y, sample_weight)
         return self
 
     @all_or_nothing
     @default_modes()
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def _partial_fit(self, X: Data, y: Any = None) -> Self:
-        _partial_fit_chunk(self, X, y)
+    def _partial_fit(self, X: Data, y: Any = None, sample_weight: Any = None) -> Self:
+        _partial_fit_chunk(self, X, y, sample_weight)
         return self
 
 
-def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
+def _partial_fit_chunk(estimator: Any, X: Any, y: Any, sample_weight: Any) -> None:
     """Learn from rows that are in memory, or read from a file.
 
     Parameters
     ----------
     estimator : MixMateClustering
-    X, y
+    X, y, sample_weight
         As given to `partial_fit`.
     """
     is_fitted = hasattr(estimator, "dictionaries_")
     is_streaming = hasattr(estimator, "_row_buffer")
     is_new = not (is_fitted or is_streaming)
     X, item_shape = validate_images(estimator, X, reset=is_new)
+    weights = check_sample_weight(sample_weight, len(X), allow_zeros=True)
     params = read_params(estimator)
     if is_fitted:
         fitted = ModelState.from_estimator(estimator).data_shape()
@@ -137,7 +154,9 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
             estimator, params, X, item_shape, is_fitted, Communicator()
         )
         estimator.image_shape_ = image_shape
-    n_missing = summarize_rows(X, device, estimator, image_shape).n_missing
+    n_missing = summarize_rows(
+        X, device, estimator, image_shape, counted=rows_that_count(weights)
+    ).n_missing
     settings = resolve_settings(estimator, X, image_shape, is_fitted)
     indices = np.flatnonzero(n_missing < X.shape[1])
     if not is_streaming:
@@ -147,17 +166,20 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
 
     task = estimator._init_callback_context("partial_fit", max_subtasks=1)
     task.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
-    buffer, init_size = estimator._row_buffer, stream_init_size(estimator)
-    if not is_fitted and len(buffer) + len(indices) >= init_size:
-        n_wanted = max(0, init_size - len(buffer))
-        rows = concat_rows(buffer, X, indices[:n_wanted])
-        settings = _initialize_from_buffer(estimator, rows[:init_size], device, task)
+    init_size = stream_init_size(estimator)
+    n_buffered = len(estimator._row_buffer)
+    if not is_fitted and n_buffered + len(indices) >= init_size:
+        n_wanted = max(0, init_size - n_buffered)
+        rows, row_weights = _append_to_buffer(estimator, X, weights, indices[:n_wanted])
+        settings = _initialize_from_buffer(
+            estimator, rows[:init_size], row_weights[:init_size], device, task
+        )
         is_fitted = True
     if is_fitted:
         state = ModelState.from_estimator(estimator)
         state.adopt_likelihood(settings.likelihood)
         estimator.likelihood_ = state.likelihood
-        _train_chunk(estimator, settings, state, X, indices, device)
+        _train_chunk(estimator, settings, state, X, weights, indices, device)
         model = FittedModel(state, settings, estimator.device)
         estimator.labels_, losses = model.evaluate(
             state.lazy_model_space(X),
@@ -166,10 +188,16 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
         )
         estimator.loss_ = math.nan
         if len(indices):
-            estimator.loss_ = float(losses[indices].mean())
+            estimator.loss_ = weighted_mean(
+                losses[indices],
+                None if weights is None else weights[indices],
+                Communicator(),
+            )
             estimator.loss_ += penalty_value(settings, state)
     else:
-        estimator._row_buffer = concat_rows(buffer, X, indices)
+        estimator._row_buffer, estimator._weight_buffer = _append_to_buffer(
+            estimator, X, weights, indices
+        )
     estimator.n_samples_seen_ += len(X)
     task.call_on_fit_task_end(
         estimator=estimator,
@@ -183,7 +211,23 @@ def _reset_stream(estimator: Any, dtype: torch.dtype) -> None:
     estimator.n_samples_seen_ = estimator.n_steps_ = 0
     estimator.loss_curve_ = [*getattr(estimator, "loss_curve_", [])]
     estimator._row_buffer = torch.empty(0, estimator.n_features_in_, dtype=dtype)
+    estimator._weight_buffer = torch.empty(0, dtype=torch.float64)
     estimator._optimizer_state = None  # until there is a mini-batch
+
+
+def _append_to_buffer(
+    estimator: Any, X: Rows, weights: np.ndarray | None, indices: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Append rows of X, and their weights, to copies of those that are buffered."""
+    rows = concat_rows(estimator._row_buffer, X, indices)
+    new = np.ones(len(indices)) if weights is None else weights[indices]
+    return rows, torch.cat([_buffered_weights(estimator), torch.from_numpy(new)])
+
+
+def _buffered_weights(estimator: Any) -> torch.Tensor:
+    """Return the weights of the buffered rows; earlier versions had none."""
+    ones = torch.ones(len(estimator._row_buffer), dtype=torch.float64)
+    return vars(estimator).get("_weight_buffer", ones)
 
 
 def _check_intercepts(estimator: Any, settings: Settings) -> None:
@@ -201,6 +245,7 @@ def _check_intercepts(estimator: Any, settings: Settings) -> None:
 def _initialize_from_buffer(
     estimator: Any,
     rows: torch.Tensor,
+    weights: torch.Tensor,
     device: torch.device,
     task: Any,
 ) -> Settings:
@@ -214,7 +259,11 @@ def _initialize_from_buffer(
         False,
         communicator,
     )
-    summary = summarize_rows(rows, device, estimator, image_shape)
+    estimator._mean_weight = mean_weight(weights.numpy(), communicator)
+    sample_weight, copies = in_rows(weights.numpy(), communicator)
+    summary = summarize_rows(
+        rows, device, estimator, image_shape, sample_weight=sample_weight
+    )
     settings = resolve_settings(estimator, rows, image_shape, continues=False)
     check_scales(estimator, settings, summary, communicator)
     initialize(
@@ -222,6 +271,9 @@ def _initialize_from_buffer(
         FitContext(
             X=rows,
             y=None,
+            sample_weight=sample_weight,
+            copies=copies,
+            counted=slice(None),
             summary=summary,
             indices=slice(None),
             settings=settings,
@@ -241,25 +293,28 @@ def _train_chunk(
     settings: Settings,
     state: ModelState,
     X: Rows,
+    weights: np.ndarray | None,
     indices: np.ndarray,
     device: torch.device,
 ) -> None:
     """Train on all mini-batches that are complete, and buffer the remaining rows."""
     batch_size = estimator.batch_size
     size = max(1, _STREAM_ENTRIES // X.shape[1])
-    total, n_trained = 0.0, 0
+    total, total_weight, n_trained = 0.0, 0.0, 0
     for chunk in np.split(indices, range(size, len(indices), size)):
-        rows = concat_rows(estimator._row_buffer, X, chunk)
+        rows, row_weights = _append_to_buffer(estimator, X, weights, chunk)
         n_full = len(rows) // batch_size * batch_size
         if n_full:
             mean_loss = _train_batches(
-                estimator, settings, state, rows[:n_full], device
+                estimator, settings, state, rows[:n_full], row_weights[:n_full], device
             )
-            total += n_full * mean_loss
+            total += float(row_weights[:n_full].sum()) * mean_loss
+            total_weight += float(row_weights[:n_full].sum())
             n_trained += n_full
         estimator._row_buffer = rows[n_full:].clone()
+        estimator._weight_buffer = row_weights[n_full:].clone()
     if n_trained:
-        estimator.loss_curve_ = [*estimator.loss_curve_, total / n_trained]
+        estimator.loss_curve_ = [*estimator.loss_curve_, total / total_weight]
     estimator.n_steps_ += n_trained // batch_size
     estimator.n_iter_ = len(estimator.loss_curve_)
     estimator.converged_ = False
@@ -270,10 +325,12 @@ def _train_batches(
     settings: Settings,
     state: ModelState,
     rows: torch.Tensor,
+    weights: torch.Tensor,
     device: torch.device,
 ) -> float:
     """Train on complete mini-batches; return their mean loss."""
     X: Rows = rows
+    weights = weights / vars(estimator).get("_mean_weight", 1.0)
     if state.representation is not None:
         # Each mini-batch by itself: the last bits of a product of matrices depend on
         # its other rows.
@@ -286,6 +343,8 @@ def _train_batches(
         X,
         slice(None),
         device,
+        None if (weights == 1).all() else weights,
+        mean_weight=1.0,
         learning_rate=estimator.learning_rate,
         n_window=max(stream_init_size(estimator), estimator.batch_size),
         generator=torch.Generator(),  # nothing is shuffled

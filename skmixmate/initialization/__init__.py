@@ -10,15 +10,23 @@ from .initializers import (
     cluster_subsample,
     estimate_initial_n_clusters,
 )
-from .subsample import draw_subsample, gather_rows, impute_means
+from .subsample import (
+    draw_rows,
+    draw_subsample,
+    find_distinct,
+    gather_rows,
+    impute_means,
+)
 
 __all__ = [
     "INITIALIZERS",
     "cluster_subsample",
     "dictionaries_from_array",
     "dictionaries_from_labels",
+    "draw_rows",
     "draw_subsample",
     "estimate_initial_n_clusters",
+    "find_distinct",
     "gather_rows",
     "impute_means",
     "mean_abs_projections",

@@ -35,6 +35,85 @@ def impute_means(sample: np.ndarray) -> np.ndarray:
     return sample
 
 
+def draw_rows(
+    candidates: np.ndarray,
+    size: int,
+    random_state: np.random.RandomState,
+    copies: np.ndarray | None = None,
+    n_distinct: int = 1,
+) -> np.ndarray:
+    """Draw rows at random, without replacement from the copies of each.
+
+    A row is drawn as often as its number of copies times ``size / total``, rounded up
+    or down at random (systematic sampling), and each copy at most once.
+
+    Parameters
+    ----------
+    candidates : int ndarray of shape (n_candidates,)
+        The rows to draw from.
+    size : int
+        Number of rows to draw, if they have as many copies.
+    random_state : RandomState
+    copies : ndarray of shape (n_samples,), default=None
+        Number of copies of each row of the data, not necessarily an integer; None if
+        there is one of each.
+    n_distinct : int, default=1
+        If a few rows have nearly all copies, those with the most copies are drawn in
+        addition, until there are as many different rows.
+
+    Returns
+    -------
+    indices : int ndarray of shape (n_drawn,)
+        In random order.
+    """
+    candidates = random_state.permutation(candidates)
+    if copies is None:
+        return candidates[:size].copy()  # frees the others
+    ends = np.cumsum(copies[candidates])
+    size = min(size, count_copies(candidates, copies))
+    points = (np.arange(size) + random_state.uniform()) * (ends[-1:] / max(size, 1))
+    drawn = candidates[np.searchsorted(ends[:-1], points, side="right")]
+    if len(np.unique(drawn)) < n_distinct:
+        most_copies = candidates[np.argsort(-copies[candidates])[:n_distinct]]
+        drawn = np.concatenate([drawn, np.setdiff1d(most_copies, drawn)])
+    return random_state.permutation(drawn)
+
+
+def count_copies(candidates: np.ndarray, copies: np.ndarray | None) -> int:
+    """Return the number of copies that there are of some rows.
+
+    Parameters
+    ----------
+    candidates : int ndarray of shape (n_candidates,)
+    copies : ndarray of shape (n_samples,) or None
+        As in :func:`draw_rows`.
+
+    Returns
+    -------
+    n_copies : int
+    """
+    return len(candidates) if copies is None else round(copies[candidates].sum())
+
+
+def find_distinct(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the distinct rows among rows that may have been drawn several times.
+
+    Parameters
+    ----------
+    indices : int ndarray of shape (n_drawn,)
+
+    Returns
+    -------
+    first : int ndarray of shape (n_distinct,)
+        Where each distinct row is drawn first, in ascending order.
+    inverse : int ndarray of shape (n_drawn,)
+        ``indices[first][inverse]`` is `indices`.
+    """
+    _, first, inverse = np.unique(indices, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return first[order], np.argsort(order)[inverse]
+
+
 def draw_subsample(
     X: np.ndarray | torch.Tensor | RowReader,
     n_missing: np.ndarray,
@@ -42,6 +121,8 @@ def draw_subsample(
     n_wanted: int,
     random_state: np.random.RandomState,
     impute: Callable[[np.ndarray], np.ndarray] = impute_means,
+    copies: np.ndarray | None = None,
+    n_distinct: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw rows to cluster, complete ones where there are enough of them.
 
@@ -58,6 +139,8 @@ def draw_subsample(
     random_state : RandomState
     impute : callable, default=impute_means
         Returns rows without missing entries, and may change those it is called with.
+    copies, n_distinct
+        As in :func:`draw_rows`.
 
     Returns
     -------
@@ -67,10 +150,9 @@ def draw_subsample(
         These rows, without missing entries.
     """
     candidates = np.flatnonzero(n_missing == 0)
-    if len(candidates) < min(init_size, n_wanted):
+    if count_copies(candidates, copies) < min(init_size, n_wanted):
         candidates = np.flatnonzero(n_missing < X.shape[1])
-    random_state.shuffle(candidates)
-    indices = candidates[:init_size].copy()  # frees the others
+    indices = draw_rows(candidates, init_size, random_state, copies, n_distinct)
     return indices, impute(as_numpy(X[indices]))  # a copy
 
 
@@ -80,7 +162,9 @@ def gather_rows(
     n_rows: int,
     random_state: np.random.RandomState,
     communicator: Communicator,
-) -> np.ndarray | None:
+    copies: np.ndarray | None = None,
+    n_distinct: int = 1,
+) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Bring rows of all processes to the first, which draws a subsample of them.
 
     Parameters
@@ -92,17 +176,27 @@ def gather_rows(
     n_rows : int
         Rows to bring, if there are as many; all complete if there are enough of these.
     communicator : Communicator
+    copies, n_distinct
+        As in :func:`draw_rows`.
 
     Returns
     -------
     rows : ndarray of shape (at most n_rows, n_features) or None
         None in all processes except the first.
+    copies : ndarray of shape (len(rows),) or None
+        How often each row was drawn; None if once.
     """
     candidates = np.flatnonzero(n_missing == 0)
-    if communicator.all_reduce(len(candidates)) < n_rows:
+    if communicator.all_reduce(count_copies(candidates, copies)) < n_rows:
         candidates = np.flatnonzero(n_missing < X.shape[1])
-    counts = communicator.all_gather(len(candidates))
+    counts = communicator.all_gather(count_copies(candidates, copies))
     share = apportion(min(n_rows, sum(counts)), counts)[communicator.rank]
-    indices = np.sort(random_state.permutation(candidates)[:share])
-    gathered = communicator.all_gather(as_numpy(X[indices]))
-    return np.concatenate(gathered) if communicator.rank == 0 else None
+    indices, drawn = np.unique(
+        draw_rows(candidates, share, random_state, copies, n_distinct),
+        return_counts=True,
+    )
+    gathered = communicator.all_gather((as_numpy(X[indices]), drawn))
+    if communicator.rank > 0:
+        return None, None
+    rows, drawn = map(np.concatenate, zip(*gathered, strict=True))
+    return rows, None if copies is None else drawn

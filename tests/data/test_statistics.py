@@ -46,6 +46,49 @@ def test_standard_deviations_equal_those_of_numpy(n_samples, offset):
     np.testing.assert_allclose(stds, expected, rtol=1e-6)
 
 
+def test_weighted_statistics_are_those_of_repeated_rows():
+    X = random_data(40) + 3
+    weights = np.arange(40) % 4
+    known = {"sample_weight": weights, "counted": np.flatnonzero(weights)}
+    loader = RowLoader(X, device=CPU, **known, chunk_entries=35)
+    repeated = RowLoader(np.repeat(X, weights, axis=0), device=CPU)
+    summary = summarize(loader, with_sums=True)
+    expected = summarize(repeated, with_sums=True)
+    for name in ("sums", "counts", "squares"):
+        torch.testing.assert_close(getattr(summary, name), getattr(expected, name))
+    n_missing = np.where(weights == 0, 5, np.isnan(X).sum(axis=1))
+    np.testing.assert_array_equal(summary.n_missing, n_missing)
+    torch.testing.assert_close(
+        feature_means(loader, ALONE), feature_means(repeated, ALONE)
+    )
+    stds = [feature_stds(each, ALONE) for each in (summary, expected)]
+    torch.testing.assert_close(*stds)
+    for function in (centered_norm, root_mean_square_norm):
+        assert function(loader, ALONE) == pytest.approx(function(repeated, ALONE))
+
+
+def test_rows_that_do_not_count_are_checked_but_change_nothing():
+    X = random_data(40)
+    counted = np.flatnonzero(np.arange(40) % 3)
+    loader = RowLoader(X, device=CPU, counted=counted, chunk_entries=35)
+    expected = RowLoader(X[counted], device=CPU, chunk_entries=35)
+    for function in (centered_norm, root_mean_square_norm, feature_means):
+        assert np.array_equal(function(loader, ALONE), function(expected, ALONE))
+    X[0] = 1e9
+    assert largest_entry(loader) == largest_entry(expected)
+    checked = []
+    loader.check = lambda rows: checked.extend(rows[:, 0].tolist())
+    summarize(loader)
+    assert len(checked) == 40
+
+
+@pytest.mark.parametrize("weight", [1e-6, 1.0, 3.5])
+def test_small_weights_of_a_feature_do_not_change_its_mean(weight):
+    X = np.array([[1.0, np.nan], [3.0, 5.0], [np.nan, 7.0]])
+    loader = RowLoader(X, device=CPU, sample_weight=np.full(3, weight))
+    np.testing.assert_allclose(feature_means(loader, ALONE), [2, 6])
+
+
 def test_a_feature_that_is_never_observed_has_mean_zero():
     X = random_data(missing=0)
     X[:, 1] = np.nan

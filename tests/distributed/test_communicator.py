@@ -75,6 +75,59 @@ def start():
     return np.random.default_rng(0).standard_normal((3, 6, 16))
 
 
+def fit_weighted(weights, params):
+    """Fit the rows of this process with their weights, None if they have none."""
+    rank = dist.get_rank()
+    X, y = (shard[rank] for shard in shards())
+    mixmate = small(**params).fit(X, sample_weight=weights[rank])
+    score = mixmate.score(X, sample_weight=weights[rank])
+    return evaluate(mixmate, X, y), mixmate._mean_weight, score
+
+
+def weights_of_both(kind):
+    rng = np.random.default_rng(0)
+    weights = {"integer": rng.integers(0, 4, size=300), "real": rng.lognormal(size=300)}
+    weights["equal"] = np.full(300, 0.3)
+    return np.split(weights[kind], SIZES[:1])
+
+
+@pytest.mark.parametrize("kind", ["integer", "real", "equal"])
+def test_weighted_full_batches_give_the_model_of_one_process(kind, peer):
+    params = {"batch_size": 1000, "max_iter": 3, "init": start()}
+    params |= {"noise_variance": "auto", "weights": "learned"}
+    weights = weights_of_both(kind)
+    results = peer.both(fit_weighted, weights, params)
+    ((state, own), unit, _), ((peer_state, _), peer_unit, _) = results
+    assert_same(state, peer_state)
+    assert unit == peer_unit
+    assert own["agrees"]
+    X, y = map(np.concatenate, shards())
+    mixmate = small(**params, distributed=False)
+    mixmate.fit(X, sample_weight=np.concatenate(weights))
+    expected, _ = evaluate(mixmate, X, y)
+    for name in ("dictionaries_", "intercepts_", "weights_", "scale_", "loss_curve_"):
+        np.testing.assert_allclose(state[name], expected[name], rtol=1e-6)
+    assert state["loss_"] == pytest.approx(expected["loss_"])
+
+
+@pytest.mark.parametrize("kind", ["integer", "real"])
+@pytest.mark.parametrize("params", [{}, {"n_clusters": "auto", "n_init": 2}])
+def test_weights_are_used_in_the_common_initialisation(kind, params, peer):
+    weights = weights_of_both(kind)
+    results = peer.both(fit_weighted, weights, params)
+    ((state, own), _, score), ((peer_state, _), _, _) = results
+    assert_same(state, peer_state)
+    assert own["agrees"]
+    assert np.isfinite(score)
+
+
+def test_all_have_weights_or_none(peer):
+    results = peer.attempts(fit_weighted, [np.ones(180), None], {})
+    for error in results:
+        with pytest.raises(ValueError, match="same use of sample_weight"):
+            raise error
+
+
 def fit_images(X):
     own = np.array_split(X, [100])[dist.get_rank()]
     mixmate = MixMateClustering(2, n_atoms=5, max_iter=1, tol=0, random_state=0)

@@ -292,6 +292,19 @@ def test_other_parameters_are_rejected(params, message, path, fail_in_epoch):
         small(**{"init": "random", "checkpoint": path, **params}).fit(data())
 
 
+def test_a_weighted_fit_resumes_with_the_same_weights_only(path, fail_in_epoch):
+    X, weights = data(), np.random.default_rng(0).lognormal(size=120)
+    params = {"weights": "learned", "noise_variance": "auto"}
+    fail_in_epoch(small(checkpoint=path, **params), X, sample_weight=weights)
+    other = weights.copy()
+    other[70] += 1
+    for given in (None, other, np.ones(120)):
+        with pytest.raises(ValueError, match=r"from a fit with sample_weight="):
+            small(checkpoint=path, **params).fit(X, sample_weight=given)
+    mixmate = small(checkpoint=path, **params).fit(X, sample_weight=weights.tolist())
+    assert_same_fit(mixmate, small(**params).fit(X, sample_weight=weights))
+
+
 def test_parameters_of_equal_value_are_accepted(path, fail_in_epoch):
     X = data()
     fitted = KMeans(3, n_init=2).fit(X)

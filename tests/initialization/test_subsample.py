@@ -7,7 +7,9 @@ from skmixmate.initialization.atoms import (
     mean_abs_projections,
 )
 from skmixmate.initialization.subsample import (
+    draw_rows,
     draw_subsample,
+    find_distinct,
     impute_means,
 )
 
@@ -37,6 +39,77 @@ def test_subsample_fills_rows_where_complete_ones_are_too_few():
     assert 5 not in drawn  # nothing is observed of it
     assert np.isfinite(sample).all()
     assert np.isnan(X[3:, 0]).all()  # X itself is left alone
+
+
+# --- rows with several copies --------------------------------------------------------
+
+COPIES = np.array([0, 3, 1, 0, 2, 6])
+CANDIDATES = np.flatnonzero(COPIES)
+
+
+def test_all_copies_are_drawn_where_there_are_not_more():
+    repeated = np.repeat(np.arange(6), COPIES)
+    orders = set()
+    for seed in range(5):
+        drawn = draw_rows(CANDIDATES, 100, random_state(seed), COPIES)
+        np.testing.assert_array_equal(np.sort(drawn), repeated)
+        orders.add(tuple(drawn))
+    assert len(orders) == 5  # random
+
+
+def test_each_copy_is_drawn_at_most_once_and_equally_often():
+    counts = np.zeros((2000, 6))
+    for seed in range(2000):
+        drawn = draw_rows(CANDIDATES, 5, random_state(seed), COPIES)
+        counts[seed] = np.bincount(drawn, minlength=6)
+    assert (counts.sum(axis=1) == 5).all()
+    assert (counts <= COPIES).all()
+    np.testing.assert_allclose(counts.mean(axis=0), 5 * COPIES / 12, atol=0.05)
+
+
+def test_copies_need_not_be_integers():
+    copies = np.array([0.2, 0.8, 2.5, 0.5])
+    counts = np.zeros((2000, 4))
+    for seed in range(2000):
+        drawn = draw_rows(np.arange(4), 100, random_state(seed), copies)
+        counts[seed] = np.bincount(drawn, minlength=4)
+    assert (counts.sum(axis=1) == 4).all()
+    assert (np.abs(counts - copies) < 1).all()
+    np.testing.assert_allclose(counts.mean(axis=0), copies, atol=0.05)
+
+
+def test_one_copy_each_is_a_random_sample():
+    counts = np.zeros(8)
+    for seed in range(2000):
+        drawn = draw_rows(np.arange(8), 3, random_state(seed), np.ones(8))
+        assert len(set(drawn)) == 3
+        counts[drawn] += 1
+    np.testing.assert_allclose(counts / 2000, 3 / 8, atol=0.05)
+
+
+def test_there_are_different_rows_even_if_one_has_nearly_all_copies():
+    copies = np.array([1e9, 2.0, 1.0, 3.0])
+    drawn = draw_rows(np.arange(4), 50, random_state(), copies, n_distinct=3)
+    assert set(drawn) == {0, 1, 3}
+
+
+def test_find_distinct():
+    indices = np.array([7, 3, 7, 9, 3])
+    first, inverse = find_distinct(indices)
+    np.testing.assert_array_equal(first, [0, 1, 3])
+    np.testing.assert_array_equal(indices[first][inverse], indices)
+
+
+def test_a_subsample_counts_the_copies_of_complete_rows():
+    X, _ = blobs()
+    X[3:, 0] = np.nan
+    n_missing = np.isnan(X).sum(axis=1)
+    copies = np.where(np.arange(len(X)) < 3, 10, 1)
+    drawn, _ = draw_subsample(X, n_missing, 20, 20, random_state(), copies=copies)
+    assert set(drawn) == {0, 1, 2}
+
+
+# --- imputation ----------------------------------------------------------------------
 
 
 def test_impute_means():
