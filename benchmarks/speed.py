@@ -191,7 +191,7 @@ def published_steps_of(em):
     batches = em.rows.batches(em.indices, em.batch_size, em.generator)
 
     def take_step():
-        rows, observed = next(batches)
+        rows, observed, *_ = next(batches)
         energies = reference.energies(
             rows,
             dictionaries,

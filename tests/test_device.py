@@ -116,7 +116,7 @@ def test_scattering_on_a_device(stand_in, monkeypatch):
     np.testing.assert_allclose(*features, rtol=1e-4, atol=1e-5)
 
 
-def make_em(device, missing=0.0, intercepts=True, **settings):
+def make_em(device, missing=0.0, intercepts=True, known=None, **settings):
     X = torch.from_numpy(data(missing))
     generator = torch.Generator().manual_seed(0)
     dictionaries = torch.randn(N_CLUSTERS, 4, N_FEATURES, generator=generator)
@@ -133,7 +133,7 @@ def make_em(device, missing=0.0, intercepts=True, **settings):
     settings = {"learn_weights": True, **settings}
     return ExpectationMaximization(
         mixture,
-        RowLoader(X.to(device), device=torch.device(device)),
+        RowLoader(X.to(device), device=torch.device(device), **(known or {})),
         slice(None),
         batch_size=BATCH_SIZE,
         learning_rate=1e-2,
@@ -202,6 +202,23 @@ def test_captured_steps_equal_uncaptured_ones(
         # A recording goes on from wherever its tensors are set to.
         captured.load_state_dict(start)
         expected.load_state_dict(start)
+    assert stand_in.n_recorded == 1
+
+
+def test_weights_and_labels_are_captured_with_their_rows(stand_in, monkeypatch):
+    known = {
+        "sample_weight": np.arange(200.0),
+        "labels": torch.arange(200) % (N_CLUSTERS + 1) - 1,
+    }
+    captured = make_em(stand_in.device, known=known)
+    monkeypatch.setattr(training, "cuda_graph_capturer", lambda device: None)
+    expected = make_em(stand_in.device, known=known)
+    stand_in.waits.clear()
+    for _ in range(2):
+        assert captured.run_epoch() == expected.run_epoch()
+    torch.testing.assert_close(
+        captured.state_dict(), expected.state_dict(), rtol=0, atol=0
+    )
     assert stand_in.n_recorded == 1
 
 

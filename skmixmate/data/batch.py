@@ -1,6 +1,6 @@
 """Batches of rows, and the products with them that the model computes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -15,10 +15,17 @@ class Batch(NamedTuple):
         Missing entries are set to 0.
     observed : bool tensor of shape (n_rows, n_features) or None
         False where an entry is missing; None if no entry is missing.
+    weights : tensor of shape (n_rows,) or None, default=None
+        Each row counts as this number of rows in training; None if all weights are 1.
+    labels : int64 tensor of shape (n_rows,) or None, default=None
+        Cluster that a row is known to belong to, -1 where it is not known; None if no
+        label is known.
     """
 
     rows: torch.Tensor
     observed: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
+    labels: torch.Tensor | None = None
 
     @property
     def n_rows(self) -> int:
@@ -29,6 +36,48 @@ class Batch(NamedTuple):
     def n_features(self) -> int:
         """Number of features."""
         return self.rows.shape[1]
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        """Apply a function to every field that is not None.
+
+        Parameters
+        ----------
+        function : callable
+            Takes a tensor with rows first and returns one.
+
+        Returns
+        -------
+        batch : Batch
+        """
+        fields = self._asdict().items()
+        return self._replace(**{k: function(v) for k, v in fields if v is not None})
+
+    def select(self, index: slice | torch.Tensor) -> "Batch":
+        """Select rows, with all that is known about them.
+
+        Parameters
+        ----------
+        index : slice or int tensor of shape (n_index,)
+
+        Returns
+        -------
+        batch : Batch
+        """
+        return self.map(lambda field: field[index])
+
+    def weigh(self, values: torch.Tensor) -> torch.Tensor:
+        """Multiply a value of each row by the weight of the row.
+
+        Parameters
+        ----------
+        values : tensor of shape (..., n_rows)
+
+        Returns
+        -------
+        weighted : tensor of shape (..., n_rows)
+            `values` itself if all weights are 1.
+        """
+        return values if self.weights is None else values * self.weights
 
     def n_observed(self, dtype: torch.dtype) -> torch.Tensor:
         """Count the observed entries of each row.
@@ -98,9 +147,9 @@ class Batch(NamedTuple):
         is_complete = self.observed.sum(dim=1) == self.n_features
         complete = is_complete.nonzero()[:, 0]
         if len(complete):
-            yield complete, Batch(self.rows[complete])
+            yield complete, self._replace(observed=None).select(complete)
         incomplete = (~is_complete).nonzero()[:, 0]
         if len(incomplete) == self.n_rows:
             yield slice(None), self
         elif len(incomplete):
-            yield incomplete, Batch(self.rows[incomplete], self.observed[incomplete])
+            yield incomplete, self.select(incomplete)

@@ -38,6 +38,11 @@ class RowLoader:
         Subtracted from every row.
     scale : float
         Every entry is multiplied by it after `location` has been subtracted.
+    sample_weight : array-like or tensor of shape (n_samples,), default=None
+        Weights of the rows; None if all are 1.
+    labels : array-like or tensor of shape (n_samples,), default=None
+        Clusters that rows are known to belong to, -1 where it is not known; None if no
+        label is known.
     check : callable, default=None
         Called with the rows of each batch, missing entries set to 0; it raises an
         exception to reject them.
@@ -55,6 +60,8 @@ class RowLoader:
         device: torch.device,
         location: torch.Tensor | None = None,
         scale: float = 1.0,
+        sample_weight: npt.ArrayLike | torch.Tensor | None = None,
+        labels: npt.ArrayLike | torch.Tensor | None = None,
         check: Callable[[torch.Tensor], object] | None = None,
         chunk_entries: int | None = None,
         shuffle_window_bytes: int | None = None,
@@ -64,6 +71,8 @@ class RowLoader:
         self.device = device
         self.location = location
         self.scale = scale
+        self.sample_weight = _on_host(sample_weight, torch.float64)
+        self.labels = _on_host(labels, torch.int64)
         self.check = check
         self.chunk_entries = chunk_entries or _CHUNK_ENTRIES
         self.shuffle_window_bytes = shuffle_window_bytes or _SHUFFLE_WINDOW_BYTES
@@ -96,8 +105,8 @@ class RowLoader:
         -------
         batch : Batch
         """
-        rows = self._read(index).to(self.device)
-        return self._standardize(rows, is_complete=not has_missing(rows))
+        raw = self._read_batch(index).map(lambda field: field.to(self.device))
+        return self._standardize(raw, is_complete=not has_missing(raw.rows))
 
     def batches(
         self, indices: slice | torch.Tensor, size: int, generator: torch.Generator
@@ -139,11 +148,11 @@ class RowLoader:
                 for batch in torch.split(order, size):
                     yield self.load(window[batch])
                 continue
-            rows = self._load_window(window)
-            is_complete = not has_missing(rows)
+            raw = self._load_window(window)
+            is_complete = not has_missing(raw.rows)
             for batch in torch.split(order.to(self.device), size):
-                yield self._standardize(rows[batch], is_complete)
-            del rows  # frees the memory before the next window is read
+                yield self._standardize(raw.select(batch), is_complete)
+            del raw  # frees the memory before the next window is read
 
     def _shuffle_sizes(self, batch_size: int) -> tuple[int, int]:
         """Return the number of rows in a chunk and in a window of the shuffle."""
@@ -156,7 +165,7 @@ class RowLoader:
         )
         return chunk_rows, window_rows
 
-    def _load_window(self, window: torch.Tensor) -> torch.Tensor:
+    def _load_window(self, window: torch.Tensor) -> Batch:
         """Copy the rows of a shuffle window to the device, neither shifted nor scaled.
 
         Parameters
@@ -165,20 +174,25 @@ class RowLoader:
 
         Returns
         -------
-        rows : tensor of shape (n_window, n_features)
+        raw : Batch
         """
         # With slice(None) a tensor that is already on the device is not copied.
         is_whole = len(window) == len(self)
-        rows = self._read(slice(None) if is_whole else window)
-        if self.device.type == "cuda" and not rows.is_cuda:
-            rows = rows.pin_memory()
-        # A non-blocking copy to the host could be read before it has finished.
-        return rows.to(self.device, non_blocking=self.device.type != "cpu")
+        raw = self._read_batch(slice(None) if is_whole else window)
+
+        def to_device(field: torch.Tensor) -> torch.Tensor:
+            if self.device.type == "cuda" and not field.is_cuda:
+                field = field.pin_memory()
+            # A non-blocking copy to the host could be read before it has finished.
+            return field.to(self.device, non_blocking=self.device.type != "cpu")
+
+        return raw.map(to_device)
 
     def _is_on_device(self) -> bool:
         return isinstance(self.X, torch.Tensor) and self.X.device.type != "cpu"
 
-    def _standardize(self, rows: torch.Tensor, is_complete: bool) -> Batch:
+    def _standardize(self, raw: Batch, is_complete: bool) -> Batch:
+        rows, _, weights, labels = raw
         if self.location is not None:
             rows = rows - self.location
         # The first operation is out of place, so that X is never modified.
@@ -190,7 +204,16 @@ class RowLoader:
             rows.nan_to_num_(nan=0.0, posinf=math.inf, neginf=-math.inf)
         if self.check is not None:
             self.check(rows)
-        return Batch(rows, observed)
+        weights = None if weights is None else weights.to(rows.dtype)
+        return Batch(rows, observed, weights, labels)
+
+    def _read_batch(self, index: slice | torch.Tensor) -> Batch:
+        """Read rows, neither shifted nor scaled, with their weights and labels."""
+        weights, labels = (
+            None if field is None else field[index]
+            for field in (self.sample_weight, self.labels)
+        )
+        return Batch(self._read(index), None, weights, labels)
 
     def _read(self, index: slice | torch.Tensor) -> torch.Tensor:
         if isinstance(self.X, torch.Tensor):
@@ -234,6 +257,13 @@ class RowLoader:
         size = size or max(1, self.chunk_entries // self.X.shape[1])
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
+
+
+def _on_host(
+    values: npt.ArrayLike | torch.Tensor | None, dtype: torch.dtype
+) -> torch.Tensor | None:
+    """Convert a value for each row to a tensor on the host, where rows are indexed."""
+    return None if values is None else torch.as_tensor(values, dtype=dtype).cpu()
 
 
 def shuffle_windows(

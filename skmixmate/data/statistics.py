@@ -66,7 +66,7 @@ def summarize(rows: RowLoader, with_sums: bool = False) -> RowSummary:
     )
     origin = None  # the mean of the first chunk, about which squares are exact
     for chunk in rows.chunks():
-        values, observed = rows.load(chunk)
+        values, observed, *_ = rows.load(chunk)
         if observed is not None:
             n_missing[chunk] = (~observed).sum(dim=1).cpu().numpy()
         if with_sums:
@@ -208,7 +208,7 @@ def _root_mean_square_norm(rows: RowLoader, communicator: Communicator) -> float
     total: float | torch.Tensor = 0.0
     count: float | torch.Tensor = 0.0
     for chunk in rows.chunks():
-        values, observed = rows.load(chunk)
+        values, observed, *_ = rows.load(chunk)
         total = total + values.square().sum(dtype=torch.float64)
         count = count + (values.numel() if observed is None else observed.sum())
     total, count = communicator.all_reduce(total), communicator.all_reduce(float(count))

@@ -187,10 +187,7 @@ class FittedModel:
                 ordinary = (is_ordinary.index_fill_(0, far, False)).nonzero()[:, 0]
                 if not len(ordinary):
                     return
-                batch = Batch(
-                    batch.rows[ordinary],
-                    None if batch.observed is None else batch.observed[ordinary],
-                )
+                batch = batch.select(ordinary)
             for index, group in batch.completeness_groups():
                 e_step = mixture.e_step(group, precomputed)
                 found = BatchPosterior(self, mixture, loader, group, e_step)

@@ -3,6 +3,41 @@
 import torch
 
 
+def with_known_labels(
+    energies: torch.Tensor, labels: torch.Tensor | None
+) -> torch.Tensor:
+    """Exclude all clusters but the known one from the posterior of labelled rows.
+
+    Parameters
+    ----------
+    energies : tensor of shape (n_clusters, n_rows)
+    labels : int64 tensor of shape (n_rows,) or None
+        Cluster of each row, -1 where it is not known; None if no label is known.
+
+    Returns
+    -------
+    energies : tensor of shape (n_clusters, n_rows)
+        The posterior of a labelled row is 1 in its cluster and 0 in all others, and
+        its loss is the energy of its cluster. A tensor of its own, unless `labels` is
+        None.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmixmate.model.posterior import posterior, with_known_labels
+    >>> energies = torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+    >>> posterior(with_known_labels(energies, torch.tensor([-1, 1])))
+    tensor([[0.5000, 0.0000],
+            [0.5000, 1.0000]])
+    """
+    if labels is None:
+        return energies
+    clusters = torch.arange(len(energies), device=labels.device)
+    is_excluded = (labels >= 0) & (labels != clusters[:, None])
+    # Not infinity, whose product with a posterior of 0 is not a number.
+    return energies.masked_fill(is_excluded, torch.finfo(energies.dtype).max)
+
+
 def posterior(energies: torch.Tensor) -> torch.Tensor:
     """Compute the probability of each cluster given the row (Eq. 7).
 

@@ -411,10 +411,8 @@ class SphericalMixture(Mixture):
                 squares = row_weights * squares
             total = total + shares @ squares
             statistics += likelihood.statistics(row_weights, counts, shares)
-        n_entries = batch.rows.numel()
-        if batch.observed is not None:
-            n_entries = int(batch.observed.sum())
-        return torch.stack((total, total.new_tensor(n_entries))), statistics
+        n_entries = batch.weigh(n_observed).sum()
+        return torch.stack((total, n_entries)), statistics
 
     def expected_statistics(
         self,

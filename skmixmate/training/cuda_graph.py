@@ -5,6 +5,7 @@ CUDA graph records them, with the addresses of their tensors, and launches all a
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,8 @@ Capture = Callable[[Callable[[], Any]], tuple[Callable[[], Any], Any]]
 class CudaGraphStep:
     """Training steps, of which one is captured and then replayed.
 
-    Steps on complete and on incomplete mini-batches are captured separately.
+    Steps on mini-batches with different fields, such as complete and incomplete ones,
+    are captured separately.
 
     Parameters
     ----------
@@ -51,8 +53,9 @@ class CudaGraphStep:
 
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
-        self._n_warmup = {False: 0, True: 0}
-        self._graphs: dict[bool, tuple[Batch, Callable[[], Any], Any]] = {}
+        # By which fields of a batch are None.
+        self._n_warmup: Counter[tuple[bool, ...]] = Counter()
+        self._graphs: dict[tuple[bool, ...], tuple[Batch, Callable[[], Any], Any]] = {}
 
     def __call__(self, step: Callable[[Batch], Any], batch: Batch) -> Any:
         """Take a step.
@@ -70,19 +73,18 @@ class CudaGraphStep:
         *outputs : tensors
             The outputs of the step. The next step overwrites them.
         """
-        is_complete = batch.observed is None
-        if self._n_warmup[is_complete] < _N_WARMUP:
-            self._n_warmup[is_complete] += 1
+        kind = tuple(field is None for field in batch)
+        if self._n_warmup[kind] < _N_WARMUP:
+            self._n_warmup[kind] += 1
             return step(batch)
-        if is_complete not in self._graphs:
-            observed = None if batch.observed is None else batch.observed.clone()
-            static = Batch(batch.rows.clone(), observed)
+        if kind not in self._graphs:
+            static = batch.map(torch.clone)
             replay, outputs = self._capture(lambda: step(static))
-            self._graphs[is_complete] = static, replay, outputs
-        static, replay, outputs = self._graphs[is_complete]
-        static.rows.copy_(batch.rows)
-        if static.observed is not None and batch.observed is not None:
-            static.observed.copy_(batch.observed)
+            self._graphs[kind] = static, replay, outputs
+        static, replay, outputs = self._graphs[kind]
+        for target, field in zip(static, batch, strict=True):
+            if target is not None and field is not None:
+                target.copy_(field)
         replay()
         return outputs
 

@@ -5,6 +5,11 @@ dictionaries through all layers of the encoder, after which every atom is scaled
 to norm 1, and closed-form updates of the intercepts, of a learned noise variance and of
 learned parameters of the likelihood. Learned weights are updated after every epoch, in
 a stream after every mini-batch.
+
+A row of weight w counts as w rows: its loss and its responsibilities are multiplied by
+the weight, and with them all sums over rows. The gradient of a mini-batch is divided by
+the sum of weights that is expected of it, so that on average it is that of the weighted
+mean of the loss. The posterior of a row whose label is known is 1 in its cluster.
 """
 
 from dataclasses import asdict, replace
@@ -16,9 +21,13 @@ import torch
 from ..data.batch import Batch
 from ..data.loader import RowLoader
 from ..distributed.communicator import Communicator, apportion
-from ..model.mixture import Mixture, Statistics
+from ..model.mixture import EStep, Mixture, Statistics
 from ..model.penalties import Smoothness
-from ..model.posterior import loss, thresholded_responsibilities
+from ..model.posterior import (
+    loss,
+    thresholded_responsibilities,
+    with_known_labels,
+)
 from .adam import Adam
 from .cuda_graph import CudaGraphStep, cuda_graph_capturer
 
@@ -50,6 +59,9 @@ class ExpectationMaximization:
         Rows in the sliding window over which the statistics of the M-step are summed,
         those of learned weights only in a stream; at least `batch_size`. By default
         the number of rows.
+    mean_weight : float, default=None
+        Mean weight of the rows. By default that of `rows` at `indices`, over all
+        processes: either all of them have weights, or none.
     penalty : Smoothness or None, default=None
         Penalty of the dictionaries; added to the loss.
     communicator : Communicator, default=None
@@ -76,6 +88,7 @@ class ExpectationMaximization:
         learn_noise: bool = False,
         learn_likelihood: bool = False,
         n_window: int | None = None,
+        mean_weight: float | None = None,
         penalty: Smoothness | None = None,
         communicator: Communicator | None = None,
     ) -> None:
@@ -90,6 +103,9 @@ class ExpectationMaximization:
         self.batch_size = min(batch_size, sum(counts))
         self.n_window = n_window or sum(counts)
         self._apportion_batches(counts)
+        if mean_weight is None:
+            mean_weight = self._find_mean_weight()
+        self.mean_weight = mean_weight
         self.optimizer = Adam(mixture.dictionaries, learning_rate)
         self._gradient = torch.zeros_like(mixture.dictionaries)
         self._learned = {
@@ -97,7 +113,9 @@ class ExpectationMaximization:
             "learn_likelihood": learn_likelihood,
         }
         # As if the rows of the window fitted the initial parameters exactly.
-        self._window = mixture.expected_statistics(self.n_window, **self._learned)
+        self._window = mixture.expected_statistics(
+            self.n_window * mean_weight, **self._learned
+        )
         n_entries = mixture.dictionaries.numel() + 1  # the gradient and the loss
         n_entries += sum(tensor.numel() for tensor in self._window.tensors())
         self.reducer = self.communicator.reducer(n_entries, mixture.dictionaries)
@@ -124,14 +142,24 @@ class ExpectationMaximization:
             count // int(share) for count, share in zip(counts, shares, strict=True)
         )
 
+    def _find_mean_weight(self) -> float:
+        """Compute the mean weight of the rows of all processes."""
+        if self.rows.sample_weight is None:
+            return 1.0
+        weights = self.rows.sample_weight[self.indices]
+        total, count = self.communicator.all_reduce(
+            torch.stack((weights.sum(), weights.new_tensor(len(weights))))
+        ).tolist()
+        return float(total / count)
+
     def run_epoch(self) -> float:
         """Pass once over the rows.
 
         Returns
         -------
         loss : float
-            Mean of Eq. 8 over the rows, each under the parameters that its mini-batch
-            started from; including the penalty.
+            Weighted mean of Eq. 8 over the rows, each under the parameters that its
+            mini-batch started from; including the penalty.
         """
         total: torch.Tensor | float = 0.0
         counts = torch.zeros_like(self.mixture.weights)
@@ -147,7 +175,7 @@ class ExpectationMaximization:
         if self.learn_weights:
             self._set_weights(counts)
         self._synchronize()
-        return float(total) / (self._n_batches * self.batch_size)
+        return self._mean_of_total(total, counts, self._n_batches * self.batch_size)
 
     def _synchronize(self) -> None:
         """Copy the parameters of the first process to all others.
@@ -180,13 +208,23 @@ class ExpectationMaximization:
             As :meth:`run_epoch` returns it.
         """
         total: torch.Tensor | float = 0.0
+        counts = torch.zeros_like(self.mixture.weights)
+        n_kept = (self.n_window - self.batch_size) * self.mean_weight
         for index in self.rows.chunks(self.batch_size):
-            losses, counts = self.step(self.rows.load(index))
+            losses, batch_counts = self.step(self.rows.load(index))
             total = total + losses
+            counts += batch_counts
             if self.learn_weights:
-                n_kept = self.n_window - self.batch_size
-                self._set_weights(n_kept * self.mixture.weights + counts)
-        return float(total) / len(self.rows)
+                self._set_weights(n_kept * self.mixture.weights + batch_counts)
+        return self._mean_of_total(total, counts, len(self.rows))
+
+    def _mean_of_total(
+        self, total: torch.Tensor | float, counts: torch.Tensor, n_rows: int
+    ) -> float:
+        """Divide the sum of the loss over rows by their number, or their weight."""
+        if self.rows.sample_weight is None:
+            return float(total) / n_rows
+        return float(total) / float(counts.sum())
 
     def _set_weights(self, counts: torch.Tensor) -> None:
         """Set the weights from counts: the M-step of Eq. 2."""
@@ -208,18 +246,21 @@ class ExpectationMaximization:
         Returns
         -------
         total : tensor, a number
-            Sum of the loss over the rows of all processes, each including the penalty.
+            Weighted sum of the loss over the rows of all processes, each including the
+            penalty.
         counts : tensor of shape (n_clusters,)
-            Sums of the posterior over these rows.
+            Weighted sums of the posterior over these rows.
         """
         mixture, precomputed = self.mixture, self.mixture.precompute()
         total, parts = torch.zeros_like(mixture.weights[0]), []
         gradient = self._gradient.zero_()
         for group in self._completeness_groups(batch):
-            e_step = mixture.e_step(group, precomputed)
-            responsibilities = thresholded_responsibilities(e_step.energies)
+            e_step = self._e_step(group, precomputed)
+            responsibilities = group.weigh(
+                thresholded_responsibilities(e_step.energies)
+            )
             mixture.add_gradient(gradient, group, e_step, responsibilities, precomputed)
-            total = total + loss(e_step.energies).sum()
+            total = total + group.weigh(loss(e_step.energies)).sum()
             parts.append(
                 mixture.statistics(group, e_step, responsibilities, **self._learned)
             )
@@ -228,15 +269,25 @@ class ExpectationMaximization:
             gradient, total, *statistics.tensors()
         )
         statistics = statistics.replace_tensors(tensors)
-        gradient.div_(self.batch_size)
+        gradient.div_(self.batch_size * self.mean_weight)
         if self.penalty is not None:
-            total = total + self.batch_size * self.penalty.value(mixture.dictionaries)
+            n_rows: torch.Tensor | int = self.batch_size
+            if batch.weights is not None:
+                n_rows = statistics.counts.sum()
+            total = total + n_rows * self.penalty.value(mixture.dictionaries)
             gradient += self.penalty.gradient(mixture.dictionaries)
         self.optimizer.step(gradient)
         normalize_atoms(mixture.dictionaries)
         self._window.decay_(1 - self.batch_size / self.n_window, statistics)
         mixture.m_step(self._window)
         return total, statistics.counts
+
+    def _e_step(self, batch: Batch, precomputed: Any) -> EStep:
+        """Compute codes and energies, with known labels taken into account."""
+        e_step = self.mixture.e_step(batch, precomputed)
+        return e_step._replace(
+            energies=with_known_labels(e_step.energies, batch.labels)
+        )
 
     def _completeness_groups(self, batch: Batch) -> list[Batch]:
         """Separate complete rows, which take less time, if that needs no waiting."""
@@ -245,7 +296,7 @@ class ExpectationMaximization:
         return [group for _, group in batch.completeness_groups()]
 
     def mean_loss(self) -> float:
-        """Compute the mean of Eq. 8 over the rows of this process.
+        """Compute the weighted mean of Eq. 8 over the rows of this process.
 
         Returns
         -------
@@ -258,9 +309,11 @@ class ExpectationMaximization:
         with torch.no_grad():
             for index in torch.split(indices, self._n_own):
                 for _, group in self.rows.load(index).completeness_groups():
-                    e_step = self.mixture.e_step(group, precomputed)
-                    total = total + loss(e_step.energies).sum()
-        mean = float(total) / len(indices)
+                    energies = self._e_step(group, precomputed).energies
+                    total = total + group.weigh(loss(energies)).sum()
+        weights = self.rows.sample_weight
+        n_rows = len(indices) if weights is None else float(weights[indices].sum())
+        mean = float(total) / n_rows
         if self.penalty is not None:
             mean += float(self.penalty.value(self.mixture.dictionaries))
         return mean

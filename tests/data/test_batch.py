@@ -31,3 +31,29 @@ def test_products_match_einsum():
     expected = torch.einsum("ki,ij->kj", responsibilities, rows)
     torch.testing.assert_close(batch.weighted_sums(responsibilities), expected)
     assert batch.n_observed(torch.float32).tolist() == [3.0] * 5
+
+
+def test_selected_rows_keep_what_is_known_about_them():
+    batch = Batch(
+        torch.arange(6.0).view(3, 2),
+        torch.tensor([[True, True], [True, False], [True, True]]),
+        weights=torch.tensor([1.0, 2.0, 3.0]),
+        labels=torch.tensor([-1, 1, 0]),
+    )
+    selected = batch.select(torch.tensor([2, 1]))
+    assert selected.rows.tolist() == [[4.0, 5.0], [2.0, 3.0]]
+    assert selected.observed.tolist() == [[True, True], [True, False]]
+    assert selected.weights.tolist() == [3.0, 2.0]
+    assert selected.labels.tolist() == [0, 1]
+    assert Batch(batch.rows).select(slice(1))[1:] == (None, None, None)
+    (_, complete), (_, incomplete) = batch.completeness_groups()
+    assert complete.labels.tolist() == [-1, 0]
+    assert incomplete.weights.tolist() == [2.0]
+
+
+def test_values_are_multiplied_by_the_weights_of_their_rows():
+    values = torch.ones(2, 3)
+    rows = torch.zeros(3, 4)
+    assert Batch(rows).weigh(values) is values
+    weighted = Batch(rows, weights=torch.tensor([1.0, 0.0, 2.5])).weigh(values)
+    assert weighted.tolist() == [[1.0, 0.0, 2.5]] * 2

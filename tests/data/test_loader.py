@@ -50,7 +50,7 @@ def test_load_shifts_scales_and_masks_rows(n_samples, missing, dtype, as_tensor,
 
     for index in (slice(0, 3), torch.arange(len(X)).flip(0)):
         expected = (torch.from_numpy(X)[index] - 1) * 2
-        rows, observed = loader.load(index)
+        rows, observed, *_ = loader.load(index)
         if observed is None:
             assert not expected.isnan().any()
         else:
@@ -66,7 +66,7 @@ def test_load_shifts_scales_and_masks_rows(n_samples, missing, dtype, as_tensor,
 def test_load_accepts_read_only_arrays():
     X = random_data(missing=0)
     X.setflags(write=False)
-    rows, _ = RowLoader(X, device=CPU).load(slice(2, 4))
+    rows, *_ = RowLoader(X, device=CPU).load(slice(2, 4))
     np.testing.assert_array_equal(rows.numpy(), X[2:4])
 
 
@@ -158,10 +158,29 @@ def test_batches_do_not_depend_on_the_container(tmp_path, windows):
     assert numbers.min() >= 3
     assert not torch.equal(numbers, numbers.sort().values)
     for batches in zip(*results, strict=True):
-        for rows, observed in batches:
+        for rows, observed, *_ in batches:
             torch.testing.assert_close(rows, batches[0].rows, rtol=0, atol=0)
             expected = torch.from_numpy(~np.isnan(X[rows[:, 0].long()]))
             assert expected.all() if observed is None else observed.equal(expected)
+
+
+@pytest.mark.parametrize("windows", [{}, SMALL_WINDOWS])
+def test_weights_and_labels_stay_with_their_rows(tmp_path, windows):
+    X = random_data(100, dtype=np.float32)
+    X[:, 0] = np.arange(100)
+    known = {"sample_weight": np.arange(100) / 2, "labels": torch.arange(100) % 3}
+    for data in (X, memory_map(X, tmp_path)):
+        loader = RowLoader(data, device=CPU, **known, **windows)
+        batches = list(loader.batches(torch.arange(3, 100), 4, generator()))
+        for batch in [
+            *batches,
+            loader.load(slice(2, 9)),
+            loader.load(torch.tensor([5])),
+        ]:
+            numbers = batch.rows[..., 0]
+            assert batch.weights.dtype == torch.float32
+            assert batch.weights.equal(numbers / 2)
+            assert batch.labels.equal(numbers.long() % 3)
 
 
 def test_a_last_window_smaller_than_a_batch_is_left_out():

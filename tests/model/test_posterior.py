@@ -7,6 +7,7 @@ from skmixmate.model.posterior import (
     loss_gradient,
     posterior,
     thresholded_responsibilities,
+    with_known_labels,
 )
 
 
@@ -38,3 +39,14 @@ def test_responsibilities_below_machine_epsilon_are_set_to_zero(seed, spread):
     assert (1 + expected[is_active] > 1).all()
     assert (1 + expected[~is_active] / 2 == 1).all()
     assert (responsibilities == expected)[is_active].all()
+
+
+def test_a_known_label_decides_posterior_loss_and_gradient():
+    energies, labels = random_energies(n_rows=3), torch.tensor([-1, 2, 0])
+    known = with_known_labels(energies, labels)
+    assert with_known_labels(energies, None) is energies
+    assert known[:, 0].equal(energies[:, 0])
+    responsibilities = thresholded_responsibilities(known)
+    assert responsibilities[:, 1:].T.tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
+    assert loss(known)[1:].tolist() == [energies[2, 1], energies[0, 2]]
+    assert loss_gradient(known, responsibilities)[:, 1:].equal(responsibilities[:, 1:])

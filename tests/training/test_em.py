@@ -42,6 +42,8 @@ def make_em(
     intercepts=None,
     step_size=None,
     likelihood=Gaussian(),  # noqa: B008
+    sample_weight=None,
+    labels=None,
     **settings,
 ):
     generator = torch.Generator().manual_seed(0)
@@ -68,7 +70,9 @@ def make_em(
         "generator": generator,
         **settings,
     }
-    rows = RowLoader(X, device=torch.device("cpu"))
+    rows = RowLoader(
+        X, device=torch.device("cpu"), sample_weight=sample_weight, labels=labels
+    )
     return ExpectationMaximization(mixture, rows, torch.arange(len(X)), **settings)
 
 
@@ -128,6 +132,72 @@ def test_penalty_is_added_to_loss_and_gradient(missing):
     assert em.mean_loss() == pytest.approx(without.mean_loss() + value)
     assert em.run_epoch() == pytest.approx(without.run_epoch() + value)
     torch.testing.assert_close(gradient_of(em), gradient_of(without) + gradient)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"penalty": Smoothness(0.5, (2, 3)), "learn_weights": True},
+        {"intercepts": np.eye(3, 6), "learn_noise": True},
+        {"likelihood": StudentT(3.0), "learn_likelihood": True},
+    ],
+    ids=str,
+)
+def test_a_row_of_weight_w_counts_as_w_rows(settings, missing):
+    X = random_data(20, missing=missing)
+    weights = np.arange(20) % 3 + 1
+    weighted = make_em(X, batch_size=20, sample_weight=weights, **settings)
+    repeated = make_em(np.repeat(X, weights, axis=0), batch_size=100, **settings)
+    for _ in range(3):
+        assert weighted.run_epoch() == pytest.approx(repeated.run_epoch())
+    assert weighted.mean_loss() == pytest.approx(repeated.mean_loss())
+    state, expected = weighted.state_dict(), repeated.state_dict()
+    for name in ("dictionaries", "intercepts", "weights", "noise_variance", "moments"):
+        torch.testing.assert_close(state[name], expected[name])
+    assert state.get("likelihood") == pytest.approx(expected.get("likelihood"))
+
+
+def test_loss_is_a_weighted_mean_over_all_batches():
+    X, weights = random_data(48), np.arange(48.0)
+    settings = {"learning_rate": 1e-9, "penalty": Smoothness(0.5, (2, 3))}
+    em = make_em(X, sample_weight=weights, **settings)  # 16 rows in a mini-batch
+    losses = [make_em(row[None], **settings).mean_loss() for row in X]
+    expected = pytest.approx(np.average(losses, weights=weights))
+    assert em.run_epoch() == expected
+    assert em.run_stream() == expected
+    assert em.mean_loss() == expected
+
+
+def test_weights_of_other_size_are_the_same_on_average():
+    X, settings = random_data(48), {"intercepts": np.eye(3, 6), "learn_weights": True}
+    unweighted = make_em(X, **settings)
+    weighted = make_em(X, sample_weight=np.full(48, 4.0), **settings)
+    for _ in range(2):
+        assert weighted.run_epoch() == pytest.approx(unweighted.run_epoch())
+    assert weighted.run_stream() == pytest.approx(unweighted.run_stream())
+    for name in ("dictionaries", "intercepts", "weights"):
+        torch.testing.assert_close(
+            getattr(weighted.mixture, name), getattr(unweighted.mixture, name)
+        )
+
+
+def test_known_labels_are_known_posteriors():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 6))  # no clusters
+    labels = np.arange(60) % 3
+    settings = {"intercepts": np.zeros((3, 6)), "n_atoms": 0, "batch_size": 60}
+    em = make_em(X, labels=labels, learn_weights=True, **settings)
+    em.run_epoch()
+    means = np.stack([X[labels == k].mean(axis=0) for k in range(3)])
+    np.testing.assert_allclose(em.mixture.intercepts, means)
+    np.testing.assert_allclose(em.mixture.weights, 1 / 3)
+    # The loss of a row is the energy of its cluster; others have the same in all.
+    em = make_em(X, labels=np.where(np.arange(60) < 30, labels, -1), **settings)
+    energies = em.mixture.e_step(em.rows.load(slice(None))).energies.numpy()
+    expected = energies[labels, np.arange(60)][:30].sum() + energies[0, 30:].sum()
+    assert em.mean_loss() == pytest.approx(expected / 60)
+    assert em.run_epoch() == pytest.approx(expected / 60)
 
 
 def test_gradient_with_missing_entries_is_close_to_the_published_one():
