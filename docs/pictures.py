@@ -36,7 +36,7 @@ def main():
         with plt.rc_context(STYLE):
             runpy.run_path(str(ROOT / "examples" / f"{example}.py"))
             path = ROOT / "docs" / "_static" / f"{picture}.png"
-            plt.figure(1).savefig(path, dpi=110, transparent=True)
+            plt.figure(1).savefig(path, dpi=90, transparent=True)
 
 
 if __name__ == "__main__":
