@@ -14,23 +14,19 @@ import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).parents[1]
 GREY = "#808080"
+TEXT = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor")
 STYLE = {
-    name: GREY
-    for name in (
-        "text.color",
-        "axes.edgecolor",
-        "axes.labelcolor",
-        "axes.titlecolor",
-        "xtick.color",
-        "ytick.color",
-    )
-} | {"axes.facecolor": "none", "legend.framealpha": 0}
+    **dict.fromkeys((*TEXT, "xtick.color", "ytick.color"), GREY),
+    "axes.facecolor": "none",
+    "legend.framealpha": 0,
+}
 
 # For each picture, the example whose first figure it is.
 PICTURES = {"shapes": "plot_0_shapes", "subspaces": "plot_7_subspaces"}
 
 
 def main():
+    """Run the examples, and save their first figures."""
     for picture, example in PICTURES.items():
         plt.close("all")
         with plt.rc_context(STYLE):
