@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "numpydoc",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
@@ -33,12 +34,8 @@ numpydoc_show_class_members = False
 # All checks of numpydoc except four: a docstring may be a single line, See Also
 # and Examples are optional, and returned values have names, as in scikit-learn.
 numpydoc_validation_checks = {"all", "ES01", "EX01", "RT02", "SA01"}
-# Inherited from scikit-learn.
-numpydoc_validation_exclude = {
-    r"\._",
-    r"\.(get|set)_(params|metadata_routing|callbacks|output)$",
-    r"\.fit_transform$",
-}
+# The last one returns a generator, of which numpydoc takes only "Yields" functions.
+numpydoc_validation_exclude = {r"\._", r"\.predict_batches$"}
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -52,6 +49,8 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_memory": False,
     "plot_gallery": True,
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("skmixmate",),
 }
 
 html_theme = "pydata_sphinx_theme"
@@ -60,6 +59,7 @@ html_static_path = ["_static"]
 html_css_files = ["narrow.css"]
 html_theme_options = {
     "navbar_align": "left",
+    "header_links_before_dropdown": 4,
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

@@ -14,6 +14,7 @@ from ..data.images import restore_images, shape_of_images
 from ..data.loader import RowLoader
 from ..data.statistics import rows_beyond_squares
 from ..data.validation import check_squares, resolve_device
+from ..model.entry_energies import entry_energies
 from ..model.mixture import EStep, Mixture
 from ..model.posterior import posterior
 from ..utils.guards import default_modes
@@ -65,6 +66,34 @@ class BatchPosterior:
     def responsibilities(self) -> torch.Tensor:
         """Posterior probabilities of the clusters, of shape (n_clusters, n_rows)."""
         return posterior(self.energies)
+
+    @property
+    def runners_up(self) -> torch.Tensor:
+        """Clusters of second lowest energy, of shape (n_rows,)."""
+        others = self.energies.scatter(0, self.labels[None], math.inf)
+        return others.argmin(dim=0)
+
+    @property
+    def margins(self) -> torch.Tensor:
+        """Differences of the two lowest energies, of shape (n_rows,)."""
+        energies = self.energies.gather(
+            0, torch.stack((self.labels, self.runners_up))
+        )  # (2, n_rows)
+        return energies[1] - energies[0]
+
+    @property
+    def margins_of_entries(self) -> torch.Tensor:
+        """Parts of the margins that the entries add, of shape (n_rows, n_features)."""
+        second, first = (
+            entry_energies(
+                self._mixture,
+                self._batch,
+                self._e_step.codes[labels, :, torch.arange(len(labels))],
+                labels,
+            )
+            for labels in (self.runners_up, self.labels)
+        )
+        return second - first
 
     @property
     def assigned_codes(self) -> torch.Tensor:

@@ -19,6 +19,7 @@ from ..utils.guards import all_or_nothing, default_modes
 from ..utils.random_state import private_random_state
 from ..utils.types import Data
 from ._checks import check_continuation, check_params
+from ._explaining import ExplainingMixMate
 from ._fit import (
     FitContext,
     check_scales,
@@ -28,7 +29,6 @@ from ._fit import (
     resolve_settings,
     summarize_rows,
 )
-from ._generative import GenerativeMixMate
 from ._images import resolve_image_shape
 from ._inference import FittedModel
 from ._initialize import initialize
@@ -46,7 +46,7 @@ from ._state import ModelState, Rows, torch_dtype
 _STREAM_ENTRIES = 2**22
 
 
-class StreamingMixMate(GenerativeMixMate):
+class StreamingMixMate(ExplainingMixMate):
     """A mixture of dictionaries that learns from a stream."""
 
     distributed: bool | str

@@ -273,8 +273,8 @@ class Mixture(ABC):
         """
         raise TypeError(f"likelihood={self.likelihood!r} has no noise variance.")
 
-    def decode(self, codes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Reconstruct rows from their codes in given clusters (the decoder).
+    def combine_atoms(self, codes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Combine the atoms of given clusters, without their intercepts.
 
         Parameters
         ----------
@@ -284,13 +284,28 @@ class Mixture(ABC):
 
         Returns
         -------
+        combinations : tensor of shape (n_rows, n_features)
+        """
+        combinations = codes.new_empty(len(codes), self.dictionaries.shape[2])
+        for label in torch.unique(labels):
+            is_label = labels == label
+            combinations[is_label] = codes[is_label] @ self.dictionaries[label]
+        return combinations
+
+    def decode(self, codes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Reconstruct rows from their codes in given clusters (the decoder).
+
+        Parameters
+        ----------
+        codes, labels
+            As in :meth:`combine_atoms`.
+
+        Returns
+        -------
         rows : tensor of shape (n_rows, n_features)
             Means of the entries.
         """
-        natural = codes.new_empty(len(codes), self.dictionaries.shape[2])
-        for label in torch.unique(labels):
-            is_label = labels == label
-            natural[is_label] = codes[is_label] @ self.dictionaries[label]
+        natural = self.combine_atoms(codes, labels)
         if self.intercepts is not None:
             natural = natural + self.intercepts[labels]
         return self.likelihood.mean(natural)

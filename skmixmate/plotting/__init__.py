@@ -4,7 +4,9 @@ from ._confusion import ConfusionDisplay
 from ._dictionary import DictionaryDisplay
 from ._energy import EnergyDisplay
 from ._loss_curve import LossCurveDisplay
+from ._map import MapDisplay
 from ._n_clusters import NClustersDisplay
+from ._profile import ProfileDisplay
 from ._reconstruction import ReconstructionDisplay
 
 __all__ = [
@@ -12,6 +14,8 @@ __all__ = [
     "DictionaryDisplay",
     "EnergyDisplay",
     "LossCurveDisplay",
+    "MapDisplay",
     "NClustersDisplay",
+    "ProfileDisplay",
     "ReconstructionDisplay",
 ]

@@ -18,7 +18,9 @@ from skmixmate.plotting import (
     DictionaryDisplay,
     EnergyDisplay,
     LossCurveDisplay,
+    MapDisplay,
     NClustersDisplay,
+    ProfileDisplay,
     ReconstructionDisplay,
 )
 
@@ -649,6 +651,8 @@ CALLS = {
     "n_clusters": lambda mixmate: NClustersDisplay.from_estimator(mixmate),
     "confusion": lambda mixmate: ConfusionDisplay.from_estimator(mixmate, X, y),
     "energy": lambda mixmate: EnergyDisplay.from_estimator(mixmate, X, y),
+    "map": lambda mixmate: MapDisplay.from_estimator(mixmate, X, y),
+    "profile": lambda mixmate: ProfileDisplay.from_estimator(mixmate, X),
 }
 
 
@@ -662,7 +666,16 @@ def test_missing_matplotlib_is_named(plain, call, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["dictionary", "reconstruction", "loss_curve", "n_clusters", "energy"]
+    "name",
+    [
+        "dictionary",
+        "reconstruction",
+        "loss_curve",
+        "n_clusters",
+        "energy",
+        "map",
+        "profile",
+    ],
 )
 def test_other_estimators_are_rejected(name):
     with pytest.raises(TypeError, match=r"estimator=KMeans\(\) should be a fitted"):

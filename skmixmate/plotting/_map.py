@@ -1,0 +1,221 @@
+"""A map of clusters and samples in two dimensions, from energies alone."""
+
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+from sklearn.utils import check_consistent_length
+
+from ..estimators._mixmate import MixMateClustering
+from ..utils.types import Data
+from ._common import as_array, check_estimator, make_axis, require_pyplot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+
+
+class MapDisplay:
+    """A map: clusters that are similar are near, and doubtful samples between them.
+
+    Each cluster has a place, and each sample lies at a weighted mean of the places,
+    with weights that fall with its energies. A sample that one cluster fits far better
+    than any other is at the place of this cluster; one that two clusters fit equally
+    well is in the middle between them. The distances between the places approximate, as
+    far as two dimensions allow, how much worse the samples of one cluster fit the
+    other. Numbers mark the clusters.
+
+    Create it by :meth:`from_estimator`; the parameters of the constructor are stored
+    as attributes.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_samples, 2)
+        Places of the samples.
+    labels : ndarray of shape (n_samples,)
+        Cluster of each sample.
+    classes : ndarray of shape (n_samples,) or None
+        Known classes, which decide the colours; None colours by the clusters.
+
+    Attributes
+    ----------
+    ax_ : Axes
+        Axes of the plot.
+    figure_ : Figure
+        Figure containing the axes.
+
+    References
+    ----------
+    W. S. Torgerson, Multidimensional scaling: I. Theory and method, Psychometrika 17,
+    1952.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skmixmate import MixMateClustering
+    >>> from skmixmate.plotting import MapDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> mixmate = MixMateClustering(
+    ...     n_clusters=10, init="kmeans", max_iter=2, tol=0, random_state=0
+    ... ).fit(X)
+    >>> display = MapDisplay.from_estimator(mixmate, X, y)
+    >>> display.points.shape
+    (1797, 2)
+    """
+
+    def __init__(
+        self,
+        points: np.ndarray,
+        *,
+        labels: np.ndarray,
+        classes: np.ndarray | None,
+    ) -> None:
+        self.points = points
+        self.labels = labels
+        self.classes = classes
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: MixMateClustering,
+        X: Data,
+        y: npt.ArrayLike | None = None,
+        *,
+        cmap: "str | Colormap" = "tab20",
+        ax: "Axes | None" = None,
+    ) -> Self:
+        """Draw the map of samples.
+
+        Parameters
+        ----------
+        estimator : MixMateClustering
+            Fitted, with at least two clusters.
+        X : array-like, tensor or data that are not in memory
+            Samples, of shape (n_samples, n_features), in any form that the methods of
+            the estimator take; NaN marks missing values.
+        y : array-like or tensor of shape (n_samples,), default=None
+            Known classes of the samples, for the colours. None colours by cluster.
+        cmap : str or Colormap, default="tab20"
+            Colour map of the clusters or classes.
+        ax : Axes, default=None
+            Axes to draw on; None makes a new figure.
+
+        Returns
+        -------
+        display : MapDisplay
+
+        Raises
+        ------
+        TypeError
+            If `estimator` is not a MixMateClustering.
+        ValueError
+            If the estimator has only one cluster, X does not fit it, or X and y
+            differ in length.
+        ImportError
+            If matplotlib is not installed.
+        """
+        require_pyplot(f"{cls.__name__}.from_estimator")
+        check_estimator(estimator)
+        n_clusters = len(estimator.weights_)
+        if n_clusters < 2:
+            raise ValueError(
+                f"estimator has n_clusters={n_clusters}; a map needs at least 2."
+            )
+        energies = as_array(estimator.energies(X)).astype(np.float64)
+        classes = None if y is None else as_array(y)
+        check_consistent_length(energies, classes)
+        points = _weights(energies) @ _place_clusters(energies)
+        display = cls(points, labels=energies.argmin(axis=1), classes=classes)
+        return display.plot(cmap=cmap, ax=ax)
+
+    def plot(
+        self, *, cmap: "str | Colormap" = "tab20", ax: "Axes | None" = None
+    ) -> Self:
+        """Draw the map.
+
+        Parameters
+        ----------
+        cmap : str or Colormap, default="tab20"
+            Colour map of the clusters or classes.
+        ax : Axes, default=None
+            Axes to draw on; None makes a new figure.
+
+        Returns
+        -------
+        display : MapDisplay
+            This object.
+        """
+        self.figure_, self.ax_ = make_axis(ax, (6.4, 5.4), "MapDisplay.plot")
+        groups = self.labels if self.classes is None else self.classes
+        names, colors = np.unique(groups, return_inverse=True)
+        x, y = self.points.T
+        dots = self.ax_.scatter(x, y, c=colors, cmap=cmap, s=6, alpha=0.7, linewidths=0)
+        for k in np.unique(self.labels):
+            self.ax_.annotate(
+                str(k),
+                np.median(self.points[self.labels == k], axis=0),
+                ha="center",
+                va="center",
+                bbox={"boxstyle": "circle", "facecolor": "white", "alpha": 0.8},
+                color="black",
+            )
+        if self.classes is not None:
+            handles, _ = dots.legend_elements(num=list(range(len(names))), alpha=1)
+            self.ax_.legend(
+                handles,
+                names.tolist(),
+                title="class",
+                loc="center left",
+                bbox_to_anchor=(1, 0.5),
+            )
+        self.ax_.set(xticks=[], yticks=[], aspect="equal")
+        return self
+
+
+def _weights(energies: np.ndarray) -> np.ndarray:
+    """Compute weights of the clusters that are softer than their probabilities.
+
+    Parameters
+    ----------
+    energies : ndarray of shape (n_samples, n_clusters)
+
+    Returns
+    -------
+    weights : ndarray of shape (n_samples, n_clusters)
+        For a sample of median margin the weight of its cluster is e times that of the
+        next one.
+    """
+    lowest, second = np.partition(energies, 1, axis=1)[:, :2].T
+    margin = np.median(second - lowest)
+    weights: np.ndarray = softmax(-energies / max(margin, 1e-12), axis=1)
+    return weights
+
+
+def _place_clusters(energies: np.ndarray) -> np.ndarray:
+    """Place clusters by classical multidimensional scaling.
+
+    Parameters
+    ----------
+    energies : ndarray of shape (n_samples, n_clusters)
+
+    Returns
+    -------
+    places : ndarray of shape (n_clusters, 2)
+        Squared distances approximate the mean differences of energy. Clusters without
+        samples are judged by the samples of the others.
+    """
+    n_clusters = energies.shape[1]
+    members = np.eye(n_clusters)[energies.argmin(axis=1)].T  # (n_clusters, n_samples)
+    sizes = members.sum(axis=1)
+    own = (energies.T * members).sum(axis=1, keepdims=True)
+    differences = (members @ energies - own) / sizes.clip(min=1)[:, None]
+    # Where both clusters have samples, the mean of both; otherwise the one there is.
+    n_judges = (sizes > 0).astype(int) + (sizes > 0)[:, None]
+    squares = (differences + differences.T) / n_judges.clip(min=1)
+    squares[n_judges == 0] = squares.max()
+    np.fill_diagonal(squares, 0)
+    centering = np.eye(n_clusters) - 1 / n_clusters
+    values, vectors = np.linalg.eigh(-centering @ squares @ centering / 2)
+    places: np.ndarray = vectors[:, :-3:-1] * np.sqrt(values[:-3:-1].clip(min=0))
+    return places
