@@ -2,9 +2,8 @@
 Explaining clusters
 ===================
 
-Three questions to a clustering: which samples are typical, what tells a cluster from the
-others, and which samples are doubtful? The data are 178 wines with 13 measurements, and
-digits.
+Which samples are typical, what tells a cluster from the others, and which samples are
+doubtful? The data are digits, and 178 wines with 13 measurements.
 """
 
 import matplotlib.pyplot as plt
