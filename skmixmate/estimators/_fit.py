@@ -16,7 +16,6 @@ from ..distributed.communicator import Communicator
 from ..files.checkpoint import Checkpoint, data_fingerprint, format_param, hash_param
 from ..files.checkpoint_content import ExpectedFit
 from ..model.likelihoods import as_likelihood
-from ..model.posterior import loss
 from ..training.em import ExpectationMaximization
 from ..training.loop import History, train
 from ..utils.random_state import make_generator, private_random_state
@@ -428,20 +427,16 @@ def finalize_fit(
     estimator.loss_curve_ = history.losses
     estimator.converged_ = history.converged
     # A last E-step as predict does it, so that labels_ is predict(X) to the last bit.
-    estimator.labels_, losses, code_density = FittedModel(
-        state, ctx.settings, estimator.device
-    ).evaluate(
-        X,
-        lambda batch: batch.labels,
-        lambda batch: loss(batch.energies),
-        lambda batch: batch.code_density,
-    )
+    found = FittedModel(state, ctx.settings, estimator.device).assign(X)
+    estimator.labels_ = found.labels
     indices, communicator = ctx.indices, ctx.communicator
-    estimator.loss_ = _mean(communicator, losses[indices])
+    estimator.loss_ = _mean(communicator, found.losses[indices])
     estimator.loss_ += penalty_value(ctx.settings, state)
-    counts = np.bincount(estimator.labels_[indices], minlength=len(state.weights))
+    counts = np.bincount(found.labels[indices], minlength=estimator.n_clusters_)
     counts = communicator.all_reduce(counts)
-    density = _mean(communicator, code_density[indices])
+    density = _mean(communicator, found.code_density[indices])
+    excess = communicator.all_reduce(found.excess_energies)
+    estimator.excess_energies_ = excess / communicator.all_reduce(len(X))
     warn_about_training(estimator, history)
     if not history.diverged:
         warn_about_codes(estimator, ctx.settings, state, density)

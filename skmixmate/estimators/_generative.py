@@ -16,6 +16,7 @@ from ..utils.random_state import private_random_state
 from ..utils.types import ArrayOut, Data
 from ._base import BaseMixMate
 from ._inference import FittedModel, restore_container
+from ._state import count_clusters
 
 
 class GenerativeMixMate(BaseMixMate):
@@ -25,8 +26,8 @@ class GenerativeMixMate(BaseMixMate):
 
     @property
     def n_clusters_(self) -> int:
-        """Number of clusters, given or estimated."""
-        return len(self.weights_)
+        """Number of clusters: given, estimated, or left after merging."""
+        return count_clusters(self.weights_, self.component_labels_)
 
     def fit_predict(self, X: Data, y: Any = None) -> ArrayOut:
         """Learn the clusters and return the labels of the samples.
@@ -195,12 +196,14 @@ class GenerativeMixMate(BaseMixMate):
         Returns
         -------
         names : ndarray of str, of shape (n_clusters * n_atoms,)
-            "cluster0_atom0", "cluster0_atom1" and so on.
+            "cluster0_atom0", "cluster0_atom1" and so on; "component0_atom0" where
+            clusters were merged.
         """
         self._check_is_fitted()
-        n_clusters, n_atoms, _ = self.dictionaries_.shape
+        n_components, n_atoms, _ = self.dictionaries_.shape
+        kind = "cluster" if self.component_labels_ is None else "component"
         return np.array(
-            [f"cluster{k}_atom{d}" for k in range(n_clusters) for d in range(n_atoms)],
+            [f"{kind}{k}_atom{d}" for k in range(n_components) for d in range(n_atoms)],
             dtype=object,
         )
 
@@ -245,4 +248,6 @@ def _sample(
             f"as it allows lead to entries that are out of range "
             f"(likelihood={likelihood!r}). Fit with a larger one."
         )
+    if state.component_labels is not None:
+        labels = state.component_labels[labels]
     return likelihood.sample(natural, rng).astype(dtype), labels

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from ..data.loader import RowLoader
 from ..data.statistics import rows_beyond_squares
 from ..data.validation import check_squares, resolve_device
 from ..model.mixture import EStep, Mixture
-from ..model.posterior import posterior
+from ..model.posterior import loss, posterior, union_energies
 from ..utils.guards import default_modes
 from ..utils.numbers import largest_magnitude
 from ._settings import Settings
@@ -51,9 +51,8 @@ class BatchPosterior:
         batch: Batch,
         e_step: EStep,
     ) -> None:
-        self.energies = e_step.energies  # (n_clusters, n_rows)
-        self.labels = e_step.energies.argmin(dim=0)
-        # (n_clusters, n_atoms, n_rows); adding 0 removes the sign of zeros
+        self.components = e_step.energies.argmin(dim=0)  # (n_rows,), of lowest energy
+        # (n_components, n_atoms, n_rows); adding 0 removes the sign of zeros
         self.codes = e_step.codes / loader.scale + 0.0
         self._model = model
         self._mixture = mixture
@@ -62,19 +61,46 @@ class BatchPosterior:
         self._e_step = e_step
 
     @property
+    def labels(self) -> torch.Tensor:
+        """Clusters of the components of lowest energy, of shape (n_rows,)."""
+        clusters = self._model.state.component_labels
+        if clusters is None:
+            return self.components
+        return torch.from_numpy(clusters).to(self.components.device)[self.components]
+
+    @property
+    def energies(self) -> torch.Tensor:
+        """Energies of the clusters, of shape (n_clusters, n_rows)."""
+        clusters = self._model.state.component_labels
+        energies = self._e_step.energies
+        if clusters is None:
+            return energies
+        return union_energies(energies, torch.from_numpy(clusters).to(energies.device))
+
+    @property
+    def margins(self) -> torch.Tensor:
+        """Energies above the lowest one, of shape (n_components, n_rows)."""
+        return self._e_step.energies - self._e_step.energies.amin(dim=0)
+
+    @property
     def responsibilities(self) -> torch.Tensor:
         """Posterior probabilities of the clusters, of shape (n_clusters, n_rows)."""
         return posterior(self.energies)
 
     @property
+    def losses(self) -> torch.Tensor:
+        """Loss of the rows, of shape (n_rows,): merging of clusters has no effect."""
+        return loss(self._e_step.energies)
+
+    @property
     def assigned_codes(self) -> torch.Tensor:
-        """Codes in the assigned clusters, of shape (n_rows, n_atoms)."""
-        return self.codes[self.labels, :, torch.arange(len(self.labels))]
+        """Codes in the components of lowest energy, of shape (n_rows, n_atoms)."""
+        return self.codes[self.components, :, torch.arange(len(self.components))]
 
     @property
     def block_codes(self) -> torch.Tensor:
-        """Assigned codes, zeros elsewhere, of shape (n_rows, n_clusters * n_atoms)."""
-        n_clusters, n_atoms, n_rows = self.codes.shape
+        """Assigned codes, zeros elsewhere, (n_rows, n_components * n_atoms)."""
+        n_components, n_atoms, n_rows = self.codes.shape
         assigned = self.assigned_codes
         if self._mixture.intercepts is not None:
             # A row of zeros would leave open which intercept it stands for.
@@ -82,8 +108,8 @@ class BatchPosterior:
             is_empty = (assigned.abs() <= mark).all(dim=1, keepdim=True)
             assigned.masked_fill_(is_empty, 0)
             assigned[:, :1].masked_fill_(is_empty, mark)
-        blocks = assigned.new_zeros(n_rows, n_clusters, n_atoms)
-        blocks[torch.arange(n_rows), self.labels] = assigned
+        blocks = assigned.new_zeros(n_rows, n_components, n_atoms)
+        blocks[torch.arange(n_rows), self.components] = assigned
         return blocks.flatten(1)
 
     @property
@@ -103,9 +129,9 @@ class BatchPosterior:
 
     @property
     def reconstructions(self) -> np.ndarray:
-        """Rows as the assigned clusters reconstruct them, (n_rows, n_features)."""
+        """Rows as the assigned components reconstruct them, (n_rows, n_features)."""
         codes = self.assigned_codes * self._loader.scale
-        rows = self._loader.to_data_units(self._mixture.decode(codes, self.labels))
+        rows = self._loader.to_data_units(self._mixture.decode(codes, self.components))
         return self._model.state.to_data_space(as_numpy(rows))
 
     @property
@@ -115,6 +141,26 @@ class BatchPosterior:
 
 
 Output = Callable[[BatchPosterior], Any]
+
+
+class Assignment(NamedTuple):
+    """Rows and their clusters.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_rows,)
+    losses : ndarray of shape (n_rows,)
+    code_density : ndarray of shape (n_rows,)
+        Fraction of the assigned codes that is not zero.
+    excess_energies : ndarray of shape (n_components, n_components)
+        Entry (i, j) is the sum, over the rows of component i, of the differences of
+        their energies in j and in i.
+    """
+
+    labels: np.ndarray
+    losses: np.ndarray
+    code_density: np.ndarray
+    excess_energies: np.ndarray
 
 
 class FittedModel:
@@ -227,12 +273,39 @@ class FittedModel:
         arrays : list of ndarray
             The value of each function for the rows of X.
         """
-        whole: list[np.ndarray] = []
-        for chunk, arrays in self.iter_outputs(X, *outputs):
-            whole = whole or _empty_like(arrays, len(X))
-            for array, values in zip(whole, arrays, strict=True):
-                array[chunk] = values
-        return whole
+        return _gather(self.iter_outputs(X, *outputs), len(X))
+
+    def assign(self, X: Rows) -> "Assignment":
+        """Assign all rows to their clusters, and compute how clear that is.
+
+        Parameters
+        ----------
+        X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+            Features that are modelled.
+
+        Returns
+        -------
+        assignment : Assignment
+        """
+        n_components = len(self.state.weights)
+        excess = np.zeros((n_components, n_components))
+
+        def iter_chunks() -> Iterator[tuple[slice, list[np.ndarray]]]:
+            for chunk, (components, margins, *arrays) in self.iter_outputs(
+                X,
+                lambda batch: batch.components,
+                lambda batch: batch.margins.T,
+                lambda batch: batch.labels,
+                lambda batch: batch.losses,
+                lambda batch: batch.code_density,
+            ):
+                np.add.at(excess, components, margins)
+                yield chunk, arrays
+
+        labels, losses, code_density = _gather(iter_chunks(), len(X))
+        # Energies are infinite in a component of weight 0.
+        np.minimum(excess, np.finfo(excess.dtype).max, out=excess)
+        return Assignment(labels, losses, code_density, excess)
 
     def _in_float64(
         self,
@@ -294,6 +367,18 @@ class FittedModel:
         natural += shares.astype(codes.dtype) @ intercepts
         means = self.settings.likelihood.mean(torch.from_numpy(natural)).numpy()
         return self.state.to_data_space(means)
+
+
+def _gather(
+    chunks: Iterable[tuple[slice, list[np.ndarray]]], n_rows: int
+) -> list[np.ndarray]:
+    """Put the arrays of chunks of rows together."""
+    whole: list[np.ndarray] = []
+    for chunk, arrays in chunks:
+        whole = whole or _empty_like(arrays, n_rows)
+        for array, values in zip(whole, arrays, strict=True):
+            array[chunk] = values
+    return whole
 
 
 def _empty_like(arrays: list[np.ndarray], n_rows: int) -> list[np.ndarray]:

@@ -71,6 +71,9 @@ class ModelState:
     n_clusters_scores : dict or None
         Evidence for the number of clusters, if it was estimated; see
         :func:`~skmixmate.cluster.estimate_n_clusters`.
+    component_labels : int ndarray of shape (n_components,) or None
+        Cluster of each dictionary, where clusters were merged. Training does not use
+        it: each dictionary is a component of the mixture as before.
     """
 
     weights: np.ndarray
@@ -82,6 +85,7 @@ class ModelState:
     likelihood: Likelihood = field(default_factory=Gaussian)
     representation: ScatteringFeatures | None = None
     n_clusters_scores: dict[str, np.ndarray] | None = None
+    component_labels: np.ndarray | None = None
 
     @classmethod
     def from_estimator(cls, estimator: Any) -> "ModelState":
@@ -262,6 +266,13 @@ class ModelState:
         return mixture, RowLoader(X, device=device, location=location, scale=self.scale)
 
 
+def count_clusters(weights: np.ndarray, component_labels: np.ndarray | None) -> int:
+    """Count the clusters of a model, each of one or of several components."""
+    if component_labels is None:
+        return len(weights)
+    return int(component_labels.max()) + 1
+
+
 def torch_dtype(X: Rows) -> torch.dtype:
     """Return the dtype of rows, as torch names it."""
     return X.dtype if isinstance(X, torch.Tensor) else getattr(torch, X.dtype.name)
@@ -286,6 +297,8 @@ def add_later_attributes(estimator: Any) -> None:
         "likelihood_": as_likelihood(params["likelihood"]),
         "image_shape_": None if image_shape is None else tuple(image_shape),
         "n_clusters_scores_": None,
+        "component_labels_": None,
+        "excess_energies_": None,
     }
     for name, value in later.items():
         if not hasattr(estimator, name):

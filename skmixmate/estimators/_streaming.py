@@ -14,7 +14,6 @@ from ..data.streams import stream_chunks
 from ..data.validation import resolve_device, validate_images
 from ..distributed.communicator import Communicator
 from ..distributed.launch import find_communicator
-from ..model.posterior import loss
 from ..utils.guards import all_or_nothing, default_modes
 from ..utils.random_state import private_random_state
 from ..utils.types import Data
@@ -28,10 +27,10 @@ from ._fit import (
     resolve_settings,
     summarize_rows,
 )
-from ._generative import GenerativeMixMate
 from ._images import resolve_image_shape
 from ._inference import FittedModel
 from ._initialize import initialize
+from ._merging import MergingMixMate
 from ._settings import Settings, read_params, stream_init_size
 from ._state import ModelState, Rows, torch_dtype
 
@@ -39,7 +38,7 @@ from ._state import ModelState, Rows, torch_dtype
 _STREAM_ENTRIES = 2**22
 
 
-class StreamingMixMate(GenerativeMixMate):
+class StreamingMixMate(MergingMixMate):
     """A mixture of dictionaries that learns from a stream."""
 
     distributed: bool | str
@@ -159,14 +158,12 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
         estimator.likelihood_ = state.likelihood
         _train_chunk(estimator, settings, state, X, indices, device)
         model = FittedModel(state, settings, estimator.device)
-        estimator.labels_, losses = model.evaluate(
-            state.lazy_model_space(X),
-            lambda batch: batch.labels,
-            lambda batch: loss(batch.energies),
-        )
+        found = model.assign(state.lazy_model_space(X))
+        estimator.labels_ = found.labels
+        estimator.excess_energies_ = found.excess_energies / len(X)
         estimator.loss_ = math.nan
         if len(indices):
-            estimator.loss_ = float(losses[indices].mean())
+            estimator.loss_ = float(found.losses[indices].mean())
             estimator.loss_ += penalty_value(settings, state)
     else:
         estimator._row_buffer = concat_rows(buffer, X, indices)

@@ -150,6 +150,55 @@ def check_n_clusters_scores(scores: Any) -> None:
     check_arrays(scores, dict.fromkeys(_SCORES, shape), ("float64",))
 
 
+def check_merging(values: Mapping[str, Any]) -> None:
+    """Check the clusters of the components, and how far these are apart.
+
+    Parameters
+    ----------
+    values : mapping
+        `weights_`, `component_labels_` and `excess_energies_` of a fitted estimator;
+        the latter may be None.
+
+    Raises
+    ------
+    FormatError
+        If they do not fit together.
+    """
+    n_components = len(values["weights_"])
+    labels, excess = values["component_labels_"], values["excess_energies_"]
+    if labels is not None:
+        check_arrays(values, {"component_labels_": (n_components,)}, ("int64",))
+    if excess is not None:
+        shape = (n_components, n_components)
+        check_arrays(values, {"excess_energies_": shape}, ("float64",))
+
+
+def check_merging_entries(values: Mapping[str, Any]) -> None:
+    """Check the entries of the arrays of :func:`check_merging`.
+
+    Parameters
+    ----------
+    values : mapping
+        That has passed :func:`check_merging`.
+
+    Raises
+    ------
+    FormatError
+        If an entry is out of range.
+    """
+    labels, excess = values["component_labels_"], values["excess_energies_"]
+    if labels is not None:
+        numbers = np.unique(labels)
+        is_valid = np.array_equal(numbers, np.arange(len(numbers)))
+        expected = "the integers from 0 without gaps"
+        check_value("component_labels_", labels.tolist(), is_valid, expected)
+    if excess is not None:
+        is_valid = excess.min() >= 0 and not excess.diagonal().any()
+        check_value(
+            "excess_energies_", excess, is_valid, "at least 0, on the diagonal 0"
+        )
+
+
 def truncate(text: str, length: int = 100) -> str:
     """Cut off the end of a long text.
 
