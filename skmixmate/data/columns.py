@@ -174,8 +174,7 @@ def _inspect(values: npt.NDArray[Any]) -> tuple[str | None, str]:
             break
     if text is None:
         return None, ""
-    is_text = isinstance(text, str)
-    kind = kind_of_text(text if is_text else "", has_numbers)
+    kind = kind_of_text(text if isinstance(text, str) else "", has_numbers)
     return kind, repr(text[:_MAX_LENGTH])
 
 

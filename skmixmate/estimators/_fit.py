@@ -8,6 +8,7 @@ import torch
 from sklearn.base import clone
 
 from .._version import __version__
+from ..cluster._overlaps import median_margin, soft_overlaps
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader
 from ..data.statistics import RowSummary, feature_stds, summarize
@@ -435,8 +436,7 @@ def finalize_fit(
     counts = np.bincount(found.labels[indices], minlength=estimator.n_clusters_)
     counts = communicator.all_reduce(counts)
     density = _mean(communicator, found.code_density[indices])
-    excess = communicator.all_reduce(found.excess_energies)
-    estimator.excess_energies_ = excess / communicator.all_reduce(len(X))
+    estimator.overlaps_ = find_overlaps(found.margins, communicator)
     warn_about_training(estimator, history)
     if not history.diverged:
         warn_about_codes(estimator, ctx.settings, state, density)
@@ -446,6 +446,25 @@ def finalize_fit(
     )
     if ctx.checkpoint is not None and not history.interrupted:
         ctx.checkpoint.remove()
+
+
+def find_overlaps(margins: np.ndarray, communicator: Communicator) -> np.ndarray:
+    """Compute how much components overlap, over the rows of all processes.
+
+    Parameters
+    ----------
+    margins : ndarray of shape (n_rows, n_components)
+        Energies above the lowest one.
+    communicator : Communicator
+
+    Returns
+    -------
+    overlaps : ndarray of shape (n_components, n_components)
+        The entries sum to 1.
+    """
+    temperature = _mean(communicator, np.array([median_margin(margins)]))
+    overlaps = communicator.all_reduce(soft_overlaps(margins, temperature))
+    return overlaps / overlaps.sum()
 
 
 def penalty_value(settings: Settings, state: ModelState) -> float:

@@ -24,6 +24,9 @@ from ._state import ModelState, Rows, numpy_dtype
 # Entries of rows, and of codes, that are worked on at a time.
 _CHUNK_ENTRIES = 2**19
 
+# Entries of energy margins that are kept to see which clusters are close.
+_MARGIN_ENTRIES = 2**21
+
 # Mark of the cluster of an empty code, in standard deviations of the noise: far below
 # these, and yet a number that survives float16 and scalers.
 _MARK = 1e-4
@@ -152,15 +155,15 @@ class Assignment(NamedTuple):
     losses : ndarray of shape (n_rows,)
     code_density : ndarray of shape (n_rows,)
         Fraction of the assigned codes that is not zero.
-    excess_energies : ndarray of shape (n_components, n_components)
-        Entry (i, j) is the sum, over the rows of component i, of the differences of
-        their energies in j and in i.
+    margins : ndarray of shape (at most n_rows, n_components)
+        Energies above the lowest one; of large data only those of some rows, at equal
+        distances.
     """
 
     labels: np.ndarray
     losses: np.ndarray
     code_density: np.ndarray
-    excess_energies: np.ndarray
+    margins: np.ndarray
 
 
 class FittedModel:
@@ -287,25 +290,22 @@ class FittedModel:
         -------
         assignment : Assignment
         """
-        n_components = len(self.state.weights)
-        excess = np.zeros((n_components, n_components))
+        step = math.ceil(len(X) * len(self.state.weights) / _MARGIN_ENTRIES)
+        margins = []
 
         def iter_chunks() -> Iterator[tuple[slice, list[np.ndarray]]]:
-            for chunk, (components, margins, *arrays) in self.iter_outputs(
+            for chunk, (margins_of_chunk, *arrays) in self.iter_outputs(
                 X,
-                lambda batch: batch.components,
                 lambda batch: batch.margins.T,
                 lambda batch: batch.labels,
                 lambda batch: batch.losses,
                 lambda batch: batch.code_density,
             ):
-                np.add.at(excess, components, margins)
+                margins.append(margins_of_chunk[-chunk.start % step :: step])
                 yield chunk, arrays
 
         labels, losses, code_density = _gather(iter_chunks(), len(X))
-        # Energies are infinite in a component of weight 0.
-        np.minimum(excess, np.finfo(excess.dtype).max, out=excess)
-        return Assignment(labels, losses, code_density, excess)
+        return Assignment(labels, losses, code_density, np.concatenate(margins))
 
     def _in_float64(
         self,

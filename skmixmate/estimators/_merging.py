@@ -5,30 +5,35 @@ from numbers import Integral
 from typing import Self
 
 import numpy as np
-from scipy.cluster.hierarchy import cut_tree, linkage
-from scipy.spatial.distance import squareform
+from scipy.cluster.hierarchy import cut_tree
 from sklearn.utils import check_scalar
 
+from ..cluster._overlaps import overlap_linkage
 from ._generative import GenerativeMixMate
-from ._state import count_clusters
 
 
 class MergingMixMate(GenerativeMixMate):
     """A mixture of dictionaries whose clusters can be merged."""
 
-    excess_energies_: np.ndarray | None
+    overlaps_: np.ndarray | None
 
     @property
     def linkage_(self) -> np.ndarray:
         """Tree in which the clusters merge, as :mod:`scipy.cluster.hierarchy` has it.
 
-        Row k is a merge: the numbers of the two clusters or earlier merges, the
+        Row k is a merge: the numbers of the two clusters or earlier merges, their
         distance, and the number of clusters in it. See :meth:`cut`.
         """
-        distances = squareform(self._distances())
-        if not len(distances):  # there is one cluster
-            return np.empty((0, 4))
-        return linkage(distances, "complete")
+        overlaps, clusters = self.overlaps_, self.component_labels_
+        if overlaps is None or not np.isfinite(overlaps).all():
+            raise AttributeError(
+                "linkage_ needs finite overlaps_, which a training that has diverged "
+                "does not have, nor a model of an earlier version. Fit it again."
+            )
+        if clusters is not None:
+            is_member = np.arange(self.n_clusters_)[:, None] == clusters
+            overlaps = is_member @ overlaps @ is_member.T
+        return overlap_linkage(overlaps)
 
     def cut(self, n_clusters: int) -> Self:
         """Merge clusters along the tree `linkage_` until so many are left.
@@ -36,13 +41,14 @@ class MergingMixMate(GenerativeMixMate):
         For a fit with more clusters than the data have: no new fit is needed, and the
         tree shows at which number the clusters that are left are far apart.
 
-        The distance of two clusters is computed from the energies of the samples that
-        the model was fitted to, without labels: with :math:`S_{ij}` the growth of the
-        mean loss if the samples of cluster i were assigned to cluster j
-        (`excess_energies_`), it is :math:`S_{ij} S_{ji} / (S_{ij} + S_{ji})`. With no
-        atoms it is Ward's criterion, the growth of the squared distances if the two
-        clusters had one centre. A merged cluster is as far from another as the two
-        most distant of their parts.
+        Clusters are close if samples of one fit the other nearly as well. That is
+        measured by the posteriors of the samples that the model was fitted to, softened
+        by the median margin of energy, so that they are not all 0 and 1
+        (`overlaps_`), and compared with clusters of the same sizes that have nothing to
+        do with each other: with an overlap of r times that, the distance is
+        ``log(1 + 1 / r)``. The posterior of a merged cluster is the sum of those of its
+        parts, and so is its overlap. Labels are not used, and nothing is drawn at
+        random.
 
         Parameters
         ----------
@@ -57,8 +63,9 @@ class MergingMixMate(GenerativeMixMate):
         Raises
         ------
         ValueError
-            If `n_clusters` is out of its range; if the model was fitted by an earlier
-            version, which did not keep `excess_energies_`.
+            If `n_clusters` is out of its range.
+        AttributeError
+            If the model has no `overlaps_`, since an earlier version fitted it.
 
         Examples
         --------
@@ -148,24 +155,4 @@ class MergingMixMate(GenerativeMixMate):
         clusters = self.component_labels_
         merged.component_labels_ = groups if clusters is None else groups[clusters]
         merged.labels_ = groups[self.labels_]
-        return merged
-
-    def _distances(self) -> np.ndarray:
-        """Compute the distances of the clusters, of shape (n_clusters, n_clusters)."""
-        growth = self.excess_energies_
-        if growth is None:
-            raise AttributeError(
-                "linkage_ needs excess_energies_, which the version that this model "
-                "was fitted by did not keep. Fit it again."
-            )
-        with np.errstate(divide="ignore"):
-            # 0 for a cluster without samples, which merges first
-            distances = 1 / (1 / growth + 1 / growth.T)
-        clusters = self.component_labels_
-        if clusters is None:
-            return distances
-        n_clusters = count_clusters(self.weights_, clusters)
-        merged = np.zeros((n_clusters, n_clusters))
-        np.maximum.at(merged, (clusters[:, None], clusters), distances)
-        np.fill_diagonal(merged, 0)
         return merged

@@ -298,7 +298,7 @@ def add_later_attributes(estimator: Any) -> None:
         "image_shape_": None if image_shape is None else tuple(image_shape),
         "n_clusters_scores_": None,
         "component_labels_": None,
-        "excess_energies_": None,
+        "overlaps_": None,
     }
     for name, value in later.items():
         if not hasattr(estimator, name):

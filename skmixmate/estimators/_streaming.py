@@ -22,6 +22,7 @@ from ._fit import (
     FitContext,
     check_scales,
     check_step_size,
+    find_overlaps,
     make_em,
     penalty_value,
     resolve_settings,
@@ -160,7 +161,7 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
         model = FittedModel(state, settings, estimator.device)
         found = model.assign(state.lazy_model_space(X))
         estimator.labels_ = found.labels
-        estimator.excess_energies_ = found.excess_energies / len(X)
+        estimator.overlaps_ = find_overlaps(found.margins, Communicator())
         estimator.loss_ = math.nan
         if len(indices):
             estimator.loss_ = float(found.losses[indices].mean())

@@ -156,7 +156,7 @@ def check_merging(values: Mapping[str, Any]) -> None:
     Parameters
     ----------
     values : mapping
-        `weights_`, `component_labels_` and `excess_energies_` of a fitted estimator;
+        `weights_`, `component_labels_` and `overlaps_` of a fitted estimator;
         the latter may be None.
 
     Raises
@@ -165,12 +165,12 @@ def check_merging(values: Mapping[str, Any]) -> None:
         If they do not fit together.
     """
     n_components = len(values["weights_"])
-    labels, excess = values["component_labels_"], values["excess_energies_"]
+    labels, overlaps = values["component_labels_"], values["overlaps_"]
     if labels is not None:
         check_arrays(values, {"component_labels_": (n_components,)}, ("int64",))
-    if excess is not None:
+    if overlaps is not None:
         shape = (n_components, n_components)
-        check_arrays(values, {"excess_energies_": shape}, ("float64",))
+        check_arrays(values, {"overlaps_": shape}, ("float64",))
 
 
 def check_merging_entries(values: Mapping[str, Any]) -> None:
@@ -186,17 +186,16 @@ def check_merging_entries(values: Mapping[str, Any]) -> None:
     FormatError
         If an entry is out of range.
     """
-    labels, excess = values["component_labels_"], values["excess_energies_"]
+    labels, overlaps = values["component_labels_"], values["overlaps_"]
     if labels is not None:
         numbers = np.unique(labels)
         is_valid = np.array_equal(numbers, np.arange(len(numbers)))
         expected = "the integers from 0 without gaps"
         check_value("component_labels_", labels.tolist(), is_valid, expected)
-    if excess is not None:
-        is_valid = excess.min() >= 0 and not excess.diagonal().any()
-        check_value(
-            "excess_energies_", excess, is_valid, "at least 0, on the diagonal 0"
-        )
+    if overlaps is not None:
+        total = overlaps.sum()
+        is_valid = overlaps.min() >= 0 and abs(total - 1) <= _WEIGHTS_TOLERANCE
+        check_value("overlaps_", overlaps, is_valid, "at least 0, with a sum of 1")
 
 
 def truncate(text: str, length: int = 100) -> str:

@@ -61,7 +61,7 @@ ATTRIBUTES = (
 )
 
 # Fitted attributes that files of earlier versions do not have.
-MERGING_ATTRIBUTES = ("component_labels_", "excess_energies_")
+MERGING_ATTRIBUTES = ("component_labels_", "overlaps_")
 
 # Parameters of ScatteringFeatures that a file holds. The others are parameters of the
 # estimator, or used by fit only.

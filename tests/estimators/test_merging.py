@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.cluster.hierarchy import is_valid_linkage
+from sklearn.cluster import KMeans
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
 
@@ -36,29 +37,19 @@ def test_the_tree_is_one_that_scipy_draws(fitted):
     assert fitted.linkage_[-1, 3] == 6
 
 
-def test_excess_energies_are_what_another_cluster_would_cost(fitted):
-    energies = fitted.energies(data())
-    rows = energies[fitted.labels_ == 2]
-    expected = (rows - rows[:, [2]]).sum(axis=0) / len(energies)
-    np.testing.assert_allclose(fitted.excess_energies_[2], expected, rtol=1e-6)
+def test_overlaps_are_of_the_samples_of_each_cluster(fitted):
+    assert (fitted.overlaps_ >= 0).all()
+    shares = np.bincount(fitted.labels_) / len(fitted.labels_)
+    np.testing.assert_allclose(fitted.overlaps_.sum(axis=1), shares)
 
 
-def test_without_atoms_distances_are_those_of_ward():
-    X, _ = far_blobs()
-    mixmate = small(n_atoms=0, init="kmeans").fit(X)
-    sizes, centers = np.bincount(mixmate.labels_), mixmate.intercepts_
-    squares = np.square(centers[:, None] - centers).sum(axis=2) * mixmate.scale_**2
-    ward = sizes[:, None] * sizes / (sizes[:, None] + sizes) * squares / len(X)
-    lowest = np.sort(ward[np.triu_indices(3, 1)])[0]
-    # An energy is the squared distance over twice the noise variance, 0.5.
-    np.testing.assert_allclose(mixmate.linkage_[0, 2], lowest, rtol=1e-3)
-
-
-def test_a_cluster_without_samples_merges_first(fitted):
-    mixmate = pickle.loads(pickle.dumps(fitted))
-    mixmate.excess_energies_[3] = 0
-    assert mixmate.linkage_[0, 2] == 0
-    assert 3 in mixmate.linkage_[0, :2]
+def test_halves_of_a_cluster_merge_first():
+    X, y = far_blobs()
+    mixmate = small(n_clusters=4, n_atoms=2, init=KMeans(4, random_state=0)).fit(X)
+    assert adjusted_rand_score(y, mixmate.labels_) < 0.95
+    assert adjusted_rand_score(y, mixmate.cut(3).labels_) == 1
+    low, *high = mixmate.linkage_[:, 2]
+    assert low < 1 < min(high)
 
 
 def test_a_cluster_of_weight_zero_merges_first(fitted):
@@ -71,6 +62,14 @@ def test_a_cluster_of_weight_zero_merges_first(fitted):
     assert 2 in mixmate.linkage_[0, :2]
 
 
+def test_of_large_data_some_rows_are_enough(fitted, monkeypatch):
+    monkeypatch.setattr("skmixmate.estimators._inference._MARGIN_ENTRIES", 6 * 60)
+    mixmate = small(n_clusters=6).fit(data())
+    energies = mixmate.energies(data())[::2]
+    shares = np.bincount(energies.argmin(axis=1), minlength=6) / len(energies)
+    np.testing.assert_allclose(mixmate.overlaps_.sum(axis=1), shares)
+
+
 def test_one_cluster_is_a_tree_without_merges(fitted):
     one = fitted.cut(1)
     assert one.linkage_.shape == (0, 4)
@@ -78,7 +77,7 @@ def test_one_cluster_is_a_tree_without_merges(fitted):
 
 
 def test_the_tree_after_a_cut_is_the_rest_of_the_tree(fitted):
-    np.testing.assert_array_equal(fitted.cut(4).linkage_[:, 2], fitted.linkage_[2:, 2])
+    np.testing.assert_allclose(fitted.cut(4).linkage_[:, 2], fitted.linkage_[2:, 2])
     np.testing.assert_array_equal(fitted.cut(4).cut(2).labels_, fitted.cut(2).labels_)
 
 
@@ -111,7 +110,7 @@ def test_a_cut_to_as_many_clusters_changes_nothing(fitted):
 
 def test_a_cut_takes_equal_distances_one_by_one(fitted):
     mixmate = pickle.loads(pickle.dumps(fitted))
-    mixmate.excess_energies_ = np.ones((6, 6)) - np.eye(6)
+    mixmate.overlaps_ = np.full((6, 6), 1 / 36)
     assert [mixmate.cut(n).n_clusters_ for n in range(1, 7)] == [1, 2, 3, 4, 5, 6]
 
 
@@ -254,7 +253,7 @@ def test_files_keep_the_merge_and_the_tree(merged, tmp_path):
 def test_the_tree_of_a_fit_by_an_earlier_version_asks_for_a_fit(fitted):
     state = fitted.__getstate__()
     earlier = MixMateClustering.__new__(MixMateClustering)
-    new = ("component_labels_", "excess_energies_")
+    new = ("component_labels_", "overlaps_")
     earlier.__setstate__({k: v for k, v in state.items() if k not in new})
     assert earlier.merge(0, 1).n_clusters_ == 5
     with pytest.raises(AttributeError, match="Fit it again"):
