@@ -17,15 +17,19 @@ Labels are used for the scores, the number of classes, and "best". The data are 
 of :mod:`benchmarks.plain`, data of the model, sets of the suite, and 3,000 images of
 MNIST and of USPS. "not the largest posterior" is the fraction of samples whose merged
 cluster, that of the dictionary of lowest energy, is not the one of the largest summed
-probability. Scores are written to ``benchmarks/results/merging.json``.
+probability. ``--sets`` runs some, and keeps what
+``benchmarks/results/merging.json`` has of the others.
 """
 
+import argparse
+import json
 import math
 import os
 import sys
 import warnings
 from functools import partial
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 from scipy.cluster.hierarchy import cut_tree
@@ -177,9 +181,7 @@ def summarize(sets):
         methods = [m for m in next(iter(sets.values()))[key] if "not" not in m]
         summary[key] = {
             method: {
-                score: round(
-                    float(np.mean([s[key][method][score] for s in sets.values()])), 4
-                )
+                score: round(mean(s[key][method][score] for s in sets.values()), 4)
                 for score in ("NMI", "ARI")
             }
             for method in methods
@@ -188,8 +190,12 @@ def summarize(sets):
 
 
 def main():
-    sets = {}
-    for name, (draw, params) in SETS.items():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
+    stored = report.RESULTS / "merging.json"
+    sets = json.loads(stored.read_text())["sets"] if stored.exists() else {}
+    for name in parser.parse_args().sets:
+        draw, params = SETS[name]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sets[name] = compare(draw, params)

@@ -82,7 +82,7 @@ def overlap_linkage(overlaps: np.ndarray) -> np.ndarray:
     >>> from skmixmate.cluster._overlaps import overlap_linkage
     >>> overlaps = np.array([[40, 5, 0], [5, 40, 0], [0, 1, 9]])
     >>> overlap_linkage(overlaps).round(1)
-    array([[0. , 1. , 1.2, 2. ],
+    array([[0. , 1. , 1.6, 2. ],
            [2. , 3. , 2.9, 3. ]])
     """
     overlaps = overlaps / overlaps.sum()

@@ -147,7 +147,8 @@ def _columns(X: Any) -> Iterator[tuple[Any, npt.NDArray[Any]]]:
 def _inspect(values: npt.NDArray[Any]) -> tuple[str | None, str]:
     """Return what a column holds and an example, or None if numpy can convert it."""
     if values.dtype.kind in "mM":
-        return _DATES, str(values[0]) if len(values) else str(values.dtype)
+        example = str(values[0] if len(values) else values.dtype)
+        return _DATES, example.split("T00:00:00")[0]
     if values.dtype.kind not in "OSUT":
         return None, ""
     try:
