@@ -357,14 +357,12 @@ def mixed():
         "dropped": "left out",
     }
     header = ["columns of a variable", *(f"{kind} tables" for kind in means)]
+
+    def cell(scores):
+        return f"{scores['NMI']:.3f} / {scores['ARI']:.3f}"
+
     cells = [
-        [
-            text,
-            *(
-                f"{of[name]['NMI']:.3f} / {of[name]['ARI']:.3f}"
-                for of in means.values()
-            ),
-        ]
+        [text, *(cell(of[name]) for of in means.values())]
         for name, text in names.items()
     ]
     return list_table(header, cells)
