@@ -14,7 +14,7 @@ from skmixmate import MixMateClustering
 from skmixmate.plotting import ConfusionDisplay, DendrogramDisplay
 
 X, y = load_digits(return_X_y=True)
-mixmate = MixMateClustering(n_clusters=15, random_state=0).fit(X)
+mixmate = MixMateClustering(n_clusters=20, random_state=0).fit(X)
 
 # %%
 # The tree tells which clusters are close to each other: how much worse their samples
@@ -30,7 +30,7 @@ merged = mixmate.cut(10)
 print(merged.component_labels_)
 
 # %%
-# The known digits are used only for the comparison: 15 clusters, and ten after the
+# The known digits are used only for the comparison: 20 clusters, and ten after the
 # merge.
 figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
 for ax, model in zip(axes, [mixmate, merged], strict=True):

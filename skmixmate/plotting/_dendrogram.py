@@ -190,7 +190,7 @@ class DendrogramDisplay:
                 draw_image(ax, images[cluster].ravel(), shape, low, high, cmap=None)
             ax.set_axis_off()
             self.image_axes_.append(ax)
-        self.ax_.tick_params(axis="x", pad=45, length=0)
+        self.ax_.tick_params(axis="x", pad=42, length=0)
 
 
 def _mean_images(
