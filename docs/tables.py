@@ -347,6 +347,53 @@ def n_clusters():
     return [*list_table(header, rows), *measured_on(results)]
 
 
+def merging():
+    """Format the table of clusters that were merged."""
+    results = figures("merging")
+    summary, n_sets = results["summary"], len(results["sets"])
+    header = ["", *(f"{kind} clusters" for kind in summary if kind != "new fit")]
+    names = {
+        "cut": "**cut**",
+        "posteriors": "cut, posteriors as they are",
+        "Ward on centres": "merged by Ward's criterion on the means",
+        "k-means, Ward": "k-means, merged by Ward's criterion",
+        "best": "each cluster named by its most frequent class",
+    }
+
+    def cell(scores):
+        return f"{scores['NMI']:.3f} / {scores['ARI']:.3f}"
+
+    cells = [["fit with the true number", *[cell(summary["new fit"])] * 2]]
+    cells += [
+        [text, *(cell(summary[kind][name]) for kind in summary if kind != "new fit")]
+        for name, text in names.items()
+    ]
+    note = f"NMI / ARI, means over {n_sets} data sets."
+    return [note, "", *measured_on(results), *list_table(header, cells)]
+
+
+def mixed():
+    """Format the table of scalings of one-hot columns."""
+    means = figures("mixed")["means"]
+    names = {
+        "0 and 1": "**0 and 1**",
+        "variable": "one factor per variable, of variance 1 in all",
+        "rare": "divided by the root of their mean",
+        "standardised": "standardised",
+        "dropped": "left out",
+    }
+    header = ["columns of a variable", *(f"{kind} tables" for kind in means)]
+
+    def cell(scores):
+        return f"{scores['NMI']:.3f} / {scores['ARI']:.3f}"
+
+    cells = [
+        [text, *(cell(of[name]) for of in means.values())]
+        for name, text in names.items()
+    ]
+    return list_table(header, cells)
+
+
 def on_paper(n_bytes):
     """Estimate an epoch of a billion images of MNIST's size on 64 GPUs."""
     rate = figures("speed_rate")["50_atoms"]
@@ -469,6 +516,8 @@ def write(folder):
     (folder / "fits.rst").write_text("\n".join(fits()))
     (folder / "noise.rst").write_text("\n".join(noise()))
     (folder / "n_clusters.rst").write_text("\n".join(n_clusters()))
+    (folder / "merging.rst").write_text("\n".join(merging()))
+    (folder / "mixed.rst").write_text("\n".join(mixed()))
     (folder / "speed.rst").write_text("\n".join(speed()))
     (folder / "campaigns.rst").write_text("\n".join(campaigns()))
     draw_growth(folder / "growth.png")

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from ..data.columns import kind_of_text, kinds_of_dtype, remedies
 from ..files.atomic import atomic_write, check_writable
 
 # A table of more bytes than the first number is read only if it is at most the second
@@ -107,7 +108,10 @@ def check_source(path: str) -> None:
 def _check_array(path: str, shape: Sequence[int], dtype: np.dtype) -> None:
     """Check that an array, from its shape and dtype, is a table of numbers."""
     if dtype.kind not in "biuf":
-        raise ValueError(f"{path} is not a numeric array: it has dtype {dtype}.")
+        raise ValueError(
+            f"{path} is not a numeric array: it has dtype {dtype}. "
+            f"{remedies(kinds_of_dtype(dtype))}".rstrip()
+        )
     if len(shape) != 2:
         raise ValueError(
             f"{path} holds an array of shape {shape}, which should be (n_samples, "
@@ -301,9 +305,11 @@ def _parse_records(records: Iterator[_Record], path: str, header: str) -> np.nda
         except ValueError:
             column = [_is_number(field) or not field for field in fields].index(False)
             name = first[column] if has_header else column + 1
+            has_numbers = not all(map(math.isnan, numbers[column :: len(first)]))
+            kind = kind_of_text(fields[column], has_numbers)
             raise ValueError(
                 f"{path} has a column that is not numeric: {name}, with "
-                f"{fields[column]!r} in line {line_number}."
+                f"{fields[column]!r} in line {line_number}. {remedies({kind})}"
             ) from None
     X = np.empty(0) if not numbers else np.frombuffer(numbers)
     return X.reshape(-1, max(len(first), 1))
@@ -364,7 +370,7 @@ def _read_parquet(path: str) -> np.ndarray:
             if not pd.api.types.is_numeric_dtype(dtype):
                 raise ValueError(
                     f"{path} has a column that is not numeric: {name}, of dtype "
-                    f"{dtype}."
+                    f"{dtype}. {remedies(kinds_of_dtype(dtype))}"
                 )
 
     kind = "a Parquet table"

@@ -9,8 +9,7 @@ import numpy.typing as npt
 import torch
 from scipy.sparse import issparse
 
-# Kinds of dtype that numpy casts to floats although they are not numbers.
-_DATES = ("m", "M")
+from .columns import check_columns
 
 
 def as_numpy(X: Any) -> Any:
@@ -84,7 +83,8 @@ def as_numeric(X: Any, name: str = "X") -> Any:
     TypeError
         If X is sparse.
     ValueError
-        If a dtype is not numeric, or a tensor is quantized or holds no data.
+        If columns or a dtype are not numeric, or a tensor is quantized or holds no
+        data.
     """
     check_dense(X, name)
     if isinstance(X, torch.Tensor):
@@ -92,13 +92,13 @@ def as_numeric(X: Any, name: str = "X") -> Any:
     if isinstance(X, (list, tuple)):
         X = _as_numeric_rows(X, name)
     elif _is_frame(X):
-        for dtype in X.dtypes:
-            _check_dtype(dtype, name)
         if len(X.columns) == 0:  # scikit-learn fails, as there is no dtype
             return np.empty(X.shape)
         X = _with_dense_columns(X)
-    _check_dtype(getattr(X, "dtype", None), name)
-    return fill_masked(X)
+    _check_records(getattr(X, "dtype", None), name)
+    X = fill_masked(X)
+    check_columns(X, name)
+    return X
 
 
 def check_dense(X: Any, name: str = "X") -> None:
@@ -186,12 +186,9 @@ def _as_float_tensor(X: torch.Tensor, name: str) -> torch.Tensor:
 def _as_numeric_rows(rows: Sequence[Any], name: str) -> Any:
     """Check the rows in a list, and convert those that numpy would misread."""
     if {type(row) for row in rows} <= {list, tuple}:
-        for entry in rows[0] if rows else ():  # all rows have the same types
-            _check_dtype(getattr(entry, "dtype", None), name)
         return rows
     for row in rows:
         check_dense(row, name)
-        _check_dtype(getattr(row, "dtype", None), name)
     if any(isinstance(row, torch.Tensor) for row in rows):
         rows = [_as_array(row, name) for row in rows]
     if not any(isinstance(row, np.ma.MaskedArray) for row in rows):
@@ -225,10 +222,10 @@ def _with_dense_columns(frame: Any) -> Any:
     return frame.astype(dense) if dense else frame
 
 
-def _check_dtype(dtype: Any, name: str) -> None:
-    """Reject dates and records, which numpy would cast to meaningless floats."""
-    if getattr(dtype, "kind", "") in _DATES or getattr(dtype, "names", None):
+def _check_records(dtype: Any, name: str) -> None:
+    """Reject records, which numpy would cast to meaningless floats."""
+    if getattr(dtype, "names", None):
         raise ValueError(
-            f"{name} has dtype {dtype}, but should be numeric; convert dates, "
-            "durations and fields of records to numbers first."
+            f"{name} has dtype {dtype}, but should be numeric; convert the fields of "
+            "records to columns first."
         )

@@ -61,6 +61,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
     intercepts_: np.ndarray
     weights_: np.ndarray
     n_clusters_scores_: dict[str, np.ndarray] | None
+    component_labels_: np.ndarray | None
     rates_: np.ndarray | None
     noise_variance_: float
     scale_: float
@@ -121,7 +122,8 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         labels : ndarray or tensor of shape (n_samples,), int64
-            From 0 to ``n_clusters - 1``: the cluster of lowest energy.
+            From 0 to ``n_clusters_ - 1``: the cluster of lowest energy; where clusters
+            were merged, the one with the dictionary of lowest energy.
         """
         return self._predict_rows(X, "predict", out)
 

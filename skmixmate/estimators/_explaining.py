@@ -12,12 +12,12 @@ from ..data.containers import as_numpy
 from ..data.readers import RowReader
 from ..data.validation import validate_rows
 from ..utils.types import Data
-from ._generative import GenerativeMixMate
 from ._inference import FittedModel
+from ._merging import MergingMixMate
 from ._state import Rows
 
 
-class ExplainingMixMate(GenerativeMixMate):
+class ExplainingMixMate(MergingMixMate):
     """Explanations of the clusters that a mixture of dictionaries found."""
 
     n_features_in_: int

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..cluster._overlaps import median_margin, soft_overlaps
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader
 from ..data.statistics import RowSummary, feature_stds, summarize
@@ -13,7 +14,6 @@ from ..data.validation import resolve_device, validate_images
 from ..distributed.communicator import Communicator
 from ..files.checkpoint import Checkpoint
 from ..model.likelihoods import as_likelihood
-from ..model.posterior import loss
 from ..training.em import ExpectationMaximization
 from ..training.loop import History, train
 from ..utils.random_state import make_generator, private_random_state
@@ -380,23 +380,18 @@ def finalize_fit(
     estimator.loss_curve_ = history.losses
     estimator.converged_ = history.converged
     # A last E-step as predict does it, so that labels_ is predict(X) to the last bit.
-    estimator.labels_, losses, code_density = FittedModel(
-        state, ctx.settings, estimator.device
-    ).evaluate(
-        X,
-        lambda batch: batch.labels,
-        lambda batch: loss(batch.energies),
-        lambda batch: batch.code_density,
-    )
+    found = FittedModel(state, ctx.settings, estimator.device).assign(X)
+    estimator.labels_ = found.labels
     indices, communicator = ctx.indices, ctx.communicator
     weights = ctx.sample_weight
     if weights is not None:
         weights = weights[indices]
-    estimator.loss_ = weighted_mean(losses[indices], weights, communicator)
+    estimator.loss_ = weighted_mean(found.losses[indices], weights, communicator)
     estimator.loss_ += penalty_value(ctx.settings, state)
-    counts = np.bincount(estimator.labels_[indices], minlength=len(state.weights))
+    counts = np.bincount(found.labels[indices], minlength=estimator.n_clusters_)
     counts = communicator.all_reduce(counts)
-    density = weighted_mean(code_density[indices], weights, communicator)
+    density = weighted_mean(found.code_density[indices], weights, communicator)
+    estimator.overlaps_ = find_overlaps(found.margins, communicator)
     warn_about_training(estimator, history)
     if not history.diverged:
         warn_about_codes(estimator, ctx.settings, state, density)
@@ -406,6 +401,26 @@ def finalize_fit(
     )
     if ctx.checkpoint is not None and not history.interrupted:
         ctx.checkpoint.remove()
+
+
+def find_overlaps(margins: np.ndarray, communicator: Communicator) -> np.ndarray:
+    """Compute how much components overlap, over the rows of all processes.
+
+    Parameters
+    ----------
+    margins : ndarray of shape (n_rows, n_components)
+        Energies above the lowest one.
+    communicator : Communicator
+
+    Returns
+    -------
+    overlaps : ndarray of shape (n_components, n_components)
+        The entries sum to 1.
+    """
+    own = np.array([median_margin(margins)])
+    temperature = weighted_mean(own, None, communicator)
+    overlaps = communicator.all_reduce(soft_overlaps(margins, temperature))
+    return overlaps / overlaps.sum()
 
 
 def penalty_value(settings: Settings, state: ModelState) -> float:

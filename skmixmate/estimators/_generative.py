@@ -17,6 +17,7 @@ from ..utils.types import ArrayOut, Data
 from ._base import BaseMixMate
 from ._inference import FittedModel, restore_container
 from ._sample_weight import check_sample_weight
+from ._state import count_clusters
 
 
 class GenerativeMixMate(BaseMixMate):
@@ -26,8 +27,8 @@ class GenerativeMixMate(BaseMixMate):
 
     @property
     def n_clusters_(self) -> int:
-        """Number of clusters, given or estimated."""
-        return len(self.weights_)
+        """Number of clusters: given, estimated, or left after merging."""
+        return count_clusters(self.weights_, self.component_labels_)
 
     def fit_predict(
         self, X: Data, y: Any = None, sample_weight: Any = None
@@ -109,7 +110,7 @@ class GenerativeMixMate(BaseMixMate):
         is_assigned = np.eye(n_clusters)[magnitudes.argmax(axis=1)]
         shares = np.where(largest > 0, is_assigned, self.weights_)
         # A mark is not a code; narrower types round it.
-        codes = np.where(largest[:, :, None] > 1.1 * model.mark, codes, 0)
+        codes = np.where(largest[:, :, None] > 1.1 * model.state.mark, codes, 0)
         return restore_container(X, model.decode(codes, shares))
 
     @default_modes()
@@ -231,12 +232,14 @@ class GenerativeMixMate(BaseMixMate):
         Returns
         -------
         names : ndarray of str, of shape (n_clusters * n_atoms,)
-            "cluster0_atom0", "cluster0_atom1" and so on.
+            "cluster0_atom0", "cluster0_atom1" and so on; "component0_atom0" where
+            clusters were merged.
         """
         self._check_is_fitted()
-        n_clusters, n_atoms, _ = self.dictionaries_.shape
+        n_components, n_atoms, _ = self.dictionaries_.shape
+        kind = "cluster" if self.component_labels_ is None else "component"
         return np.array(
-            [f"cluster{k}_atom{d}" for k in range(n_clusters) for d in range(n_atoms)],
+            [f"{kind}{k}_atom{d}" for k in range(n_components) for d in range(n_atoms)],
             dtype=object,
         )
 
@@ -281,4 +284,6 @@ def _sample(
             f"as it allows lead to entries that are out of range "
             f"(likelihood={likelihood!r}). Fit with a larger one."
         )
+    if state.component_labels is not None:
+        labels = state.component_labels[labels]
     return likelihood.sample(natural, rng).astype(dtype), labels

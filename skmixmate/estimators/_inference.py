@@ -3,147 +3,49 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from ..data.batch import Batch
 from ..data.containers import as_numpy, as_tensor
 from ..data.images import restore_images, shape_of_images
 from ..data.loader import RowLoader
 from ..data.statistics import rows_beyond_squares
 from ..data.validation import check_squares, resolve_device
-from ..model.entry_energies import entry_energies
-from ..model.mixture import EStep, Mixture
-from ..model.posterior import posterior
 from ..utils.guards import default_modes
 from ..utils.numbers import largest_magnitude
+from ._batch_posterior import BatchPosterior
 from ._settings import Settings
 from ._state import ModelState, Rows, numpy_dtype
 
 # Entries of rows, and of codes, that are worked on at a time.
 _CHUNK_ENTRIES = 2**19
 
-# Mark of the cluster of an empty code, in standard deviations of the noise: far below
-# these, and yet a number that survives float16 and scalers.
-_MARK = 1e-4
+# Entries of energy margins that are kept to see which clusters are close.
+_MARGIN_ENTRIES = 2**21
+
+Output = Callable[[BatchPosterior], Any]
 
 
-class BatchPosterior:
-    """Codes, energies and labels of a batch, in the units of X.
+class Assignment(NamedTuple):
+    """Rows and their clusters.
 
     Parameters
     ----------
-    model : FittedModel
-    mixture : Mixture
-    loader : RowLoader
-        That the batch is from.
-    batch : Batch
-        All rows complete, or none.
-    e_step : EStep
+    labels : ndarray of shape (n_rows,)
+    losses : ndarray of shape (n_rows,)
+    code_density : ndarray of shape (n_rows,)
+        Fraction of the assigned codes that is not zero.
+    margins : ndarray of shape (at most n_rows, n_components)
+        Energies above the lowest one; of large data only those of some rows, at equal
+        distances.
     """
 
-    def __init__(
-        self,
-        model: "FittedModel",
-        mixture: Mixture,
-        loader: RowLoader,
-        batch: Batch,
-        e_step: EStep,
-    ) -> None:
-        self.energies = e_step.energies  # (n_clusters, n_rows)
-        self.labels = e_step.energies.argmin(dim=0)
-        # (n_clusters, n_atoms, n_rows); adding 0 removes the sign of zeros
-        self.codes = e_step.codes / loader.scale + 0.0
-        self._model = model
-        self._mixture = mixture
-        self._loader = loader
-        self._batch = batch
-        self._e_step = e_step
-
-    @property
-    def responsibilities(self) -> torch.Tensor:
-        """Posterior probabilities of the clusters, of shape (n_clusters, n_rows)."""
-        return posterior(self.energies)
-
-    @property
-    def runners_up(self) -> torch.Tensor:
-        """Clusters of second lowest energy, of shape (n_rows,)."""
-        others = self.energies.scatter(0, self.labels[None], math.inf)
-        return others.argmin(dim=0)
-
-    @property
-    def margins(self) -> torch.Tensor:
-        """Differences of the two lowest energies, of shape (n_rows,)."""
-        energies = self.energies.gather(
-            0, torch.stack((self.labels, self.runners_up))
-        )  # (2, n_rows)
-        return energies[1] - energies[0]
-
-    @property
-    def margins_of_entries(self) -> torch.Tensor:
-        """Parts of the margins that the entries add, of shape (n_rows, n_features)."""
-        second, first = (
-            entry_energies(
-                self._mixture,
-                self._batch,
-                self._e_step.codes[labels, :, torch.arange(len(labels))],
-                labels,
-            )
-            for labels in (self.runners_up, self.labels)
-        )
-        return second - first
-
-    @property
-    def assigned_codes(self) -> torch.Tensor:
-        """Codes in the assigned clusters, of shape (n_rows, n_atoms)."""
-        return self.codes[self.labels, :, torch.arange(len(self.labels))]
-
-    @property
-    def block_codes(self) -> torch.Tensor:
-        """Assigned codes, zeros elsewhere, of shape (n_rows, n_clusters * n_atoms)."""
-        n_clusters, n_atoms, n_rows = self.codes.shape
-        assigned = self.assigned_codes
-        if self._mixture.intercepts is not None:
-            # A row of zeros would leave open which intercept it stands for.
-            mark = self._model.mark
-            is_empty = (assigned.abs() <= mark).all(dim=1, keepdim=True)
-            assigned.masked_fill_(is_empty, 0)
-            assigned[:, :1].masked_fill_(is_empty, mark)
-        blocks = assigned.new_zeros(n_rows, n_clusters, n_atoms)
-        blocks[torch.arange(n_rows), self.labels] = assigned
-        return blocks.flatten(1)
-
-    @property
-    def log_evidence(self) -> torch.Tensor:
-        """Lower bound of the log-density of the rows, of shape (n_rows,)."""
-        scale = self._loader.scale
-        bounds = self._mixture.log_evidence(self._batch, self._e_step)
-        n_observed: int | torch.Tensor = self._batch.n_features
-        if self._batch.observed is not None:
-            n_observed = self._batch.n_observed(bounds.dtype)
-        return bounds + math.log(scale) * n_observed
-
-    @property
-    def code_density(self) -> torch.Tensor:
-        """Fraction of the assigned codes that is not zero, of shape (n_rows,)."""
-        return (self.assigned_codes != 0).to(self.codes.dtype).mean(dim=1)
-
-    @property
-    def reconstructions(self) -> np.ndarray:
-        """Rows as the assigned clusters reconstruct them, (n_rows, n_features)."""
-        codes = self.assigned_codes * self._loader.scale
-        rows = self._loader.to_data_units(self._mixture.decode(codes, self.labels))
-        return self._model.state.to_data_space(as_numpy(rows))
-
-    @property
-    def outlier_scores(self) -> torch.Tensor:
-        """Inverse of the weights that robust noise gives the rows, (n_rows,)."""
-        return self._mixture.outlier_scores(self._batch, self._e_step)
-
-
-Output = Callable[[BatchPosterior], Any]
+    labels: np.ndarray
+    losses: np.ndarray
+    code_density: np.ndarray
+    margins: np.ndarray
 
 
 class FittedModel:
@@ -163,11 +65,6 @@ class FittedModel:
         self.state = state
         self.settings = settings
         self.device = device
-
-    @property
-    def mark(self) -> float:
-        """Value that marks the cluster of an empty code, in the units of X."""
-        return _MARK * math.sqrt(self.state.noise_variance) / self.state.scale
 
     @cached_property
     def chunk_rows(self) -> int:
@@ -219,7 +116,7 @@ class FittedModel:
                 batch = batch.select(ordinary)
             for index, group in batch.completeness_groups():
                 e_step = mixture.e_step(group, precomputed)
-                found = BatchPosterior(self, mixture, loader, group, e_step)
+                found = BatchPosterior(self.state, mixture, loader, group, e_step)
                 arrays = [as_numpy(output(found)) for output in outputs]
                 yield index if isinstance(ordinary, slice) else ordinary[index], arrays
 
@@ -253,12 +150,36 @@ class FittedModel:
         arrays : list of ndarray
             The value of each function for the rows of X.
         """
-        whole: list[np.ndarray] = []
-        for chunk, arrays in self.iter_outputs(X, *outputs):
-            whole = whole or _empty_like(arrays, len(X))
-            for array, values in zip(whole, arrays, strict=True):
-                array[chunk] = values
-        return whole
+        return _gather(self.iter_outputs(X, *outputs), len(X))
+
+    def assign(self, X: Rows) -> "Assignment":
+        """Assign all rows to their clusters, and compute how clear that is.
+
+        Parameters
+        ----------
+        X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+            Features that are modelled.
+
+        Returns
+        -------
+        assignment : Assignment
+        """
+        step = math.ceil(len(X) * len(self.state.weights) / _MARGIN_ENTRIES)
+        margins = []
+
+        def iter_chunks() -> Iterator[tuple[slice, list[np.ndarray]]]:
+            for chunk, (margins_of_chunk, *arrays) in self.iter_outputs(
+                X,
+                lambda batch: batch.component_margins.T,
+                lambda batch: batch.labels,
+                lambda batch: batch.losses,
+                lambda batch: batch.code_density,
+            ):
+                margins.append(margins_of_chunk[-chunk.start % step :: step])
+                yield chunk, arrays
+
+        labels, losses, code_density = _gather(iter_chunks(), len(X))
+        return Assignment(labels, losses, code_density, np.concatenate(margins))
 
     def _in_float64(
         self,
@@ -320,6 +241,18 @@ class FittedModel:
         natural += shares.astype(codes.dtype) @ intercepts
         means = self.settings.likelihood.mean(torch.from_numpy(natural)).numpy()
         return self.state.to_data_space(means)
+
+
+def _gather(
+    chunks: Iterable[tuple[slice, list[np.ndarray]]], n_rows: int
+) -> list[np.ndarray]:
+    """Put the arrays of chunks of rows together."""
+    whole: list[np.ndarray] = []
+    for chunk, arrays in chunks:
+        whole = whole or _empty_like(arrays, n_rows)
+        for array, values in zip(whole, arrays, strict=True):
+            array[chunk] = values
+    return whole
 
 
 def _empty_like(arrays: list[np.ndarray], n_rows: int) -> list[np.ndarray]:

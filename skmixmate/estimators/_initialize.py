@@ -175,6 +175,7 @@ def load_state(estimator: Any, ctx: FitContext, stored: dict[str, Any]) -> Model
         likelihood=replace(ctx.settings.likelihood, **stored.get("likelihood", {})),
         representation=representation,
         n_clusters_scores=stored.get("n_clusters_scores"),
+        component_labels=estimator.component_labels_ if ctx.is_warm else None,
     )
 
 

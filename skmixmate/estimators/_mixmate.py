@@ -214,11 +214,22 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     Attributes
     ----------
     n_clusters_ : int
-        Number of clusters, given or estimated.
+        Number of clusters: given, estimated, or left by :meth:`cut` and :meth:`merge`.
     n_clusters_scores_ : dict of str to ndarray or None
         If `n_clusters` was estimated: the candidates, ``"n_clusters"``, and their
         scores; the highest ``"score"`` decides, see
         :func:`~skmixmate.cluster.estimate_n_clusters`.
+    linkage_ : ndarray of shape (n_clusters_ - 1, 4)
+        Tree in which the clusters merge, see :meth:`cut`, for
+        :func:`scipy.cluster.hierarchy.dendrogram`.
+    overlaps_ : ndarray of shape (n_clusters, n_clusters) or None
+        From which `linkage_` is computed: row i has the sums, over the samples of
+        cluster i, of the posteriors at the temperature of the median margin of energy,
+        as fractions of all samples. After :meth:`partial_fit` for the X of the last
+        call; None if an earlier version fitted the model.
+    component_labels_ : ndarray of int, of shape (n_clusters,), or None
+        Cluster of each dictionary, where clusters were merged: see :meth:`merge`. The
+        other arrays then have one row for each dictionary, not for each cluster.
     dictionaries_ : ndarray of shape (n_clusters, n_atoms, n_features)
         The atoms of each cluster, of norm 1.
     intercepts_ : ndarray of shape (n_clusters, n_features)

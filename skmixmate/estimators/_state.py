@@ -1,5 +1,6 @@
 """The state of a model: the bridge to attributes, tensors, files and processes."""
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -23,6 +24,10 @@ Rows = np.ndarray | torch.Tensor | RowReader
 
 # Noise variance of the paper, from which training starts where it is learned.
 INITIAL_NOISE_VARIANCE = 0.5
+
+# Mark of the cluster of an empty code, in standard deviations of the noise: far below
+# these, and yet a number that survives float16 and scalers.
+_MARK = 1e-4
 
 # Attributes that training changes, and those that a checkpoint holds.
 _LEARNED = (
@@ -71,6 +76,9 @@ class ModelState:
     n_clusters_scores : dict or None
         Evidence for the number of clusters, if it was estimated; see
         :func:`~skmixmate.cluster.estimate_n_clusters`.
+    component_labels : int ndarray of shape (n_components,) or None
+        Cluster of each dictionary, where clusters were merged. Training does not use
+        it: each dictionary is a component of the mixture as before.
     """
 
     weights: np.ndarray
@@ -82,6 +90,7 @@ class ModelState:
     likelihood: Likelihood = field(default_factory=Gaussian)
     representation: ScatteringFeatures | None = None
     n_clusters_scores: dict[str, np.ndarray] | None = None
+    component_labels: np.ndarray | None = None
 
     @classmethod
     def from_estimator(cls, estimator: Any) -> "ModelState":
@@ -150,6 +159,11 @@ class ModelState:
         if self.representation is not None:
             n_features = self.representation.decoder_.shape[1]
         return n_clusters, n_atoms, n_features
+
+    @property
+    def mark(self) -> float:
+        """Value that marks the cluster of an empty code, in the units of X."""
+        return _MARK * math.sqrt(self.noise_variance) / self.scale
 
     def has_atom_rates(self, settings: Settings) -> bool:
         """Return whether the rates of the atoms are used."""
@@ -272,6 +286,13 @@ class ModelState:
         return mixture, loader
 
 
+def count_clusters(weights: np.ndarray, component_labels: np.ndarray | None) -> int:
+    """Count the clusters of a model, each of one or of several components."""
+    if component_labels is None:
+        return len(weights)
+    return int(component_labels.max()) + 1
+
+
 def torch_dtype(X: Rows) -> torch.dtype:
     """Return the dtype of rows, as torch names it."""
     return X.dtype if isinstance(X, torch.Tensor) else getattr(torch, X.dtype.name)
@@ -296,6 +317,8 @@ def add_later_attributes(estimator: Any) -> None:
         "likelihood_": as_likelihood(params["likelihood"]),
         "image_shape_": None if image_shape is None else tuple(image_shape),
         "n_clusters_scores_": None,
+        "component_labels_": None,
+        "overlaps_": None,
     }
     for name, value in later.items():
         if not hasattr(estimator, name):

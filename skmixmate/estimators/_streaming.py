@@ -14,7 +14,6 @@ from ..data.streams import stream_chunks
 from ..data.validation import resolve_device, validate_images
 from ..distributed.communicator import Communicator
 from ..distributed.launch import find_communicator
-from ..model.posterior import loss
 from ..utils.guards import all_or_nothing, default_modes
 from ..utils.random_state import private_random_state
 from ..utils.types import Data
@@ -24,6 +23,7 @@ from ._fit import (
     FitContext,
     check_scales,
     check_step_size,
+    find_overlaps,
     make_em,
     penalty_value,
     resolve_settings,
@@ -181,15 +181,13 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any, sample_weight: Any) -> No
         estimator.likelihood_ = state.likelihood
         _train_chunk(estimator, settings, state, X, weights, indices, device)
         model = FittedModel(state, settings, estimator.device)
-        estimator.labels_, losses = model.evaluate(
-            state.lazy_model_space(X),
-            lambda batch: batch.labels,
-            lambda batch: loss(batch.energies),
-        )
+        found = model.assign(state.lazy_model_space(X))
+        estimator.labels_ = found.labels
+        estimator.overlaps_ = find_overlaps(found.margins, Communicator())
         estimator.loss_ = math.nan
         if len(indices):
             estimator.loss_ = weighted_mean(
-                losses[indices],
+                found.losses[indices],
                 None if weights is None else weights[indices],
                 Communicator(),
             )

@@ -150,6 +150,54 @@ def check_n_clusters_scores(scores: Any) -> None:
     check_arrays(scores, dict.fromkeys(_SCORES, shape), ("float64",))
 
 
+def check_merging(values: Mapping[str, Any]) -> None:
+    """Check the clusters of the components, and how far these are apart.
+
+    Parameters
+    ----------
+    values : mapping
+        `weights_`, `component_labels_` and `overlaps_` of a fitted estimator;
+        the latter may be None.
+
+    Raises
+    ------
+    FormatError
+        If they do not fit together.
+    """
+    n_components = len(values["weights_"])
+    labels, overlaps = values["component_labels_"], values["overlaps_"]
+    if labels is not None:
+        check_arrays(values, {"component_labels_": (n_components,)}, ("int64",))
+    if overlaps is not None:
+        shape = (n_components, n_components)
+        check_arrays(values, {"overlaps_": shape}, ("float64",))
+
+
+def check_merging_entries(values: Mapping[str, Any]) -> None:
+    """Check the entries of the arrays of :func:`check_merging`.
+
+    Parameters
+    ----------
+    values : mapping
+        That has passed :func:`check_merging`.
+
+    Raises
+    ------
+    FormatError
+        If an entry is out of range.
+    """
+    labels, overlaps = values["component_labels_"], values["overlaps_"]
+    if labels is not None:
+        numbers = np.unique(labels)
+        is_valid = np.array_equal(numbers, np.arange(len(numbers)))
+        expected = "the integers from 0 without gaps"
+        check_value("component_labels_", labels.tolist(), is_valid, expected)
+    if overlaps is not None:
+        total = overlaps.sum()
+        is_valid = overlaps.min() >= 0 and abs(total - 1) <= _WEIGHTS_TOLERANCE
+        check_value("overlaps_", overlaps, is_valid, "at least 0, with a sum of 1")
+
+
 def truncate(text: str, length: int = 100) -> str:
     """Cut off the end of a long text.
 

@@ -29,6 +29,8 @@ from .checks import (
     check_dictionaries,
     check_entries,
     check_floats,
+    check_merging,
+    check_merging_entries,
     check_n_clusters_scores,
     check_shape,
     check_value,
@@ -57,6 +59,9 @@ ATTRIBUTES = (
     "scale_",
     "n_features_in_",
 )
+
+# Fitted attributes that files of earlier versions do not have.
+MERGING_ATTRIBUTES = ("component_labels_", "overlaps_")
 
 # Parameters of ScatteringFeatures that a file holds. The others are parameters of the
 # estimator, or used by fit only.
@@ -154,6 +159,9 @@ def restore_estimator(
         estimator.n_clusters_scores_ = None if scores is None else decode(scores)
         if scores is not None:
             check_n_clusters_scores(estimator.n_clusters_scores_)
+        later = {name: description.get(name) for name in MERGING_ATTRIBUTES}
+        vars(estimator).update(decode(later))
+        check_merging(vars(estimator))
     except SCHEMA_ERRORS as error:
         reason = truncate(repr(error))
         raise FormatError(
@@ -351,7 +359,8 @@ def check_array_entries(estimator: Any) -> None:
     FormatError
         If an entry is out of its range.
     """
-    labels, n_clusters = estimator.labels_, len(estimator.weights_)
+    check_merging_entries(vars(estimator))
+    labels, n_clusters = estimator.labels_, estimator.n_clusters_
     is_valid = labels.min(initial=0) >= 0 and labels.max(initial=0) < n_clusters
     if not is_valid:
         raise FormatError(

@@ -24,6 +24,7 @@ from .atomic import atomic_write, open_regular
 from .checks import FormatError, truncate
 from .model_content import (
     ATTRIBUTES,
+    MERGING_ATTRIBUTES,
     REPRESENTATION_PARAMETERS,
     SCHEMA_ERRORS,
     check_array_entries,
@@ -107,6 +108,7 @@ def _describe(
         "likelihood": _encode(estimator.likelihood_, "likelihood_", arrays),
         "image_shape": _encode(estimator.image_shape_, "image_shape_", arrays),
         "n_clusters_scores": None,
+        **encode({name: getattr(estimator, name) for name in MERGING_ATTRIBUTES}),
         "representation": None,
         "feature_names": None,
     }

@@ -61,6 +61,37 @@ def posterior(energies: torch.Tensor) -> torch.Tensor:
     return torch.softmax(-energies, dim=0)
 
 
+def union_energies(energies: torch.Tensor, clusters: torch.Tensor) -> torch.Tensor:
+    """Compute the energies of clusters that consist of several components.
+
+    The probability of a union is the sum of the probabilities of its members, so that
+    its energy is minus the logarithm of the sum of theirs.
+
+    Parameters
+    ----------
+    energies : tensor of shape (n_components, n_rows)
+    clusters : int tensor of shape (n_components,)
+        Cluster of each component, from 0 without gaps.
+
+    Returns
+    -------
+    energies : tensor of shape (n_clusters, n_rows)
+        Those of a cluster of one component are the same to the last bit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmixmate.model.posterior import union_energies
+    >>> energies = torch.tensor([[2.0], [2.0], [3.0]])
+    >>> union_energies(energies, torch.tensor([0, 0, 1]))
+    tensor([[1.3069],
+            [3.0000]])
+    """
+    n_clusters = int(clusters.max()) + 1
+    members = [(-energies[clusters == k]).logsumexp(dim=0) for k in range(n_clusters)]
+    return -torch.stack(members)
+
+
 def thresholded_responsibilities(energies: torch.Tensor) -> torch.Tensor:
     """Compute the posterior with probabilities below machine epsilon set to 0.
 

@@ -1,6 +1,7 @@
 """Displays of fitted models; they need matplotlib, the extra ``plot``."""
 
 from ._confusion import ConfusionDisplay
+from ._dendrogram import DendrogramDisplay
 from ._dictionary import DictionaryDisplay
 from ._energy import EnergyDisplay
 from ._loss_curve import LossCurveDisplay
@@ -11,6 +12,7 @@ from ._reconstruction import ReconstructionDisplay
 
 __all__ = [
     "ConfusionDisplay",
+    "DendrogramDisplay",
     "DictionaryDisplay",
     "EnergyDisplay",
     "LossCurveDisplay",

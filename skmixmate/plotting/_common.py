@@ -109,6 +109,11 @@ def select_clusters(clusters: npt.ArrayLike | None, n_clusters: int) -> np.ndarr
     return selected
 
 
+def component_name(estimator: MixMateClustering) -> str:
+    """Return what a dictionary is called: a cluster may consist of several."""
+    return "cluster" if estimator.component_labels_ is None else "component"
+
+
 def resolve_image_shape(
     image_shape: Sequence[int] | None, estimator: MixMateClustering
 ) -> Sequence[int] | None:

@@ -12,6 +12,7 @@ from ..utils.types import Data
 from ._common import (
     as_array,
     check_estimator,
+    component_name,
     draw_image,
     draw_profile,
     make_grid,
@@ -52,6 +53,8 @@ class DictionaryDisplay:
         Numbers of the clusters.
     image_shape : tuple of int or None
         (height, width) or (height, width, n_channels) if atoms are images.
+    name : str, default="cluster"
+        What a dictionary is called: "component" where clusters were merged.
 
     Attributes
     ----------
@@ -82,12 +85,14 @@ class DictionaryDisplay:
         intercepts: np.ndarray | None,
         clusters: np.ndarray,
         image_shape: Sequence[int] | None,
+        name: str = "cluster",
     ) -> None:
         self.atoms = atoms
         self.indices = indices
         self.intercepts = intercepts
         self.clusters = clusters
         self.image_shape = image_shape
+        self.name = name
 
     @classmethod
     def from_estimator(
@@ -117,7 +122,8 @@ class DictionaryDisplay:
             (height, width) or (height, width, n_channels) if samples are images.
             None uses the `image_shape_` of the estimator.
         clusters : array-like of int, default=None
-            Clusters to draw, in this order; None draws all.
+            Clusters to draw, in this order; None draws all. Where clusters were
+            merged, each dictionary is a component, with a number of its own.
         n_atoms : int, default=12
             Largest number of atoms to draw of each cluster.
         cmap : str or Colormap, default="RdBu_r"
@@ -161,6 +167,7 @@ class DictionaryDisplay:
             intercepts=intercepts if has_intercepts else None,
             clusters=selected,
             image_shape=shape,
+            name=component_name(estimator),
         )
         return display.plot(cmap=cmap, axes=axes)
 
@@ -193,7 +200,7 @@ class DictionaryDisplay:
                 self._draw_atom(ax, atom, cmap)
                 ax.set_title(index, fontsize="x-small", pad=2)
         for ax, cluster in zip(self.axes_[:, 0], self.clusters, strict=True):
-            ax.set_ylabel(f"cluster {cluster}", fontsize="small")
+            ax.set_ylabel(f"{self.name} {cluster}", fontsize="small")
         if self.image_shape is None:
             for ax in self.axes_[-1]:
                 ax.set_xlabel("feature", fontsize="x-small")

@@ -122,7 +122,7 @@ class EnergyDisplay:
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
         check_estimator(estimator)
-        n_clusters = len(estimator.dictionaries_)
+        n_clusters = estimator.n_clusters_
         if n_clusters < 2:
             raise ValueError(
                 f"estimator has n_clusters={n_clusters}; a margin of energy needs at "

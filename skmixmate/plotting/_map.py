@@ -117,7 +117,7 @@ class MapDisplay:
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
         check_estimator(estimator)
-        n_clusters = len(estimator.weights_)
+        n_clusters = estimator.n_clusters_
         if n_clusters < 2:
             raise ValueError(
                 f"estimator has n_clusters={n_clusters}; a map needs at least 2."

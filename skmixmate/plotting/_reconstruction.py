@@ -1,5 +1,6 @@
 """Reconstructions of one sample by all clusters."""
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +18,7 @@ from ._common import (
     ORANGE,
     as_array,
     check_estimator,
+    component_name,
     draw_image,
     draw_profile,
     make_grid,
@@ -56,6 +58,8 @@ class ReconstructionDisplay:
         The assigned cluster.
     image_shape : tuple of int or None
         (height, width) or (height, width, n_channels) if the sample is an image.
+    name : str, default="cluster"
+        What a dictionary is called: "component" where clusters were merged.
 
     Attributes
     ----------
@@ -93,6 +97,7 @@ class ReconstructionDisplay:
         clusters: np.ndarray,
         label: int,
         image_shape: Sequence[int] | None,
+        name: str = "cluster",
     ) -> None:
         self.sample = sample
         self.reconstructions = reconstructions
@@ -101,6 +106,7 @@ class ReconstructionDisplay:
         self.clusters = clusters
         self.label = label
         self.image_shape = image_shape
+        self.name = name
 
     @classmethod
     def from_estimator(
@@ -127,7 +133,8 @@ class ReconstructionDisplay:
             (height, width) or (height, width, n_channels) if samples are images.
             None uses the `image_shape_` of the estimator.
         clusters : array-like of int, default=None
-            Clusters to draw, in this order; None draws all.
+            Clusters to draw, in this order; None draws all. Where clusters were
+            merged, each dictionary is a component, with a number of its own.
         cmap : str or Colormap, default=None
             Colour map of images; None uses the default of matplotlib.
         axes : array-like of Axes of shape (2, 1 + n_drawn), default=None
@@ -156,7 +163,9 @@ class ReconstructionDisplay:
         if np.isnan(sample).all():
             raise ValueError("x has only missing entries; at least one is needed.")
         codes = as_array(estimator.encode(X))[0]
-        energies = as_array(estimator.energies(X))[0]
+        components = copy.copy(estimator)
+        components.component_labels_ = None  # the energies of each dictionary
+        energies = as_array(components.energies(X))[0]
         # Each cluster decodes a copy of the sample, from its own code and intercept.
         one_hot = np.eye(len(codes), dtype=codes.dtype)
         reconstructions = estimator._model().decode(
@@ -170,6 +179,7 @@ class ReconstructionDisplay:
             clusters=selected,
             label=int(energies.argmin()),
             image_shape=shape,
+            name=component_name(estimator),
         )
         return display.plot(cmap=cmap, axes=axes)
 
@@ -200,7 +210,7 @@ class ReconstructionDisplay:
 
     def _draw_samples(self, cmap: "str | Colormap | None") -> None:
         samples = np.vstack([self.sample, self.reconstructions])
-        names = ["sample", *(f"cluster {cluster}" for cluster in self.clusters)]
+        names = ["sample", *(f"{self.name} {cluster}" for cluster in self.clusters)]
         low, high = value_range(samples)
         if self.image_shape is not None:
             # The range of the sample alone: reconstructions may overshoot.

@@ -188,7 +188,7 @@ MISTAKES = {
     "text": (
         lambda X, rng: np.full(X.shape, "text"),
         ValueError,
-        "could not convert string to float",
+        "has columns that are not numeric",
     ),
     "infinity": (with_infinity, ValueError, "X contains infinity"),
 }

@@ -182,7 +182,8 @@ def test_a_random_state_continues_as_after_an_unbroken_fit(kind, path, fail_in_e
 
 def fail_after_training(mixmate, X, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("skmixmate.estimators._fit.loss", None)  # called after training
+        # It is called after training.
+        patch.setattr("skmixmate.estimators._fit.FittedModel", None)
         with pytest.raises(TypeError):
             mixmate.fit(X)
 

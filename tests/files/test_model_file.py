@@ -300,6 +300,26 @@ def test_representations_that_do_not_fit_are_rejected(fitted_on_images, tmp_path
         skmixmate.load(path)
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (lambda a: a[:-1], r"of shape \(2,\), which should be \(3,\)"),
+        (lambda a: a * 1.0, "of type float64, which should be int64"),
+        (lambda a: 2 * a, r"\[0, 2, 2\], which should be the integers from 0 without"),
+        (lambda a: a - 1, r"\[-1, 0, 0\], which should be the integers from 0"),
+        (lambda a: 0 * a, "from 0 to 1, which should be from 0 to 0"),
+    ],
+)
+def test_clusters_of_components_that_do_not_fit_are_rejected(
+    labels, message, fitted, tmp_path
+):
+    path = tmp_path / "model"
+    fitted.merge(1, 2).save(path)
+    rewrite(path, edit_array("component_labels_", labels))
+    with pytest.raises(ValueError, match=r"labels_ .*" + message):
+        skmixmate.load(path)
+
+
 def edit_array(name, change):
     """Return an edit of the members that changes the entries of an array."""
 
@@ -392,6 +412,13 @@ def scattering(**changed):
         (edit_array("weights_", lambda a: a.astype(np.float16)), r"type float16"),
         (edit_array("dictionaries_", lambda a: 2 * a), r"of norm 2, which should"),
         (edit_array("intercepts_", lambda a: a / 0), r"that are not finite"),
+        (edit_array("overlaps_", lambda a: 2 * a), r"at least 0, with a sum of 1"),
+        (edit_array("overlaps_", lambda a: a - 0.1), r"at least 0, with a sum of 1"),
+        (edit_array("overlaps_", lambda a: a[:-1]), r"overlaps_ of shape \(2, 3\)"),
+        (
+            edit_json(lambda d: d.update(component_labels_=[0, 1, 1])),
+            r"component_labels_ \[0, 1, 1\], which should be an array",
+        ),
         (
             edit_array("representation_.mean_", lambda a: a[:-1]),
             r"mean_ of shape \(143,\), which should be \(144,\)",

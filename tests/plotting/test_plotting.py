@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from skmixmate import MixMateClustering, clustering_accuracy_score
 from skmixmate.plotting import (
     ConfusionDisplay,
+    DendrogramDisplay,
     DictionaryDisplay,
     EnergyDisplay,
     LossCurveDisplay,
@@ -653,6 +654,7 @@ CALLS = {
     "energy": lambda mixmate: EnergyDisplay.from_estimator(mixmate, X, y),
     "map": lambda mixmate: MapDisplay.from_estimator(mixmate, X, y),
     "profile": lambda mixmate: ProfileDisplay.from_estimator(mixmate, X),
+    "dendrogram": lambda mixmate: DendrogramDisplay.from_estimator(mixmate),
 }
 
 
@@ -705,3 +707,56 @@ def test_importing_the_package_imports_no_matplotlib():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "False"
+
+
+# --- dendrogram and merged clusters --------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def split():
+    return fit(X, n_clusters=5, n_atoms=5, image_shape=IMAGE, representation="pixels")
+
+
+def test_leaves_are_the_clusters(split):
+    display = DendrogramDisplay.from_estimator(split)
+    assert sorted(display.clusters_.tolist()) == [0, 1, 2, 3, 4]
+    texts = [label.get_text() for label in display.ax_.get_xticklabels()]
+    sizes = np.bincount(split.labels_)
+    assert texts == [f"{k}\n({sizes[k]})" for k in display.clusters_]
+    assert display.image_axes_ == []
+
+
+def test_a_dotted_line_cuts_the_tree(split):
+    display = DendrogramDisplay.from_estimator(split, n_clusters=3)
+    (line,) = display.ax_.lines
+    below = split.linkage_[:, 2] < line.get_ydata()[0]
+    assert below.sum() == 5 - 3
+    with pytest.raises(ValueError, match="n_clusters=6 should be from 1 to 5"):
+        display.plot(n_clusters=6)
+
+
+def test_pictures_are_the_means_of_the_clusters(split):
+    display = DendrogramDisplay.from_estimator(split, X.reshape(-1, *IMAGE))
+    assert len(display.image_axes_) == 5
+    mean = X[split.labels_ == 2].mean(axis=0).reshape(IMAGE)
+    np.testing.assert_allclose(display.images[2], mean)
+    with pytest.raises(ValueError, match="X should be None where rows are no images"):
+        DendrogramDisplay.from_estimator(fit(X, n_atoms=5, image_shape=None), X)
+
+
+def test_a_tree_of_one_cluster_is_an_error(split):
+    with pytest.raises(ValueError, match="n_clusters_=1"):
+        DendrogramDisplay.from_estimator(split.cut(1))
+
+
+def test_displays_of_merged_clusters(split):
+    merged = split.cut(3)
+    dictionaries = DictionaryDisplay.from_estimator(merged, X)
+    assert len(dictionaries.axes_) == 5
+    assert dictionaries.axes_[4, 0].get_ylabel() == "component 4"
+    reconstruction = ReconstructionDisplay.from_estimator(merged, X[0])
+    expected = ReconstructionDisplay.from_estimator(split, X[0])
+    np.testing.assert_array_equal(reconstruction.energies, expected.energies)
+    assert reconstruction.axes_[0, 1].get_title() == "component 0"
+    assert len(EnergyDisplay.from_estimator(merged, X).clusters_) == 3
+    assert len(DendrogramDisplay.from_estimator(merged).clusters_) == 3
