@@ -11,8 +11,10 @@ import torch
 from .batch import Batch
 from .containers import as_tensor, is_wrappable
 from .readers import RowReader
+from .sparse import SparseRows, append_sparse
+from .sparse_batch import SparseBatch, entries_with_zero, scaled
 
-Rows: TypeAlias = npt.NDArray[Any] | torch.Tensor | RowReader
+Rows: TypeAlias = npt.NDArray[Any] | torch.Tensor | RowReader | SparseRows
 
 # Entries of a chunk, when all of X is read in order.
 _CHUNK_ENTRIES = 2**20
@@ -30,7 +32,7 @@ class RowLoader:
 
     Parameters
     ----------
-    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    X : ndarray, tensor, RowReader or SparseRows of shape (n_samples, n_features)
         float32 or float64; NaN is missing.
     device : torch.device
         Where mini-batches go.
@@ -43,9 +45,14 @@ class RowLoader:
     labels : array-like or tensor of shape (n_samples,), default=None
         Clusters that rows are known to belong to, -1 where it is not known; None if no
         label is known.
+    needs_dense : bool, default=False
+        Whether mini-batches of sparse rows are made dense. They also are where
+        `location` is not 0, and on other devices than the CPU, which have fast products
+        of dense matrices.
     check : callable, default=None
         Called with the rows of each batch, missing entries set to 0; it raises an
-        exception to reject them.
+        exception to reject them. For a sparse batch it is called with its distinct
+        entries as a column.
     chunk_entries : int, default=None
         Number of entries in a chunk of :meth:`chunks`; 2**20 by default.
     shuffle_window_bytes, shuffle_chunk_bytes : int, default=None
@@ -62,6 +69,7 @@ class RowLoader:
         scale: float = 1.0,
         sample_weight: npt.ArrayLike | torch.Tensor | None = None,
         labels: npt.ArrayLike | torch.Tensor | None = None,
+        needs_dense: bool = False,
         check: Callable[[torch.Tensor], object] | None = None,
         chunk_entries: int | None = None,
         shuffle_window_bytes: int | None = None,
@@ -73,6 +81,7 @@ class RowLoader:
         self.scale = scale
         self.sample_weight = _on_host(sample_weight, torch.float64)
         self.labels = _on_host(labels, torch.int64)
+        self.needs_dense = needs_dense
         self.check = check
         self.chunk_entries = chunk_entries or _CHUNK_ENTRIES
         self.shuffle_window_bytes = shuffle_window_bytes or _SHUFFLE_WINDOW_BYTES
@@ -80,6 +89,14 @@ class RowLoader:
 
     def __len__(self) -> int:
         return len(self.X)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether mini-batches are sparse."""
+        on_host = self.device.type == "cpu"
+        if not isinstance(self.X, SparseRows) or self.needs_dense or not on_host:
+            return False
+        return self.location is None or not self.location.any()
 
     def count_rows(self, indices: slice | torch.Tensor) -> int:
         """Return the number of rows that an index selects.
@@ -105,7 +122,10 @@ class RowLoader:
         -------
         batch : Batch
         """
-        raw = self._read_batch(index).map(lambda field: field.to(self.device))
+        raw = self._read_batch(index)
+        if isinstance(raw, SparseBatch):
+            return self._standardize_sparse(raw)
+        raw = raw.map(lambda field: field.to(self.device))
         return self._standardize(raw, is_complete=not has_missing(raw.rows))
 
     def batches(
@@ -149,6 +169,10 @@ class RowLoader:
                     yield self.load(window[batch])
                 continue
             raw = self._load_window(window)
+            if isinstance(raw, SparseBatch):
+                for batch in torch.split(order, size):
+                    yield self._standardize_sparse(raw.select(batch))
+                continue
             is_complete = not has_missing(raw.rows)
             for batch in torch.split(order.to(self.device), size):
                 yield self._standardize(raw.select(batch), is_complete)
@@ -179,6 +203,8 @@ class RowLoader:
         # With slice(None) a tensor that is already on the device is not copied.
         is_whole = len(window) == len(self)
         raw = self._read_batch(slice(None) if is_whole else window)
+        if isinstance(raw, SparseBatch):
+            return raw
 
         def to_device(field: torch.Tensor) -> torch.Tensor:
             if self.device.type == "cuda" and not field.is_cuda:
@@ -207,18 +233,29 @@ class RowLoader:
         weights = None if weights is None else weights.to(rows.dtype)
         return Batch(rows, observed, weights, labels)
 
+    def _standardize_sparse(self, raw: SparseBatch) -> Batch:
+        rows = scaled(raw.sparse_rows, self.scale)
+        if self.check is not None:
+            self.check(entries_with_zero(rows))
+        weights = None if raw.weights is None else raw.weights.to(raw.dtype)
+        return SparseBatch.from_rows(rows, weights, raw.labels)
+
     def _read_batch(self, index: slice | torch.Tensor) -> Batch:
         """Read rows, neither shifted nor scaled, with their weights and labels."""
         weights, labels = (
             None if field is None else field[index]
             for field in (self.sample_weight, self.labels)
         )
+        if self.is_sparse and isinstance(self.X, SparseRows):
+            return SparseBatch.from_rows(self.X[index], weights, labels)
         return Batch(self._read(index), None, weights, labels)
 
     def _read(self, index: slice | torch.Tensor) -> torch.Tensor:
         if isinstance(self.X, torch.Tensor):
             # Row-major as rows of an array are: the rounding of a sum depends on it.
             return self.X[index].contiguous()
+        if isinstance(self.X, SparseRows):
+            return torch.from_numpy(self.X[index].toarray())
         if isinstance(index, torch.Tensor):
             if _torch_readable(self.X):
                 return torch.from_numpy(self.X).index_select(0, index)
@@ -241,6 +278,13 @@ class RowLoader:
         rows = rows / self.scale
         return rows if self.location is None else rows + self.location
 
+    @property
+    def row_entries(self) -> int:
+        """Number of entries of a row that are stored, the mean for sparse rows."""
+        if self.is_sparse and isinstance(self.X, SparseRows):
+            return self.X.row_entries
+        return self.X.shape[1]
+
     def chunks(self, size: int | None = None) -> Iterator[slice]:
         """Yield slices that cover all rows in order.
 
@@ -254,7 +298,7 @@ class RowLoader:
         ------
         chunk : slice
         """
-        size = size or max(1, self.chunk_entries // self.X.shape[1])
+        size = size or max(1, self.chunk_entries // self.row_entries)
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
@@ -314,22 +358,26 @@ def has_missing(rows: torch.Tensor) -> bool:
 
 
 def concat_rows(
-    buffer: torch.Tensor, X: Rows, indices: npt.NDArray[np.intp]
-) -> torch.Tensor:
+    buffer: torch.Tensor | SparseRows, X: Rows, indices: npt.NDArray[np.intp]
+) -> torch.Tensor | SparseRows:
     """Append rows of X to a buffer.
 
     Parameters
     ----------
-    buffer : tensor of shape (n_buffered, n_features)
-    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    buffer : tensor or SparseRows of shape (n_buffered, n_features)
+    X : ndarray, tensor, RowReader or SparseRows of shape (n_samples, n_features)
     indices : int ndarray of shape (n_indices,)
         The rows of X to append.
 
     Returns
     -------
-    rows : tensor of shape (n_buffered + n_indices, n_features)
-        A copy, on the device of X and of the dtype of `buffer`.
+    rows : tensor or SparseRows of shape (n_buffered + n_indices, n_features)
+        Sparse if X is. A copy, on the device of X and of the dtype of `buffer`.
     """
+    if isinstance(X, SparseRows):
+        return append_sparse(buffer, X[indices])
+    if isinstance(buffer, SparseRows):
+        buffer = torch.from_numpy(buffer.toarray())
     rows = X[indices]
     rows = rows if isinstance(rows, torch.Tensor) else as_tensor(rows)
     return torch.cat([buffer.to(rows.device), rows.to(buffer.dtype)])
@@ -351,6 +399,8 @@ def is_lazy(X: Rows) -> bool:
     -------
     is_lazy : bool
     """
+    if isinstance(X, SparseRows):
+        return X.is_lazy
     base: Any = X
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
         base = base.base

@@ -8,8 +8,12 @@ import numpy.typing as npt
 import torch
 
 from ..distributed.communicator import Communicator
+from ..utils.numbers import largest_magnitude
+from .batch import Batch
 from .containers import as_numpy
 from .loader import RowLoader
+from .sparse import SparseRows, column_sums
+from .sparse_batch import SparseBatch
 
 # If a sum overflows, rows are divided by 2**_HEADROOM_EXPONENT, which leaves room for
 # 2**64 of them. A float64 can be multiplied by at most 2**_MAX_EXPONENT at once.
@@ -65,6 +69,8 @@ def summarize(rows: RowLoader, with_sums: bool = False) -> RowSummary:
         3, rows.X.shape[1], dtype=torch.float64, device=rows.device
     )
     origin = None  # the mean of the first chunk, about which squares are exact
+    if rows.is_sparse:
+        return _summarize_sparse(rows, n_missing, with_sums)
     for chunk in rows.chunks():
         values, observed, *_ = rows.load(chunk)
         if observed is not None:
@@ -83,6 +89,47 @@ def summarize(rows: RowLoader, with_sums: bool = False) -> RowSummary:
     if origin is not None:
         squares -= counts * (sums / counts.clamp_min(1) - origin).square()
     return RowSummary(n_missing, sums, counts, squares.clamp_min(0))
+
+
+def _summarize_sparse(
+    rows: RowLoader, n_missing: npt.NDArray[np.unsignedinteger], with_sums: bool
+) -> RowSummary:
+    """Summarize sparse rows by their stored entries; all others are 0."""
+    n_features = rows.X.shape[1]
+    sums, counts, squares, n_stored, means = np.zeros((5, n_features))
+    is_first = True
+    for chunk in rows.chunks():
+        chunk_rows = _load_sparse(rows, chunk)
+        entries = chunk_rows.entries.astype(np.float64)
+        is_missing = np.isnan(entries)
+        if is_missing.any():
+            missing = chunk_rows.with_entries(is_missing.astype(np.float64))
+            n_missing[chunk] = np.asarray(missing.csr.sum(axis=1)).reshape(-1)
+            counts -= column_sums(missing, missing.entries)
+            entries[is_missing] = 0
+        if not with_sums:
+            continue
+        counts += len(chunk_rows)
+        sums += column_sums(chunk_rows, entries)
+        n_stored += column_sums(chunk_rows, ~is_missing)
+        if is_first:  # as for dense rows, squares are about a mean
+            means, is_first = sums / np.maximum(counts, 1), False
+        deviations = entries - means[chunk_rows.csr.indices]
+        deviations[is_missing] = 0
+        squares += column_sums(chunk_rows, np.square(deviations, out=deviations))
+    if not with_sums:
+        return RowSummary(n_missing)
+    squares += (counts - n_stored) * np.square(means)
+    squares -= counts * np.square(sums / np.maximum(counts, 1) - means)
+    totals = map(torch.from_numpy, (sums, counts, squares.clip(min=0)))
+    return RowSummary(n_missing, *totals)
+
+
+def _load_sparse(rows: RowLoader, chunk: slice) -> SparseRows:
+    """Load sparse rows, scaled, with NaN for missing entries."""
+    batch = rows.load(chunk)
+    assert isinstance(batch, SparseBatch)
+    return batch.sparse_rows
 
 
 def feature_means(
@@ -164,6 +211,10 @@ def centered_norm(
     norm : float
         0 if all rows are the same. Rescaled to compensate for missing entries.
     """
+    if rows.is_sparse:
+        norm = _sparse_centered_norm(rows, communicator, summary)
+        if math.isfinite(norm):
+            return norm
     location = feature_means(rows, communicator, summary)
     deviations = RowLoader(rows.X, device=rows.device, location=location)
     norm = root_mean_square_norm(deviations, communicator)
@@ -174,6 +225,17 @@ def centered_norm(
         deviations = RowLoader(rows.X, device=rows.device, location=location)
         norm = root_mean_square_norm(deviations, communicator)
     return norm
+
+
+def _sparse_centered_norm(
+    rows: RowLoader, communicator: Communicator, summary: RowSummary | None
+) -> float:
+    """Compute the norm of deviations from the squares of each feature."""
+    summary = summary or summarize(rows, with_sums=True)
+    stds = feature_stds(summary, communicator)
+    counts = communicator.all_reduce(summary.counts)
+    total = float((stds.square() * counts).sum() / counts.sum().clamp_min(1))
+    return math.sqrt(total * rows.X.shape[1])
 
 
 def root_mean_square_norm(rows: RowLoader, communicator: Communicator) -> float:
@@ -208,6 +270,12 @@ def _root_mean_square_norm(rows: RowLoader, communicator: Communicator) -> float
     total: float | torch.Tensor = 0.0
     count: float | torch.Tensor = 0.0
     for chunk in rows.chunks():
+        if rows.is_sparse:
+            sparse_rows = _load_sparse(rows, chunk)
+            entries = sparse_rows.entries.astype(np.float64)
+            total = total + float(np.nansum(np.square(entries)))
+            count = count + len(sparse_rows) * rows.X.shape[1] - np.isnan(entries).sum()
+            continue
         values, observed, *_ = rows.load(chunk)
         total = total + values.square().sum(dtype=torch.float64)
         count = count + (values.numel() if observed is None else observed.sum())
@@ -227,6 +295,11 @@ def largest_entry(rows: RowLoader) -> float:
     largest : float
         0 if there are no entries; infinite if shifting or scaling overflows.
     """
+    if rows.is_sparse:
+        return max(
+            (largest_magnitude(_load_sparse(rows, c).entries) for c in rows.chunks()),
+            default=0.0,
+        )
     return max(
         (float(rows.load(chunk).rows.abs().max()) for chunk in rows.chunks()),
         default=0.0,
@@ -236,6 +309,8 @@ def largest_entry(rows: RowLoader) -> float:
 def _rescaled(rows: RowLoader, exponent: int) -> RowLoader:
     """Return a loader of the same rows in float64, multiplied by a power of two."""
     location = rows.location
+    if rows.is_sparse:  # their statistics are computed in float64 anyway
+        return RowLoader(rows.X, device=rows.device, scale=2.0**exponent)
     if location is None:  # subtracting float64 zeros converts float32 rows
         location = torch.zeros(rows.X.shape[1], dtype=torch.float64, device=rows.device)
     return RowLoader(
@@ -280,24 +355,37 @@ def scale_of_norm(norm: float, reference: float, dtype: npt.DTypeLike) -> float:
     return scale
 
 
-def rows_beyond_squares(rows: torch.Tensor) -> torch.Tensor:
+def rows_beyond_squares(batch: Batch) -> torch.Tensor:
     """Find the rows whose squared norm overflows, or nearly so.
 
     Parameters
     ----------
-    rows : tensor of shape (n_rows, n_features)
+    batch : Batch
         Shifted and scaled as for the model.
 
     Returns
     -------
     index : int tensor of shape (n_far,)
     """
+    if isinstance(batch, SparseBatch):
+        return _sparse_rows_beyond_squares(batch)
+    rows = batch.rows
     if rows.numel():
         low, high = torch.aminmax(rows)
         limit = largest_squarable(rows.dtype, rows.shape[1])
         if not (-limit <= low and high <= limit):
             return (~(rows.abs().amax(dim=1) <= limit)).nonzero()[:, 0]
     return torch.empty(0, dtype=torch.int64, device=rows.device)
+
+
+def _sparse_rows_beyond_squares(batch: SparseBatch) -> torch.Tensor:
+    limit = largest_squarable(batch.dtype, batch.n_features)
+    rows = batch.sparse_rows
+    is_far = np.abs(rows.entries) > limit
+    if not is_far.any():
+        return torch.empty(0, dtype=torch.int64)
+    counts = rows.with_entries(is_far.astype(np.float64)).csr.sum(axis=1)
+    return torch.from_numpy(np.asarray(counts).reshape(-1)).nonzero()[:, 0]
 
 
 def largest_squarable(dtype: torch.dtype, n_features: int) -> float:

@@ -11,7 +11,7 @@ from .._version import __version__
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader
 from ..data.statistics import RowSummary, feature_stds, summarize
-from ..data.validation import resolve_device, validate_images
+from ..data.validation import read_dense, resolve_device, validate_images
 from ..distributed.communicator import Communicator
 from ..files.checkpoint import Checkpoint, data_fingerprint, format_param, hash_param
 from ..files.checkpoint_content import ExpectedFit
@@ -101,6 +101,8 @@ def validate_fit(
     image_shape = resolve_image_shape(
         estimator, params, X, item_shape, is_warm, communicator
     )
+    if image_shape is not None:
+        X = read_dense(X)
     checkpoint = _find_checkpoint(estimator, X, image_shape, is_warm, communicator)
     random_state = private_random_state(estimator.random_state)
     summary = summarize_rows(X, device, estimator, image_shape)

@@ -7,12 +7,17 @@ import numpy as np
 
 from ..data.containers import as_numpy
 from ..data.images import check_images
+from ..data.sparse import SparseRows
 from ..distributed.communicator import Communicator
 from ..image._detection import can_be_images, find_image_shape, rows_to_judge
 from ..training.loop import logger
 from ._checks import check_without_images
 from ._logging import log_to_stdout
 from ._state import Rows
+
+# Most features of sparse rows that images are recognised among: the rows that are
+# judged become dense, and wider ones are words or genes.
+_MAX_SPARSE_PIXELS = 2**14
 
 
 def resolve_image_shape(
@@ -75,11 +80,15 @@ def _recognize(X: Rows, communicator: Communicator) -> tuple[int, ...] | None:
     n_samples, n_features = communicator.all_reduce(len(X)), X.shape[1]
     if not can_be_images(n_samples, n_features):
         return None
+    if isinstance(X, SparseRows) and n_features > _MAX_SPARSE_PIXELS:
+        return None
     indices = rows_to_judge(n_samples, n_features)
     if communicator.size > 1:
         # As large a share of the rows of each process.
         n_rows = -(-len(indices) * len(X) // n_samples)
         indices = np.linspace(0, len(X) - 1, n_rows).astype(np.intp)
     sample = as_numpy(X[indices])
+    if isinstance(sample, SparseRows):
+        sample = sample.toarray()
     gathered = communicator.all_gather(sample)
     return communicator.broadcast(lambda: find_image_shape(np.concatenate(gathered)))

@@ -7,12 +7,15 @@ import numpy as np
 from sklearn.utils import check_array
 
 from ..data.containers import as_numpy
+from ..data.sparse import SparseRows
 from ..initialization import (
     cluster_subsample,
     dictionaries_from_array,
     dictionaries_from_labels,
+    dictionaries_from_sparse,
     draw_subsample,
     impute_means,
+    initial_likelihood,
     mean_abs_projections,
 )
 from ._settings import (
@@ -103,6 +106,8 @@ def find_initial_atoms(
         is_imputed=bool(n_missing[indices].any()),
         likelihood=settings.likelihood,
     )
+    if isinstance(sample, SparseRows):
+        return _atoms_from_sparse(settings, sample, labels, n_clusters, random_state)
     if state.representation is not None:
         sample = as_numpy(features[indices])
     n_atoms = settings.n_atoms
@@ -130,6 +135,33 @@ def find_initial_atoms(
     }
 
 
+def _atoms_from_sparse(
+    settings: Settings,
+    sample: SparseRows,
+    labels: np.ndarray,
+    n_clusters: int,
+    random_state: np.random.RandomState,
+) -> dict[str, Any]:
+    """Make the first atoms from a sparse subsample; all have the same rate."""
+    dictionaries, intercepts = dictionaries_from_sparse(
+        sample,
+        labels,
+        n_clusters,
+        settings.n_atoms,
+        settings.fit_intercept,
+        random_state,
+        settings.likelihood,
+    )
+    return {
+        "dictionaries": dictionaries,
+        "intercepts": intercepts,
+        "rates": None,
+        "likelihood": initial_likelihood(
+            settings.likelihood, sample, labels, random_state
+        ),
+    }
+
+
 def draw_sample(
     estimator: Any,
     image_shape: tuple[int, ...] | None,
@@ -138,7 +170,7 @@ def draw_sample(
     n_missing: np.ndarray,
     n_wanted: int,
     random_state: np.random.RandomState,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray | SparseRows, np.ndarray]:
     """Draw rows to cluster; missing pixels are imputed by the representation.
 
     Parameters
@@ -155,7 +187,7 @@ def draw_sample(
     Returns
     -------
     indices : ndarray of shape (n_drawn,)
-    sample : ndarray of shape (n_drawn, n_features)
+    sample : ndarray or SparseRows of shape (n_drawn, n_features)
     n_missing : ndarray of shape (n_samples,)
         0 for rows that serve as well as complete ones.
     """

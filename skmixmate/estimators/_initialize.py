@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader, is_lazy
+from ..data.sparse import SparseRows
 from ..data.statistics import (
     centered_norm,
     feature_means,
@@ -260,7 +261,9 @@ def _new_representation(estimator: Any, ctx: FitContext) -> ScatteringFeatures:
     )
 
 
-def _gather_rows(estimator: Any, ctx: FitContext, n_trials: int) -> np.ndarray | None:
+def _gather_rows(
+    estimator: Any, ctx: FitContext, n_trials: int
+) -> np.ndarray | SparseRows | None:
     """Bring the rows that the initialisation uses to the first process."""
     n_rows = resolve_init_size(estimator, ctx.settings.image_shape)
     if n_trials:

@@ -375,6 +375,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         likelihood = LIKELIHOODS.get(str(self.likelihood), self.likelihood)
         tags.input_tags.positive_only = getattr(likelihood, "is_nonnegative", False)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]

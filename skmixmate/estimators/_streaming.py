@@ -10,8 +10,9 @@ from sklearn.callback import with_callbacks
 
 from ..data.loader import concat_rows
 from ..data.readers import is_stream
+from ..data.sparse import SparseRows
 from ..data.streams import stream_chunks
-from ..data.validation import resolve_device, validate_images
+from ..data.validation import read_dense, resolve_device, validate_images
 from ..distributed.communicator import Communicator
 from ..distributed.launch import find_communicator
 from ..model.posterior import loss
@@ -137,6 +138,8 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
             estimator, params, X, item_shape, is_fitted, Communicator()
         )
         estimator.image_shape_ = image_shape
+    if image_shape is not None:
+        X = read_dense(X)
     n_missing = summarize_rows(X, device, estimator, image_shape).n_missing
     settings = resolve_settings(estimator, X, image_shape, is_fitted)
     indices = np.flatnonzero(n_missing < X.shape[1])
@@ -153,6 +156,8 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
         rows = concat_rows(buffer, X, indices[:n_wanted])
         settings = _initialize_from_buffer(estimator, rows[:init_size], device, task)
         is_fitted = True
+        if settings.image_shape is not None:
+            X = read_dense(X)
     if is_fitted:
         state = ModelState.from_estimator(estimator)
         state.adopt_likelihood(settings.likelihood)
@@ -200,7 +205,7 @@ def _check_intercepts(estimator: Any, settings: Settings) -> None:
 
 def _initialize_from_buffer(
     estimator: Any,
-    rows: torch.Tensor,
+    rows: Rows,
     device: torch.device,
     task: Any,
 ) -> Settings:
@@ -214,6 +219,8 @@ def _initialize_from_buffer(
         False,
         communicator,
     )
+    if image_shape is not None:
+        rows = read_dense(rows)
     summary = summarize_rows(rows, device, estimator, image_shape)
     settings = resolve_settings(estimator, rows, image_shape, continues=False)
     check_scales(estimator, settings, summary, communicator)
@@ -246,7 +253,8 @@ def _train_chunk(
 ) -> None:
     """Train on all mini-batches that are complete, and buffer the remaining rows."""
     batch_size = estimator.batch_size
-    size = max(1, _STREAM_ENTRIES // X.shape[1])
+    n_entries = X.row_entries if isinstance(X, SparseRows) else X.shape[1]
+    size = max(1, _STREAM_ENTRIES // n_entries)
     total, n_trained = 0.0, 0
     for chunk in np.split(indices, range(size, len(indices), size)):
         rows = concat_rows(estimator._row_buffer, X, chunk)
@@ -257,7 +265,10 @@ def _train_chunk(
             )
             total += n_full * mean_loss
             n_trained += n_full
-        estimator._row_buffer = rows[n_full:].clone()
+        rest = rows[n_full:]
+        estimator._row_buffer = (
+            rest.copy() if isinstance(rest, SparseRows) else rest.clone()
+        )
     if n_trained:
         estimator.loss_curve_ = [*estimator.loss_curve_, total / n_trained]
     estimator.n_steps_ += n_trained // batch_size
@@ -269,12 +280,12 @@ def _train_batches(
     estimator: Any,
     settings: Settings,
     state: ModelState,
-    rows: torch.Tensor,
+    rows: torch.Tensor | SparseRows,
     device: torch.device,
 ) -> float:
     """Train on complete mini-batches; return their mean loss."""
     X: Rows = rows
-    if state.representation is not None:
+    if state.representation is not None and isinstance(rows, torch.Tensor):
         # Each mini-batch by itself: the last bits of a product of matrices depend on
         # its other rows.
         size = int(estimator.batch_size)  # torch does not accept a bool

@@ -7,8 +7,10 @@ import torch
 
 from ..data.containers import as_numpy
 from ..data.readers import RowReader
+from ..data.sparse import SparseRows, concatenate
 from ..distributed.communicator import Communicator, apportion
 from ..utils.numbers import far_means, safe_exponent
+from .sparse import impute_sparse_means, is_small
 
 
 def impute_means(sample: np.ndarray) -> np.ndarray:
@@ -36,18 +38,18 @@ def impute_means(sample: np.ndarray) -> np.ndarray:
 
 
 def draw_subsample(
-    X: np.ndarray | torch.Tensor | RowReader,
+    X: np.ndarray | torch.Tensor | RowReader | SparseRows,
     n_missing: np.ndarray,
     init_size: int,
     n_wanted: int,
     random_state: np.random.RandomState,
     impute: Callable[[np.ndarray], np.ndarray] = impute_means,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray | SparseRows]:
     """Draw rows to cluster, complete ones where there are enough of them.
 
     Parameters
     ----------
-    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    X : ndarray, tensor, RowReader or SparseRows of shape (n_samples, n_features)
     n_missing : ndarray of shape (n_samples,)
         Missing entries of each row.
     init_size : int
@@ -63,29 +65,35 @@ def draw_subsample(
     -------
     indices : ndarray of shape (n_drawn,)
         Of the rows drawn.
-    sample : ndarray of shape (n_drawn, n_features)
-        These rows, without missing entries.
+    sample : ndarray or SparseRows of shape (n_drawn, n_features)
+        These rows, without missing entries. Sparse if X is, and they would take much
+        memory as a dense array.
     """
     candidates = np.flatnonzero(n_missing == 0)
     if len(candidates) < min(init_size, n_wanted):
         candidates = np.flatnonzero(n_missing < X.shape[1])
     random_state.shuffle(candidates)
     indices = candidates[:init_size].copy()  # frees the others
-    return indices, impute(as_numpy(X[indices]))  # a copy
+    sample = as_numpy(X[indices])  # a copy
+    if isinstance(sample, SparseRows):
+        if not is_small(sample):
+            return indices, impute_sparse_means(sample)
+        sample = sample.toarray()
+    return indices, impute(sample)
 
 
 def gather_rows(
-    X: np.ndarray | torch.Tensor | RowReader,
+    X: np.ndarray | torch.Tensor | RowReader | SparseRows,
     n_missing: np.ndarray,
     n_rows: int,
     random_state: np.random.RandomState,
     communicator: Communicator,
-) -> np.ndarray | None:
+) -> np.ndarray | SparseRows | None:
     """Bring rows of all processes to the first, which draws a subsample of them.
 
     Parameters
     ----------
-    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    X : ndarray, tensor, RowReader or SparseRows of shape (n_samples, n_features)
         The rows of this process.
     n_missing, random_state
         As in :func:`draw_subsample`.
@@ -95,7 +103,7 @@ def gather_rows(
 
     Returns
     -------
-    rows : ndarray of shape (at most n_rows, n_features) or None
+    rows : ndarray or SparseRows of shape (at most n_rows, n_features) or None
         None in all processes except the first.
     """
     candidates = np.flatnonzero(n_missing == 0)
@@ -105,4 +113,4 @@ def gather_rows(
     share = apportion(min(n_rows, sum(counts)), counts)[communicator.rank]
     indices = np.sort(random_state.permutation(candidates)[:share])
     gathered = communicator.all_gather(as_numpy(X[indices]))
-    return np.concatenate(gathered) if communicator.rank == 0 else None
+    return concatenate(gathered) if communicator.rank == 0 else None

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 from scipy.special import expit
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import (
+    check_estimator_sparse_array,
+    check_estimator_sparse_matrix,
+    parametrize_with_checks,
+)
 
 from skmixmate import (
     MixMateClustering,
@@ -88,12 +92,18 @@ def expected_failures(estimator):
             "check_clustering": "its data are blobs in the plane, where any sample "
             "is a combination of any two others: there are no subspaces to find"
         }
-    if getattr(estimator, "likelihood", None) in ("poisson", "negative_binomial"):
-        return {
-            "check_clustering": "some of its data are negative, although the tag "
-            "positive_only is set"
-        }
-    return {}
+    if not isinstance(estimator, MixMateClustering):
+        return {}
+    failures = dict.fromkeys(
+        ("check_estimator_sparse_array", "check_estimator_sparse_matrix"),
+        "they expect of predict_proba as many columns as y has classes, or two, as if "
+        "the estimator was a classifier: see test_sparse_checks below",
+    )
+    if estimator.likelihood in ("poisson", "negative_binomial"):
+        failures["check_clustering"] = (
+            "some of its data are negative, although the tag positive_only is set"
+        )
+    return failures
 
 
 # The checks fit a few dozen samples, often random ones, for few epochs.
@@ -111,6 +121,22 @@ pytestmark = [
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
+
+
+class WithoutProbabilities(MixMateClustering):
+    """An estimator that the checks do not take for a classifier."""
+
+    predict_proba = property()
+
+
+@pytest.mark.parametrize(
+    "check", [check_estimator_sparse_array, check_estimator_sparse_matrix]
+)
+@pytest.mark.parametrize("likelihood", ["gaussian", "student_t", "poisson"])
+def test_sparse_checks(check, likelihood):
+    estimator = WithoutProbabilities(likelihood=likelihood)
+    assert estimator.__sklearn_tags__().input_tags.sparse
+    check("MixMateClustering", estimator)
 
 
 @pytest.mark.slow
