@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from .batch import Batch
+from .native import binding
 from .sparse import SparseRows
 
 # Entries of rows with missing entries that are made dense at a time.
@@ -60,6 +61,11 @@ class SparseBatch(Batch):
     def project(self, dictionaries: torch.Tensor) -> torch.Tensor:
         """Compute the inner products of rows with atoms; see :meth:`Batch.project`."""
         n_clusters, n_atoms, n_features = dictionaries.shape
+        if binding.can_run(dictionaries):
+            products = binding.project(
+                self.sparse_rows.csr, dictionaries.reshape(-1, n_features)
+            )
+            return products.mT.reshape(n_clusters, n_atoms, self.n_rows)
         # One row for each feature, of which products take the stored ones.
         columns = dictionaries.reshape(-1, n_features).mT.contiguous()
         products = torch.from_numpy(self.sparse_rows.csr @ columns.numpy())
@@ -73,6 +79,14 @@ class SparseBatch(Batch):
 
     def weighted_sums(self, responsibilities: torch.Tensor) -> torch.Tensor:
         """Compute weighted sums of the rows; see :meth:`Batch.weighted_sums`."""
+        if binding.can_run(responsibilities):
+            n_clusters, n_rows = responsibilities.shape
+            totals = responsibilities.new_zeros(n_clusters, 1, self.n_features)
+            index = torch.arange(n_rows).expand(n_clusters, -1)
+            self.add_gradient_products(
+                totals, responsibilities[:, None], torch.arange(n_clusters), index
+            )
+            return totals[:, 0]
         sums = self.sparse_rows.csr.T @ responsibilities.mT.contiguous().numpy()
         return torch.from_numpy(sums).mT.contiguous()
 
@@ -96,6 +110,11 @@ class SparseBatch(Batch):
             Rows of each block.
         """
         csr = self.sparse_rows.csr
+        if binding.can_run(gradient) and gradient.is_contiguous():
+            binding.add_gradient_products(
+                csr, gradient, grad_correlations, cluster_ids, index
+            )
+            return
         for k, rows, grad in zip(
             cluster_ids.tolist(), index.numpy(), grad_correlations, strict=True
         ):
