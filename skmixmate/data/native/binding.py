@@ -1,7 +1,7 @@
 """Compiled products with sparse rows, for float32 on a CPU.
 
-`products.c` is built when the package is installed, if there is a C compiler; without it
-scipy computes the same, in several times the time.
+`products.c` is built when the package is installed, if there is a C compiler. Without
+it scipy computes the same, which takes several times as long.
 """
 
 import ctypes
@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import sparse
 
@@ -162,7 +163,7 @@ def add_gradient_products(
 
 def _rows_of(csr: sparse.csr_array) -> tuple[list[Any], _Rows]:
     """Describe a matrix to the library; return the arrays that this refers to, too."""
-    arrays = [
+    arrays: list[npt.NDArray[Any]] = [
         np.ascontiguousarray(csr.data, dtype=np.float32),
         np.ascontiguousarray(csr.indices, dtype=np.int32),
         np.ascontiguousarray(csr.indptr, dtype=np.int64),
