@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
+from sklearn.preprocessing import normalize
 
 from ..data.sparse import SparseRows, column_sums
 from ..model.likelihood import Likelihood
@@ -12,7 +13,7 @@ from .atoms import normalized_atoms
 
 # Entries of a subsample that is made dense: a start takes ten times the memory of its
 # subsample.
-_DENSE_ENTRIES = 2**23
+_DENSE_ENTRIES = 2**21
 
 # Features of a subsample that is made dense whatever its size, so that its atoms are
 # those of dense rows.
@@ -80,7 +81,8 @@ def svd_components(
     Returns
     -------
     components : float64 ndarray of shape (n_samples, n_components)
-        Of a truncated singular value decomposition.
+        Of a truncated singular value decomposition. Rows have norm 1, or are 0: the
+        lengths of documents, or the totals of counts, do not tell clusters apart.
     """
     csr = sample.double().csr
     if likelihood is not None:
@@ -90,10 +92,15 @@ def svd_components(
     largest = np.abs(csr.data).max(initial=0)
     if largest == 0:
         return np.zeros((len(sample), 1))
-    n_components = min(_N_COMPONENTS, *(size - 1 for size in sample.shape))
+    components, _ = _truncated_svd(csr / largest, random_state)
+    return np.asarray(normalize(components))
+
+
+def _truncated_svd(csr: Any, random_state: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the components of all rows, and the axes that these are along."""
+    n_components = min(_N_COMPONENTS, *(size - 1 for size in csr.shape))
     svd = TruncatedSVD(n_components, random_state=random_state)
-    components: np.ndarray = svd.fit_transform(csr / largest)
-    return components
+    return svd.fit_transform(csr), svd.components_
 
 
 def dictionaries_from_sparse(
@@ -106,6 +113,9 @@ def dictionaries_from_sparse(
     likelihood: Likelihood | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make the atoms of each cluster from its rows, of which few become dense.
+
+    With noise that has a variance, atoms are principal directions of the components of
+    the cluster; if there are too few of these, and otherwise, they are rows.
 
     Parameters
     ----------
@@ -121,6 +131,9 @@ def dictionaries_from_sparse(
     """
     likelihood = likelihood or Gaussian()
     n_features = sample.shape[1]
+    components = axes = np.zeros((len(sample), 0))
+    if likelihood.has_noise_variance and sample.entries.any():
+        components, axes = _truncated_svd(sample.double().csr, random_state)
     dictionaries = np.empty((n_clusters, n_atoms, n_features), sample.dtype)
     intercepts = np.zeros((n_clusters, n_features), sample.dtype)
     for label in range(n_clusters):
@@ -131,6 +144,9 @@ def dictionaries_from_sparse(
         mean = _natural_mean(group, likelihood) * bool(fit_intercept)
         drawn = group[random_state.permutation(len(group))[:n_atoms]]
         deviations = likelihood.to_natural(drawn.toarray()) - mean
+        if components.shape[1]:
+            directions = _principal_directions(components[members], fit_intercept)
+            deviations = np.concatenate([directions[:n_atoms] @ axes, deviations])
         dictionaries[label] = normalized_atoms(
             deviations.astype(sample.dtype),
             n_atoms,
@@ -143,6 +159,27 @@ def dictionaries_from_sparse(
         elif fit_intercept:
             intercepts[label] = likelihood.mean_to_natural(group)  # type: ignore[arg-type]
     return dictionaries, intercepts
+
+
+def _principal_directions(components: np.ndarray, centers: bool) -> np.ndarray:
+    """Return the principal directions of a cluster, longest first.
+
+    Parameters
+    ----------
+    components : ndarray of shape (n_rows, n_components)
+    centers : bool
+        Whether they are about the mean, in place of the origin.
+
+    Returns
+    -------
+    directions : ndarray of shape (n_directions, n_components)
+        Of norm 1, those along which the rows extend.
+    """
+    deviations = components - components.mean(axis=0) * bool(centers)
+    _, lengths, directions = np.linalg.svd(deviations, full_matrices=False)
+    eps = np.finfo(np.float64).eps * max(deviations.shape)
+    found: np.ndarray = directions[lengths > eps * lengths.max(initial=0)]
+    return found
 
 
 def _natural_mean(group: SparseRows, likelihood: Likelihood) -> np.ndarray:
