@@ -235,9 +235,10 @@ def main():
     torch.set_num_threads(1)
     path = report.RESULTS / "sparse.json"
     for part in PARTS if "all" in options.parts else options.parts:
+        measured = PARTS[part](options.rows)
         figures = json.loads(path.read_text()) if path.exists() else {}
         figures = {name: figures[name] for name in PARTS if name in figures}
-        report.write("sparse", figures | {part: PARTS[part](options.rows)})
+        report.write("sparse", figures | {part: measured})
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ import warnings
 import zipfile
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
+from scipy import sparse
 
 from ..files.atomic import atomic_write, check_writable
+from ._sparse_tables import is_sparse_archive, matrix_of, read_matrix_market
 
 # A table of more bytes than the first number is read only if it is at most the second
 # times as large as its file: a small file could exhaust the memory.
@@ -31,21 +33,28 @@ _MAX_DIRECTORY_SIZE, _MAX_RECORD_SIZE = 2**21, 2**22
 # Characters of a .csv file that are read at a time.
 _CHUNK_SIZE = 2**18
 
+# What an .npz file should be, for error messages.
+_ARCHIVE = "an archive of arrays"
+
 # Compression methods that numpy writes. Other methods cannot be read in chunks.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+# Dense or sparse rows.
+Table: TypeAlias = np.ndarray | sparse.csr_array
 
 # Record of a .csv file, see _records.
 _Record = tuple[int, bool, list[str]]
 
 
-def read_table(path: str, key: str | None = None, header: str = "auto") -> np.ndarray:
+def read_table(path: str, key: str | None = None, header: str = "auto") -> Table:
     """Read the rows of a data set.
 
     Parameters
     ----------
     path : str
-        A regular file whose name ends in .npy, which is mapped into memory, .npz, .csv
-        or .parquet.
+        A regular file whose name ends in .npy, which is mapped into memory, .npz, .csv,
+        .parquet, or .mtx for a sparse matrix. An .npz file may also hold a sparse
+        matrix that :func:`scipy.sparse.save_npz` wrote.
     key : str or None
         Name of the array in an .npz file, needed if there are several.
     header : {"auto", "yes", "no"}, default="auto"
@@ -54,7 +63,7 @@ def read_table(path: str, key: str | None = None, header: str = "auto") -> np.nd
 
     Returns
     -------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or CSR array of shape (n_samples, n_features)
         Empty fields of a .csv or .parquet file are NaN.
 
     Raises
@@ -192,21 +201,39 @@ class _BoundedReader(io.BufferedReader):
         return super().read(size)
 
 
-def _read_npz(path: str, key: str | None) -> np.ndarray:
-    kind = "an archive of arrays"
+def _read_npz(path: str, key: str | None) -> Table:
     with _BoundedReader(open(path, "rb", buffering=0)) as file:
-        with _name_file_in_errors(path, kind):
+        with _name_file_in_errors(path, _ARCHIVE):
             archive = zipfile.ZipFile(file)
+        names = {info.filename.removesuffix(".npy") for info in archive.infolist()}
+        if key is None and is_sparse_archive(names):
+            return matrix_of(
+                path,
+                lambda name: _read_member(
+                    path, archive, _find_member(path, archive, name)
+                ),
+            )
         member = _find_member(path, archive, key)
-        with _name_file_in_errors(path, kind), archive.open(member) as data:
-            shape, dtype, n_bytes = _read_header(data)
-        _check_array(path, shape, dtype)
-        name = f"{path}, its member {member.filename!r},"
-        _check_length(name, member.file_size, n_bytes, shape)
-        _check_expansion(path, n_bytes)
-        with _name_file_in_errors(path, kind), archive.open(member) as data:
-            X: np.ndarray = np.lib.format.read_array(data, allow_pickle=False)
-            return X
+        return _read_member(path, archive, member, _check_array)
+
+
+def _read_member(
+    path: str,
+    archive: zipfile.ZipFile,
+    member: zipfile.ZipInfo,
+    check: Callable[[str, Sequence[int], np.dtype], None] | None = None,
+) -> np.ndarray:
+    """Read an array of an archive, after a check of its header."""
+    with _name_file_in_errors(path, _ARCHIVE), archive.open(member) as data:
+        shape, dtype, n_bytes = _read_header(data)
+    if check is not None:
+        check(path, shape, dtype)
+    name = f"{path}, its member {member.filename!r},"
+    _check_length(name, member.file_size, n_bytes, shape)
+    _check_expansion(path, n_bytes)
+    with _name_file_in_errors(path, _ARCHIVE), archive.open(member) as data:
+        X: np.ndarray = np.lib.format.read_array(data, allow_pickle=False)
+        return X
 
 
 def _find_member(
@@ -385,11 +412,12 @@ def _read_parquet(path: str) -> np.ndarray:
         return X
 
 
-_READERS: dict[str, Callable[..., np.ndarray]] = {
+_READERS: dict[str, Callable[..., Table]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
+    ".mtx": read_matrix_market,
 }
 
 

@@ -114,7 +114,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples,), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -131,7 +131,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples, n_clusters), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -148,7 +148,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples, n_clusters), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -180,7 +180,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples,), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -208,7 +208,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         y : Ignored
             Present by convention.
@@ -231,7 +231,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples,), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -266,7 +266,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples, n_clusters, n_atoms), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -283,7 +283,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples, n_clusters * n_atoms), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -304,7 +304,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing, and imputed.
         out : array of shape (n_samples, n_features), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.

@@ -58,7 +58,7 @@ class StreamingMixMate(GenerativeMixMate):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Any number of rows; NaN is missing. Data that are not in memory are read in
             chunks. A Dataset or DataLoader without length is treated as if each of its
             chunks, of about four million entries, were passed to a separate call.
@@ -77,7 +77,7 @@ class StreamingMixMate(GenerativeMixMate):
             features than before; if the number of clusters or atoms, or whether
             there are intercepts, has changed.
         TypeError
-            If X is sparse, or a parameter has the wrong type.
+            If X is a sparse tensor, or a parameter has the wrong type.
 
         Examples
         --------

@@ -271,9 +271,7 @@ def test_the_number_of_clusters_of_wide_rows_is_estimated(dense_sizes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "likelihood", ["student_t", "negative_binomial", "bernoulli"]
-)
+@pytest.mark.parametrize("likelihood", ["student_t", "negative_binomial", "bernoulli"])
 def test_a_start_on_components_with_any_likelihood(likelihood, dense_sizes):
     X, y = topics()
     X.data.clip(max=1, out=X.data)
