@@ -412,8 +412,8 @@ def sparse():
         *list_table(header, steps),
         f"{text['documents']:,} docstrings of {text['classes']} packages, "
         f"{text['words']:,} words: the NMI with the packages, mean of "
-        f"{len(text['nmi_sparse'])} seeds, is {means['sparse']:.3f} on the TF-IDF matrix "
-        f"and {means['components']:.3f} on 100 normalised components of it.",
+        f"{len(text['nmi_sparse'])} seeds, is {means['sparse']:.3f} on the TF-IDF "
+        f"matrix and {means['components']:.3f} on 100 normalised components of it.",
         "",
         *measured_on(results),
     ]
