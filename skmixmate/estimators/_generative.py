@@ -33,7 +33,7 @@ class GenerativeMixMate(BaseMixMate):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             The data; NaN is missing.
         y : array-like of shape (n_samples,), default=None
             Not used in fitting; passed on to callbacks.
@@ -144,7 +144,7 @@ class GenerativeMixMate(BaseMixMate):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Data that the model was fitted to.
 
         Returns
@@ -166,7 +166,7 @@ class GenerativeMixMate(BaseMixMate):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Data that the model was fitted to.
 
         Returns
