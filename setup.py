@@ -1,11 +1,11 @@
-"""What setup.cfg can't say: an extension that is built where it can be."""
+"""What setup.cfg can't say: extensions that are built where they can be."""
 
 import platform
 
 from setuptools import Extension, setup
 
-# The encoder's layers, in vectors of Intel's and AMD's processors. Without them, or
-# without a C compiler, torch does what they do.
+# The encoder's layers, and products with sparse rows, in vectors of Intel's and AMD's
+# processors. Without them, or without a C compiler, torch and scipy do what they do.
 layers = Extension(
     "skmixmate.model.native._kernels",
     ["skmixmate/model/native/kernels.c"],
@@ -13,5 +13,11 @@ layers = Extension(
     extra_compile_args=["-O3"],
     optional=True,
 )
+products = Extension(
+    "skmixmate.data.native._products",
+    ["skmixmate/data/native/products.c"],
+    extra_compile_args=["-O3"],
+    optional=True,
+)
 
-setup(ext_modules=[layers] if platform.machine() == "x86_64" else [])
+setup(ext_modules=[layers, products] if platform.machine() == "x86_64" else [])

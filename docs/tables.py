@@ -457,6 +457,41 @@ def rows():
     return [*lines, *measured_on(results)]
 
 
+def sparse():
+    """Format the figures of sparse rows: memory, times of steps, and texts."""
+    results = figures("sparse")
+    memory, text = results["memory"], results["text"]
+    steps = [
+        [
+            f"{step['columns']:,}",
+            step["batch_size"],
+            step["n_atoms"],
+            "{1} ({0} to {2})".format(*step["dense_over_sparse"]),
+            "{1} ({0} to {2})".format(*step["dictionaries_over_sparse"]),
+        ]
+        for step in results["steps"]
+    ]
+    header = ["columns", "batch_size", "n_atoms", "dense / sparse", "dictionaries"]
+    means = text["mean_nmi"]
+    return [
+        f"A fit of {memory['rows']:,} rows of {memory['columns']:,} columns with "
+        f"{memory['entries']:,} stored entries, {memory['data_mib']} MiB, adds "
+        f"{memory['fit_adds_mib']} MiB.",
+        "",
+        "Time of a training step on a dense array, divided by that on the same sparse "
+        "rows, of which one entry in a hundred is stored, with quartiles; and the "
+        "fraction of the latter that the update of the dictionaries takes:",
+        "",
+        *list_table(header, steps),
+        f"{text['documents']:,} docstrings of {text['classes']} packages, "
+        f"{text['words']:,} words: the NMI with the packages, mean of "
+        f"{len(text['nmi_sparse'])} seeds, is {means['sparse']:.3f} on the TF-IDF "
+        f"matrix and {means['components']:.3f} on 100 normalised components of it.",
+        "",
+        *measured_on(results),
+    ]
+
+
 def campaigns():
     """Format the table of random tests: numbers of tries, and the slowest try."""
     results, rows = figures("campaign"), {}
@@ -509,6 +544,7 @@ def write(folder):
     (folder / "first_page.rst").write_text("\n".join(first_page()))
     (folder / "table1.rst").write_text("\n".join(table1()))
     (folder / "distributed.rst").write_text("\n".join(distributed()))
+    (folder / "sparse.rst").write_text("\n".join(sparse()))
     (folder / "rows.rst").write_text("\n".join(rows()))
     (folder / "plain.rst").write_text("\n".join(plain()))
     (folder / "suite.rst").write_text("\n".join(suite()))

@@ -25,14 +25,8 @@ from ..io import load
 from ..metrics import clustering_accuracy_score
 from ..model.likelihoods import LIKELIHOODS
 from ..model.priors import PRIORS
-from ._tables import (
-    check_distinct,
-    check_source,
-    check_table_destination,
-    has_numeric_header,
-    read_table,
-    write_table,
-)
+from ._outputs import check_distinct, check_table_destination, write_table
+from ._tables import Table, check_source, has_numeric_header, read_table
 
 # Exit codes: for errors of the user, and for an interrupt, as in shells. The code of
 # argparse for an invalid command line is 2.
@@ -285,8 +279,8 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "data",
         type=_path,
-        help="table with the rows to cluster: a regular .npy, .npz, .csv or .parquet "
-        "file; NaN marks missing values",
+        help="table with the rows to cluster: a regular .npy, .npz, .csv, .parquet or "
+        ".mtx file; NaN marks missing values",
     )
     command.add_argument(
         "--key", metavar="NAME", help="name of the array in an .npz file"
@@ -360,7 +354,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     if arguments.labels is not None:
         write_table(arguments.labels, mixmate.labels_, ["cluster"])
     sizes = np.bincount(mixmate.labels_, minlength=mixmate.n_clusters_)
-    _print(f"samples        {len(X)}")
+    _print(f"samples        {X.shape[0]}")
     if mixmate.image_shape_ is not None:
         _print(f"image shape    {'x'.join(map(str, mixmate.image_shape_))}")
     _print(f"epochs         {mixmate.n_iter_}")
@@ -371,7 +365,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     return _EXIT_INTERRUPTED if was_interrupted else 0
 
 
-def _read(arguments: argparse.Namespace) -> np.ndarray:
+def _read(arguments: argparse.Namespace) -> Table:
     X = read_table(arguments.data, arguments.key, arguments.header)
     is_csv = arguments.data.endswith(".csv")
     if is_csv and arguments.header == "auto" and has_numeric_header(arguments.data):

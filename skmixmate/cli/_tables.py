@@ -10,13 +10,14 @@ import stat
 import warnings
 import zipfile
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any, TypeAlias
 
 import numpy as np
+from scipy import sparse
 
 from ..data.columns import kind_of_text, kinds_of_dtype, remedies
-from ..files.atomic import atomic_write, check_writable
+from ._sparse_tables import is_sparse_archive, matrix_of, read_matrix_market
 
 # A table of more bytes than the first number is read only if it is at most the second
 # times as large as its file: a small file could exhaust the memory.
@@ -32,21 +33,28 @@ _MAX_DIRECTORY_SIZE, _MAX_RECORD_SIZE = 2**21, 2**22
 # Characters of a .csv file that are read at a time.
 _CHUNK_SIZE = 2**18
 
+# What an .npz file should be, for error messages.
+_ARCHIVE = "an archive of arrays"
+
 # Compression methods that numpy writes. Other methods cannot be read in chunks.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+# Dense or sparse rows.
+Table: TypeAlias = np.ndarray | sparse.csr_array
 
 # Record of a .csv file, see _records.
 _Record = tuple[int, bool, list[str]]
 
 
-def read_table(path: str, key: str | None = None, header: str = "auto") -> np.ndarray:
+def read_table(path: str, key: str | None = None, header: str = "auto") -> Table:
     """Read the rows of a data set.
 
     Parameters
     ----------
     path : str
-        A regular file whose name ends in .npy, which is mapped into memory, .npz, .csv
-        or .parquet.
+        A regular file whose name ends in .npy, which is mapped into memory, .npz, .csv,
+        .parquet, or .mtx for a sparse matrix. An .npz file may also hold a sparse
+        matrix that :func:`scipy.sparse.save_npz` wrote.
     key : str or None
         Name of the array in an .npz file, needed if there are several.
     header : {"auto", "yes", "no"}, default="auto"
@@ -55,7 +63,7 @@ def read_table(path: str, key: str | None = None, header: str = "auto") -> np.nd
 
     Returns
     -------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or CSR array of shape (n_samples, n_features)
         Empty fields of a .csv or .parquet file are NaN.
 
     Raises
@@ -196,21 +204,39 @@ class _BoundedReader(io.BufferedReader):
         return super().read(size)
 
 
-def _read_npz(path: str, key: str | None) -> np.ndarray:
-    kind = "an archive of arrays"
+def _read_npz(path: str, key: str | None) -> Table:
     with _BoundedReader(open(path, "rb", buffering=0)) as file:
-        with _name_file_in_errors(path, kind):
+        with _name_file_in_errors(path, _ARCHIVE):
             archive = zipfile.ZipFile(file)
+        names = {info.filename.removesuffix(".npy") for info in archive.infolist()}
+        if key is None and is_sparse_archive(names):
+            return matrix_of(
+                path,
+                lambda name: _read_member(
+                    path, archive, _find_member(path, archive, name)
+                ),
+            )
         member = _find_member(path, archive, key)
-        with _name_file_in_errors(path, kind), archive.open(member) as data:
-            shape, dtype, n_bytes = _read_header(data)
-        _check_array(path, shape, dtype)
-        name = f"{path}, its member {member.filename!r},"
-        _check_length(name, member.file_size, n_bytes, shape)
-        _check_expansion(path, n_bytes)
-        with _name_file_in_errors(path, kind), archive.open(member) as data:
-            X: np.ndarray = np.lib.format.read_array(data, allow_pickle=False)
-            return X
+        return _read_member(path, archive, member, _check_array)
+
+
+def _read_member(
+    path: str,
+    archive: zipfile.ZipFile,
+    member: zipfile.ZipInfo,
+    check: Callable[[str, Sequence[int], np.dtype], None] | None = None,
+) -> np.ndarray:
+    """Read an array of an archive, after a check of its header."""
+    with _name_file_in_errors(path, _ARCHIVE), archive.open(member) as data:
+        shape, dtype, n_bytes = _read_header(data)
+    if check is not None:
+        check(path, shape, dtype)
+    name = f"{path}, its member {member.filename!r},"
+    _check_length(name, member.file_size, n_bytes, shape)
+    _check_expansion(path, n_bytes)
+    with _name_file_in_errors(path, _ARCHIVE), archive.open(member) as data:
+        X: np.ndarray = np.lib.format.read_array(data, allow_pickle=False)
+        return X
 
 
 def _find_member(
@@ -391,87 +417,10 @@ def _read_parquet(path: str) -> np.ndarray:
         return X
 
 
-_READERS: dict[str, Callable[..., np.ndarray]] = {
+_READERS: dict[str, Callable[..., Table]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
+    ".mtx": read_matrix_market,
 }
-
-
-def check_table_destination(path: str) -> None:
-    """Check that a table can be written, before it is computed.
-
-    Parameters
-    ----------
-    path : str
-
-    Raises
-    ------
-    ValueError
-        If the name ends in neither .npy nor .csv.
-    OSError
-        If the file cannot be written.
-    """
-    if os.path.splitext(path)[1] not in (".npy", ".csv"):
-        raise ValueError(f"{path} should end in .npy or .csv.")
-    check_writable(path)
-
-
-def check_distinct(destinations: Mapping[str, str], sources: Mapping[str, str]) -> None:
-    """Check that no file overwrites another one that is read or written.
-
-    Parameters
-    ----------
-    destinations, sources : mapping of str to str
-        Paths of files to write and to read, by their names in messages.
-
-    Raises
-    ------
-    ValueError
-        If a destination is the same file as a source or another destination, also
-        through a link or another spelling of the path.
-    """
-    names = {_file_id(path): name for name, path in sources.items()}
-    for name, path in destinations.items():
-        other = names.setdefault(_file_id(path), name)
-        if other != name:
-            raise ValueError(
-                f"{path} is used for {name} and for {other}; choose a different file "
-                "for each."
-            )
-
-
-def _file_id(path: str) -> str | tuple[int, int]:
-    """Return a value that is equal for two paths of the same file."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return os.path.normcase(os.path.realpath(path))
-    return status.st_dev, status.st_ino
-
-
-def write_table(path: str, values: np.ndarray, header: Sequence[str]) -> None:
-    """Write an array atomically.
-
-    Parameters
-    ----------
-    path : str
-        Ends in .npy or .csv.
-    values : ndarray of shape (n_samples,) or (n_samples, n_columns)
-    header : sequence of str
-        Names of the columns, for .csv.
-    """
-    with atomic_write(path) as file:
-        if path.endswith(".npy"):
-            np.save(file, values)
-        else:
-            is_integer = values.dtype.kind == "i"
-            np.savetxt(
-                file,
-                values,
-                fmt="%d" if is_integer else "%.9g",
-                delimiter=",",
-                header=",".join(header),
-                comments="",
-            )

@@ -46,7 +46,8 @@ def soft_overlaps(margins: np.ndarray, temperature: float) -> np.ndarray:
         number is the sum of row i.
     """
     n_clusters = margins.shape[1]
-    scaled = margins / max(temperature, np.finfo(margins.dtype).tiny)
+    with np.errstate(over="ignore"):  # of a margin that is infinite at this scale
+        scaled = margins / max(temperature, np.finfo(margins.dtype).tiny)
     posterior = np.exp(-scaled, dtype=np.float64)
     posterior /= posterior.sum(axis=1, keepdims=True)
     labels = margins.argmin(axis=1)

@@ -37,6 +37,11 @@ class Batch(NamedTuple):
         """Number of features."""
         return self.rows.shape[1]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the rows."""
+        return self.rows.dtype
+
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         """Apply a function to every field that is not None.
 

@@ -59,8 +59,8 @@ def is_wrappable(array: npt.NDArray[Any]) -> bool:
     )
 
 
-def as_numeric(X: Any, name: str = "X") -> Any:
-    """Check that data are dense and numeric, and set masked entries to NaN.
+def as_numeric(X: Any, name: str = "X", accept_sparse: bool = False) -> Any:
+    """Check that data are numeric and dense, and set masked entries to NaN.
 
     Everything that scikit-learn checks in any container is left to scikit-learn.
 
@@ -70,6 +70,8 @@ def as_numeric(X: Any, name: str = "X") -> Any:
         An array, a tensor, a list of rows, a DataFrame or anything else.
     name : str, default="X"
         Name of the parameter, for error messages.
+    accept_sparse : bool, default=False
+        Whether scipy.sparse matrices and arrays are returned unchanged.
 
     Returns
     -------
@@ -86,6 +88,8 @@ def as_numeric(X: Any, name: str = "X") -> Any:
         If columns or a dtype are not numeric, or a tensor is quantized or holds no
         data.
     """
+    if accept_sparse and issparse(X):
+        return X
     check_dense(X, name)
     if isinstance(X, torch.Tensor):
         return _as_float_tensor(X, name)

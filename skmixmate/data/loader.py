@@ -12,10 +12,12 @@ import torch
 from .batch import Batch
 from .containers import as_tensor, is_wrappable
 from .readers import RowReader
+from .sparse import SparseRows, append_sparse
+from .sparse_batch import SparseBatch, entries_with_zero, scaled
 
 _ALL = slice(None)
 
-Rows: TypeAlias = npt.NDArray[Any] | torch.Tensor | RowReader
+Rows: TypeAlias = npt.NDArray[Any] | torch.Tensor | RowReader | SparseRows
 
 # Entries of a chunk, when all of X is read in order.
 _CHUNK_ENTRIES = 2**20
@@ -33,7 +35,7 @@ class RowLoader:
 
     Parameters
     ----------
-    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    X : ndarray, tensor, RowReader or SparseRows of shape (n_samples, n_features)
         float32 or float64; NaN is missing.
     device : torch.device
         Where mini-batches go.
@@ -49,9 +51,14 @@ class RowLoader:
     labels : array-like or tensor of shape (n_samples,), default=None
         Clusters that rows are known to belong to, -1 where it is not known; None if no
         label is known.
+    needs_dense : bool, default=False
+        Whether mini-batches of sparse rows are made dense. They also are where
+        `location` is not 0, and on other devices than the CPU, which have fast products
+        of dense matrices.
     check : callable, default=None
         Called with the rows of each batch, missing entries set to 0; it raises an
-        exception to reject them.
+        exception to reject them. For a sparse batch it is called with its distinct
+        entries as a column.
     chunk_entries : int, default=None
         Number of entries in a chunk of :meth:`chunks`; 2**20 by default.
     shuffle_window_bytes, shuffle_chunk_bytes : int, default=None
@@ -69,6 +76,7 @@ class RowLoader:
         sample_weight: npt.ArrayLike | torch.Tensor | None = None,
         counted: slice | npt.ArrayLike | torch.Tensor = _ALL,
         labels: npt.ArrayLike | torch.Tensor | None = None,
+        needs_dense: bool = False,
         check: Callable[[torch.Tensor], object] | None = None,
         chunk_entries: int | None = None,
         shuffle_window_bytes: int | None = None,
@@ -83,6 +91,7 @@ class RowLoader:
         self.counted: slice | torch.Tensor = (
             counted if isinstance(counted, slice) else torch.as_tensor(counted)
         )
+        self.needs_dense = needs_dense
         self.check = check
         self.chunk_entries = chunk_entries or _CHUNK_ENTRIES
         self.shuffle_window_bytes = shuffle_window_bytes or _SHUFFLE_WINDOW_BYTES
@@ -91,12 +100,12 @@ class RowLoader:
     def __len__(self) -> int:
         return len(self.X)
 
-    def shifted(self, location: torch.Tensor, scale: float = 1.0) -> "RowLoader":
+    def shifted(self, location: torch.Tensor | None, scale: float = 1.0) -> "RowLoader":
         """Return a loader of the same rows, shifted and scaled otherwise.
 
         Parameters
         ----------
-        location : tensor of shape (n_features,)
+        location : tensor of shape (n_features,) or None
         scale : float, default=1.0
 
         Returns
@@ -107,6 +116,14 @@ class RowLoader:
         loader = copy.copy(self)
         loader.location, loader.scale, loader.check = location, scale, None
         return loader
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether mini-batches are sparse."""
+        on_host = self.device.type == "cpu"
+        if not isinstance(self.X, SparseRows) or self.needs_dense or not on_host:
+            return False
+        return self.location is None or not self.location.any()
 
     def count_rows(self, indices: slice | torch.Tensor) -> int:
         """Return the number of rows that an index selects.
@@ -132,7 +149,10 @@ class RowLoader:
         -------
         batch : Batch
         """
-        raw = self._read_batch(index).map(lambda field: field.to(self.device))
+        raw = self._read_batch(index)
+        if isinstance(raw, SparseBatch):
+            return self._standardize_sparse(raw)
+        raw = raw.map(lambda field: field.to(self.device))
         return self._standardize(raw, is_complete=not has_missing(raw.rows))
 
     def batches(
@@ -176,6 +196,10 @@ class RowLoader:
                     yield self.load(window[batch])
                 continue
             raw = self._load_window(window)
+            if isinstance(raw, SparseBatch):
+                for batch in torch.split(order, size):
+                    yield self._standardize_sparse(raw.select(batch))
+                continue
             is_complete = not has_missing(raw.rows)
             for batch in torch.split(order.to(self.device), size):
                 yield self._standardize(raw.select(batch), is_complete)
@@ -206,6 +230,8 @@ class RowLoader:
         # With slice(None) a tensor that is already on the device is not copied.
         is_whole = len(window) == len(self)
         raw = self._read_batch(slice(None) if is_whole else window)
+        if isinstance(raw, SparseBatch):
+            return raw
 
         def to_device(field: torch.Tensor) -> torch.Tensor:
             if self.device.type == "cuda" and not field.is_cuda:
@@ -234,18 +260,29 @@ class RowLoader:
         weights = None if weights is None else weights.to(rows.dtype)
         return Batch(rows, observed, weights, labels)
 
+    def _standardize_sparse(self, raw: SparseBatch) -> Batch:
+        rows = scaled(raw.sparse_rows, self.scale)
+        if self.check is not None:
+            self.check(entries_with_zero(rows))
+        weights = None if raw.weights is None else raw.weights.to(raw.dtype)
+        return SparseBatch.from_rows(rows, weights, raw.labels)
+
     def _read_batch(self, index: slice | torch.Tensor) -> Batch:
         """Read rows, neither shifted nor scaled, with their weights and labels."""
         weights, labels = (
             None if field is None else field[index]
             for field in (self.sample_weight, self.labels)
         )
+        if self.is_sparse and isinstance(self.X, SparseRows):
+            return SparseBatch.from_rows(self.X[index], weights, labels)
         return Batch(self._read(index), None, weights, labels)
 
     def _read(self, index: slice | torch.Tensor) -> torch.Tensor:
         if isinstance(self.X, torch.Tensor):
             # Row-major as rows of an array are: the rounding of a sum depends on it.
             return self.X[index].contiguous()
+        if isinstance(self.X, SparseRows):
+            return torch.from_numpy(self.X[index].toarray())
         if isinstance(index, torch.Tensor):
             if _torch_readable(self.X):
                 return torch.from_numpy(self.X).index_select(0, index)
@@ -287,7 +324,14 @@ class RowLoader:
         return iter(torch.split(indices, self._chunk_rows()))
 
     def _chunk_rows(self) -> int:
-        return max(1, self.chunk_entries // self.X.shape[1])
+        return max(1, self.chunk_entries // self.row_entries)
+
+    @property
+    def row_entries(self) -> int:
+        """Number of entries of a row that are stored, the mean for sparse rows."""
+        if self.is_sparse and isinstance(self.X, SparseRows):
+            return self.X.row_entries
+        return self.X.shape[1]
 
     def chunks(self, size: int | None = None) -> Iterator[slice]:
         """Yield slices that cover all rows in order.
@@ -366,22 +410,26 @@ def has_missing(rows: torch.Tensor) -> bool:
 
 
 def concat_rows(
-    buffer: torch.Tensor, X: Rows, indices: npt.NDArray[np.intp]
-) -> torch.Tensor:
+    buffer: torch.Tensor | SparseRows, X: Rows, indices: npt.NDArray[np.intp]
+) -> torch.Tensor | SparseRows:
     """Append rows of X to a buffer.
 
     Parameters
     ----------
-    buffer : tensor of shape (n_buffered, n_features)
-    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    buffer : tensor or SparseRows of shape (n_buffered, n_features)
+    X : ndarray, tensor, RowReader or SparseRows of shape (n_samples, n_features)
     indices : int ndarray of shape (n_indices,)
         The rows of X to append.
 
     Returns
     -------
-    rows : tensor of shape (n_buffered + n_indices, n_features)
-        A copy, on the device of X and of the dtype of `buffer`.
+    rows : tensor or SparseRows of shape (n_buffered + n_indices, n_features)
+        Sparse if X is. A copy, on the device of X and of the dtype of `buffer`.
     """
+    if isinstance(X, SparseRows):
+        return append_sparse(buffer, X[indices])
+    if isinstance(buffer, SparseRows):
+        buffer = torch.from_numpy(buffer.toarray())
     rows = X[indices]
     rows = rows if isinstance(rows, torch.Tensor) else as_tensor(rows)
     return torch.cat([buffer.to(rows.device), rows.to(buffer.dtype)])
@@ -403,6 +451,8 @@ def is_lazy(X: Rows) -> bool:
     -------
     is_lazy : bool
     """
+    if isinstance(X, SparseRows):
+        return X.is_lazy
     base: Any = X
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
         base = base.base

@@ -8,9 +8,12 @@ import numpy.typing as npt
 import torch
 
 from ..distributed.communicator import Communicator
+from ..utils.numbers import largest_magnitude
 from .batch import Batch
 from .containers import as_numpy
 from .loader import RowLoader
+from .sparse import SparseRows, column_sums
+from .sparse_batch import SparseBatch
 
 # If a sum overflows, rows are divided by 2**_HEADROOM_EXPONENT, which leaves room for
 # 2**64 of them. A float64 can be multiplied by at most 2**_MAX_EXPONENT at once.
@@ -70,6 +73,8 @@ def summarize(rows: RowLoader, with_sums: bool = False) -> RowSummary:
     sums, counts, squares = torch.zeros(
         3, n_features, dtype=torch.float64, device=rows.device
     )
+    if rows.is_sparse:
+        return _summarize_sparse(rows, n_missing, with_sums)
     origin = None  # the mean of the first chunk, about which squares are exact
     for index in rows.index_chunks(rows.counted):
         batch = rows.load(index)
@@ -87,12 +92,7 @@ def summarize(rows: RowLoader, with_sums: bool = False) -> RowSummary:
             if batch.observed is not None:
                 deviations *= batch.observed
             squares += _weighted_sums(batch, deviations.square_())
-    if isinstance(rows.counted, torch.Tensor):
-        is_counted = torch.zeros(len(rows), dtype=torch.bool)
-        is_counted[rows.counted] = True
-        # There will be predictions for the others, so that their entries are checked.
-        for index in rows.index_chunks((~is_counted).nonzero()[:, 0]):
-            rows.load(index)
+    _check_uncounted(rows)
     if not with_sums:
         return RowSummary(n_missing)
     if origin is not None:
@@ -115,6 +115,61 @@ def _weighted_sums(batch: Batch, values: torch.Tensor) -> torch.Tensor:
     if batch.weights is None:
         return values.sum(dim=0, dtype=torch.float64)
     return batch.weights.double() @ values.double()
+
+
+def _check_uncounted(rows: RowLoader) -> None:
+    """Load the rows that do not count: there will be predictions for them."""
+    if isinstance(rows.counted, torch.Tensor):
+        is_counted = torch.zeros(len(rows), dtype=torch.bool)
+        is_counted[rows.counted] = True
+        for index in rows.index_chunks((~is_counted).nonzero()[:, 0]):
+            rows.load(index)
+
+
+def _summarize_sparse(
+    rows: RowLoader, n_missing: npt.NDArray[np.unsignedinteger], with_sums: bool
+) -> RowSummary:
+    """Summarize sparse rows by their stored entries; all others are 0."""
+    sums, counts, squares, n_stored, means = np.zeros((5, rows.X.shape[1]))
+    is_first = True
+    for index in rows.index_chunks(rows.counted):
+        chunk_rows, weights = _load_sparse(rows, index)
+        entries = chunk_rows.entries.astype(np.float64)
+        is_missing = np.isnan(entries)
+        missing = chunk_rows.with_entries(is_missing.astype(np.float64))
+        index = index if isinstance(index, slice) else as_numpy(index)
+        n_missing[index] = np.asarray(missing.csr.sum(axis=1)).reshape(-1)
+        if not with_sums:
+            continue
+        of_entries = np.repeat(weights, np.diff(chunk_rows.csr.indptr))
+        entries[is_missing] = 0
+        counts += weights.sum() - column_sums(missing, missing.entries * of_entries)
+        sums += column_sums(chunk_rows, entries * of_entries)
+        n_stored += column_sums(chunk_rows, ~is_missing * of_entries)
+        if is_first:  # as for dense rows, squares are about a mean
+            means, is_first = sums / np.maximum(counts, _TINY), False
+        deviations = entries - means[chunk_rows.csr.indices]
+        deviations[is_missing] = 0
+        squares += column_sums(chunk_rows, np.square(deviations) * of_entries)
+    _check_uncounted(rows)
+    if not with_sums:
+        return RowSummary(n_missing)
+    squares += (counts - n_stored) * np.square(means)
+    squares -= counts * np.square(sums / np.maximum(counts, _TINY) - means)
+    totals = map(torch.from_numpy, (sums, counts, squares.clip(min=0)))
+    return RowSummary(n_missing, *totals)
+
+
+def _load_sparse(
+    rows: RowLoader, index: slice | torch.Tensor
+) -> tuple[SparseRows, npt.NDArray[np.float64]]:
+    """Load sparse rows, scaled, with NaN for missing entries, and their weights."""
+    batch = rows.load(index)
+    assert isinstance(batch, SparseBatch)
+    weights = np.ones(batch.n_rows)
+    if batch.weights is not None:
+        weights = as_numpy(batch.weights.double())
+    return batch.sparse_rows, weights
 
 
 def feature_means(
@@ -196,6 +251,10 @@ def centered_norm(
     norm : float
         0 if all rows are the same. Rescaled to compensate for missing entries.
     """
+    if rows.is_sparse:
+        norm = _sparse_centered_norm(rows, communicator, summary)
+        if math.isfinite(norm):
+            return norm
     location = feature_means(rows, communicator, summary)
     deviations = rows.shifted(location)
     norm = root_mean_square_norm(deviations, communicator)
@@ -206,6 +265,17 @@ def centered_norm(
         deviations = rows.shifted(location)
         norm = root_mean_square_norm(deviations, communicator)
     return norm
+
+
+def _sparse_centered_norm(
+    rows: RowLoader, communicator: Communicator, summary: RowSummary | None
+) -> float:
+    """Compute the norm of deviations from the squares of each feature."""
+    summary = summary or summarize(rows, with_sums=True)
+    stds = feature_stds(summary, communicator)
+    counts = communicator.all_reduce(summary.counts)
+    total = float((stds.square() * counts).sum() / counts.sum().clamp_min(_TINY))
+    return math.sqrt(total * rows.X.shape[1])
 
 
 def root_mean_square_norm(rows: RowLoader, communicator: Communicator) -> float:
@@ -240,6 +310,15 @@ def _root_mean_square_norm(rows: RowLoader, communicator: Communicator) -> float
     total: float | torch.Tensor = 0.0
     count: float | torch.Tensor = 0.0
     for index in rows.index_chunks(rows.counted):
+        if rows.is_sparse:
+            sparse_rows, weights = _load_sparse(rows, index)
+            observed = ~np.isnan(sparse_rows.entries)
+            squares = np.square(sparse_rows.entries, dtype=np.float64)
+            of_entries = np.repeat(weights, np.diff(sparse_rows.csr.indptr))
+            total = total + float(of_entries[observed] @ squares[observed])
+            n_entries = weights.sum() * rows.X.shape[1]
+            count = count + n_entries - of_entries[~observed].sum()
+            continue
         batch = rows.load(index)
         squares = batch.rows.square()
         if batch.weights is not None:
@@ -262,6 +341,14 @@ def largest_entry(rows: RowLoader) -> float:
     largest : float
         0 if there are no entries; infinite if shifting or scaling overflows.
     """
+    if rows.is_sparse:
+        return max(
+            (
+                largest_magnitude(_load_sparse(rows, index)[0].entries)
+                for index in rows.index_chunks(rows.counted)
+            ),
+            default=0.0,
+        )
     return max(
         (
             float(rows.load(index).rows.abs().max())
@@ -274,6 +361,8 @@ def largest_entry(rows: RowLoader) -> float:
 def _rescaled(rows: RowLoader, exponent: int) -> RowLoader:
     """Return a loader of the same rows in float64, multiplied by a power of two."""
     location = rows.location
+    if rows.is_sparse:  # their statistics are computed in float64 anyway
+        return rows.shifted(None, 2.0**exponent)
     if location is None:  # subtracting float64 zeros converts float32 rows
         location = torch.zeros(rows.X.shape[1], dtype=torch.float64, device=rows.device)
     return rows.shifted(location.double(), 2.0**exponent)
@@ -316,24 +405,37 @@ def scale_of_norm(norm: float, reference: float, dtype: npt.DTypeLike) -> float:
     return scale
 
 
-def rows_beyond_squares(rows: torch.Tensor) -> torch.Tensor:
+def rows_beyond_squares(batch: Batch) -> torch.Tensor:
     """Find the rows whose squared norm overflows, or nearly so.
 
     Parameters
     ----------
-    rows : tensor of shape (n_rows, n_features)
+    batch : Batch
         Shifted and scaled as for the model.
 
     Returns
     -------
     index : int tensor of shape (n_far,)
     """
+    if isinstance(batch, SparseBatch):
+        return _sparse_rows_beyond_squares(batch)
+    rows = batch.rows
     if rows.numel():
         low, high = torch.aminmax(rows)
         limit = largest_squarable(rows.dtype, rows.shape[1])
         if not (-limit <= low and high <= limit):
             return (~(rows.abs().amax(dim=1) <= limit)).nonzero()[:, 0]
     return torch.empty(0, dtype=torch.int64, device=rows.device)
+
+
+def _sparse_rows_beyond_squares(batch: SparseBatch) -> torch.Tensor:
+    limit = largest_squarable(batch.dtype, batch.n_features)
+    rows = batch.sparse_rows
+    is_far = np.abs(rows.entries) > limit
+    if not is_far.any():
+        return torch.empty(0, dtype=torch.int64)
+    counts = rows.with_entries(is_far.astype(np.float64)).csr.sum(axis=1)
+    return torch.from_numpy(np.asarray(counts).reshape(-1)).nonzero()[:, 0]
 
 
 def largest_squarable(dtype: torch.dtype, n_features: int) -> float:

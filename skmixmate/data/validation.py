@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import sparse
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array
+from sklearn.utils import check_array, get_tags
 from sklearn.utils.validation import validate_data
 
-from .containers import as_numeric, as_numpy
+from .containers import as_numeric, as_numpy, check_dense
 from .dask_arrays import is_dask
 from .images import ExpectedShape, flatten_images
 from .loader import Rows
 from .readers import RowReader, as_reader
+from .sparse import DenseReader, SparseRows, is_sparse_file
 from .statistics import largest_squarable
 
 
@@ -28,7 +30,7 @@ def validate_rows(estimator: BaseEstimator, X: Any, reset: bool) -> Rows:
 
     Returns
     -------
-    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    X : ndarray, tensor, RowReader or SparseRows of shape (n_samples, n_features)
     """
     return validate_images(estimator, X, reset)[0]
 
@@ -43,7 +45,8 @@ def validate_images(
     Parameters
     ----------
     estimator : estimator
-    X : array-like, tensor, dataset or array in a file, of shape (n_samples, n_features)
+    X : array-like, tensor, sparse matrix, dataset or array in a file, of shape \
+            (n_samples, n_features)
         Or (n_samples, height, width) or (n_samples, height, width, n_channels);
         everything that :func:`~skmixmate.data.readers.as_reader` accepts.
     reset : bool
@@ -52,9 +55,9 @@ def validate_images(
 
     Returns
     -------
-    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
-        float32 or float64; not copied if it already was. The entries of a RowReader
-        are checked when they are read. Masked entries are missing, NaN.
+    X : ndarray, tensor, RowReader or SparseRows of shape (n_samples, n_features)
+        float32 or float64; not copied if it already was, nor if it is CSR. What is not
+        in memory is checked when it is read. Masked entries are missing, NaN.
     item_shape : tuple of int or None
         Shape of the images that were flattened; None if X has rows already.
 
@@ -65,14 +68,27 @@ def validate_images(
         infinite entries, entries that are not real numbers, or different features than
         in fit.
     TypeError
-        If X is sparse, has no rows, or has no length.
+        If X is sparse, and either a tensor or the estimator accepts dense data only;
+        if it has no rows, or has no length.
     """
     expected = _expected_shape(estimator, reset)
+    accepts_sparse = get_tags(estimator).input_tags.sparse
+    if accepts_sparse and is_sparse_file(X):
+        X = SparseRows(X, as_csr)
+    if isinstance(X, SparseRows):
+        _validate_shape(estimator, X, reset)
+        return _as_images(estimator, X, reset), None
     X = as_reader(X, expected, as_floats)
     if isinstance(X, RowReader):
         _validate_shape(estimator, X, reset)
         return X, X.item_shape
-    X = as_numeric(X.compute() if is_dask(X) else X)
+    if is_dask(X):
+        check_dense(X._meta)
+        X = X.compute()
+    X = as_numeric(X, accept_sparse=accepts_sparse)
+    if sparse.issparse(X):
+        csr = sparse.csr_array(_validate_array(estimator, X, reset))
+        return _as_images(estimator, SparseRows(csr), reset), None
     X, item_shape = flatten_images(X, expected)
     if not isinstance(X, torch.Tensor):
         return _validate_array(estimator, X, reset), item_shape
@@ -85,25 +101,31 @@ def validate_images(
     return X, item_shape
 
 
+def _as_images(estimator: BaseEstimator, X: SparseRows, reset: bool) -> Any:
+    """Make rows dense when they are read, if a fitted model is of images."""
+    is_image = not reset and getattr(estimator, "image_shape_", None) is not None
+    return read_dense(X) if is_image else X
+
+
 def _expected_shape(estimator: BaseEstimator, reset: bool) -> ExpectedShape:
     """Return the shape that images should have: the fitted one, or the parameter."""
     shape: ExpectedShape = getattr(estimator, "image_shape", None)
     return shape if reset else getattr(estimator, "image_shape_", shape)
 
 
-def _validate_array(estimator: BaseEstimator, X: Any, reset: bool) -> npt.NDArray[Any]:
-    """Check and convert an array-like with scikit-learn."""
+def _validate_array(estimator: BaseEstimator, X: Any, reset: bool) -> Any:
+    """Check and convert an array-like, or a sparse matrix, with scikit-learn."""
     try:
         # scikit-learn first computes the sum, in which inf - inf may occur.
         with np.errstate(invalid="ignore"):
-            array: npt.NDArray[Any] = validate_data(
+            return validate_data(
                 estimator,
                 X,
                 reset=reset,
+                accept_sparse="csr",
                 dtype=[np.float64, np.float32],
                 ensure_all_finite="allow-nan",
             )
-            return array
     except TypeError as error:
         # scikit-learn does not detect complex numbers in lists and object arrays.
         entries = np.asarray(X, dtype=object).flat
@@ -115,13 +137,14 @@ def _validate_array(estimator: BaseEstimator, X: Any, reset: bool) -> npt.NDArra
         if not has_rows:
             raise TypeError(
                 f"X is a {type(X).__name__}, but should be an array, a tensor, a list "
-                "of rows, a DataFrame, or a Dataset or DataLoader of torch."
+                "of rows, a DataFrame, a sparse matrix, or a Dataset or DataLoader of "
+                "torch."
             ) from error
         raise
 
 
 def _validate_shape(
-    estimator: BaseEstimator, X: torch.Tensor | RowReader, reset: bool
+    estimator: BaseEstimator, X: torch.Tensor | RowReader | SparseRows, reset: bool
 ) -> None:
     """Check the shape with scikit-learn, on a placeholder that takes no memory."""
     placeholder = np.broadcast_to(np.float32(0), X.shape)
@@ -169,6 +192,56 @@ def as_floats(
             "features; all rows should have the same number of features."
         )
     return array
+
+
+def as_csr(rows: Any, dtype: np.dtype[Any]) -> sparse.csr_array:
+    """Check sparse rows that were read, and convert them to CSR of floats.
+
+    Parameters
+    ----------
+    rows : scipy.sparse matrix or array of shape (n_rows, n_features)
+    dtype : dtype
+        float32 or float64.
+
+    Returns
+    -------
+    rows : CSR array of shape (n_rows, n_features)
+
+    Raises
+    ------
+    ValueError
+        If entries are infinite or not real numbers.
+    TypeError
+        If rows are not sparse.
+    """
+    if not sparse.issparse(rows):
+        raise TypeError(
+            f"X has slices of type {type(rows).__name__}, but a sparse X should have "
+            "slices that are scipy.sparse matrices or arrays."
+        )
+    csr = check_array(
+        rows,
+        accept_sparse="csr",
+        dtype=dtype,
+        ensure_all_finite="allow-nan",
+        ensure_min_samples=0,
+        input_name="X",
+    )
+    return sparse.csr_array(csr)
+
+
+def read_dense(X: Any) -> Any:
+    """Return a reader of dense rows in place of sparse ones, as images need them.
+
+    Parameters
+    ----------
+    X : ndarray, tensor, RowReader or SparseRows
+
+    Returns
+    -------
+    X : ndarray, tensor or RowReader
+    """
+    return DenseReader(X, as_floats) if isinstance(X, SparseRows) else X
 
 
 def resolve_device(device: str | torch.device, X: Rows | None) -> torch.device:

@@ -19,6 +19,7 @@ from ..data.containers import as_numpy
 from ..data.dask_arrays import compute_blocks, is_dask, map_rows
 from ..data.images import restore_images, shape_of_images
 from ..data.readers import RowReader, is_stream
+from ..data.sparse import SparseRows
 from ..data.streams import stream_chunks
 from ..data.validation import validate_rows
 from ..image._features import ScatteringFeatures
@@ -30,6 +31,7 @@ from ._inference import (
     Output,
     check_out,
     rechunk,
+    reconstructions,
     restore_container,
 )
 from ._settings import Settings, stream_init_size
@@ -99,7 +101,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         "energies": lambda batch: batch.energies.T,
         "transform": lambda batch: batch.block_codes,
         "encode": lambda batch: batch.codes.permute(2, 0, 1),
-        "reconstruct": lambda batch: batch.reconstructions,
+        "reconstruct": reconstructions,
         "score_samples": lambda batch: batch.log_evidence,
         "outlier_scores": lambda batch: batch.outlier_scores,
     }
@@ -114,7 +116,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples,), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -132,7 +134,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples, n_clusters), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -149,7 +151,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples, n_clusters), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -181,7 +183,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples,), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -215,7 +217,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples,), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -250,7 +252,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples, n_clusters, n_atoms), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -267,7 +269,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         out : array of shape (n_samples, n_clusters * n_atoms), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -288,7 +290,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing, and imputed.
         out : array of shape (n_samples, n_features), default=None
             Array to write the result to, and to return: see :doc:`/large_data`.
@@ -396,7 +398,8 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
                 model.state.impute(rows, out=array)
             return restore_container(X, array, method)
         # One row has the shape and dtype of all.
-        first = np.array(as_numpy(rows[:1]))
+        first = rows[:1]
+        first = first if isinstance(first, SparseRows) else np.array(as_numpy(first))
         (array,) = model.evaluate(model.state.lazy_model_space(first), output)
         if method == "reconstruct":
             array = restore_images(array, shape_of_images(X))
@@ -422,9 +425,8 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
                 if imputes and isinstance(rows, RowReader):
                     # A reader has one position: the pixels are read by another.
                     again = copy.copy(rows)
-                for chunk, (array,) in model.iter_outputs(
-                    features, self._OUTPUTS[method]
-                ):
+                output = self._OUTPUTS[method]
+                for chunk, (array,) in model.iter_outputs(features, output):
                     if imputes:
                         model.state.impute(again[chunk], out=array)
                     yield array

@@ -8,6 +8,7 @@ import torch
 from ..data.batch import Batch
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader
+from ..data.sparse_batch import SparseBatch
 from ..model.entry_energies import entry_energies
 from ..model.mixture import EStep, Mixture
 from ..model.posterior import loss, posterior, union_energies
@@ -82,13 +83,15 @@ class BatchPosterior:
         first, second = self.energies.gather(0, pairs)
         return second - first
 
-    @property
-    def margins_of_entries(self) -> torch.Tensor:
-        """Parts of the margins that the entries add, of shape (n_rows, n_features)."""
+    def divide_margins(self) -> torch.Tensor:
+        """Return the parts of entries in the margins, of shape (n_rows, n_features)."""
+        batch = self._batch
+        if isinstance(batch, SparseBatch):
+            batch = batch.to_dense()
         index = torch.arange(len(self.components))
         second, first = (
             entry_energies(
-                self._mixture, self._batch, self._e_step.codes[parts, :, index], parts
+                self._mixture, batch, self._e_step.codes[parts, :, index], parts
             )
             for parts in (self._next_components, self.components)
         )
@@ -149,9 +152,8 @@ class BatchPosterior:
         """Fraction of the assigned codes that is not zero, of shape (n_rows,)."""
         return (self.assigned_codes != 0).to(self.codes.dtype).mean(dim=1)
 
-    @property
-    def reconstructions(self) -> np.ndarray:
-        """Rows as the assigned components reconstruct them, (n_rows, n_features)."""
+    def reconstruct(self) -> np.ndarray:
+        """Reconstruct rows from the codes in their clusters, (n_rows, n_features)."""
         codes = self.assigned_codes * self._loader.scale
         rows = self._loader.to_data_units(self._mixture.decode(codes, self.components))
         return self._state.to_data_space(as_numpy(rows))

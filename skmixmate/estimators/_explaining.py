@@ -10,9 +10,10 @@ from sklearn.utils import Bunch, check_scalar
 
 from ..data.containers import as_numpy
 from ..data.readers import RowReader
+from ..data.sparse import SparseRows
 from ..data.validation import validate_rows
 from ..utils.types import Data
-from ._inference import FittedModel
+from ._inference import FittedModel, margins_of_entries
 from ._merging import MergingMixMate
 from ._state import Rows
 
@@ -67,7 +68,7 @@ class ExplainingMixMate(MergingMixMate):
         rows, model = self._validate_explained(X)
         contributions, margins, labels, runners_up = model.evaluate(
             rows,
-            lambda batch: batch.margins_of_entries,
+            margins_of_entries,
             lambda batch: batch.margins,
             lambda batch: batch.labels,
             lambda batch: batch.runners_up,
@@ -271,9 +272,15 @@ def _iter_explained(model: FittedModel, rows: Rows) -> Iterator[list[np.ndarray]
         rows,
         lambda batch: batch.labels,
         lambda batch: batch.margins,
-        lambda batch: batch.margins_of_entries,
+        margins_of_entries,
     ):
-        yield [as_numpy(again[chunk]), *arrays]
+        yield [_as_dense(again[chunk]), *arrays]
+
+
+def _as_dense(rows: Any) -> np.ndarray:
+    """Return rows as a dense array."""
+    rows = as_numpy(rows)
+    return rows.toarray() if isinstance(rows, SparseRows) else rows
 
 
 def _as_frame(columns: dict[str, np.ndarray]) -> Any:

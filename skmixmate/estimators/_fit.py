@@ -10,7 +10,7 @@ from ..cluster._overlaps import median_margin, soft_overlaps
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader
 from ..data.statistics import RowSummary, feature_stds, summarize
-from ..data.validation import resolve_device, validate_images
+from ..data.validation import read_dense, resolve_device, validate_images
 from ..distributed.communicator import Communicator
 from ..files.checkpoint import Checkpoint
 from ..model.likelihoods import as_likelihood
@@ -128,6 +128,8 @@ def validate_fit(
     image_shape = resolve_image_shape(
         estimator, params, X, item_shape, is_warm, communicator, counted
     )
+    if image_shape is not None:
+        X = read_dense(X)
     checkpoint = find_checkpoint(
         estimator, X, given_weight, image_shape, is_warm, communicator
     )

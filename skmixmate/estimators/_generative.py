@@ -37,7 +37,7 @@ class GenerativeMixMate(BaseMixMate):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             The data; NaN is missing.
         y : array-like of shape (n_samples,), default=None
             Not used in fitting; passed on to callbacks.
@@ -170,7 +170,7 @@ class GenerativeMixMate(BaseMixMate):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Data that the model was fitted to.
         sample_weight : array-like of shape (n_samples,), default=None
             Number of samples that each row stands for; the number of samples is their
@@ -195,7 +195,7 @@ class GenerativeMixMate(BaseMixMate):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Data that the model was fitted to.
         sample_weight : array-like of shape (n_samples,), default=None
             See :meth:`bic`.

@@ -7,12 +7,17 @@ import numpy as np
 
 from ..data.containers import as_numpy
 from ..data.images import check_images
+from ..data.sparse import SparseRows
 from ..distributed.communicator import Communicator
 from ..image._detection import can_be_images, find_image_shape, rows_to_judge
 from ..training.loop import logger
 from ._checks import check_without_images
 from ._logging import log_to_stdout
 from ._state import Rows
+
+# Most features of sparse rows that images are recognised among: the rows that are
+# judged become dense, and wider ones are words or genes.
+_MAX_SPARSE_PIXELS = 2**14
 
 
 def resolve_image_shape(
@@ -81,6 +86,8 @@ def _recognize(
     n_samples, n_features = communicator.all_reduce(n_rows), X.shape[1]
     if not can_be_images(n_samples, n_features):
         return None
+    if isinstance(X, SparseRows) and n_features > _MAX_SPARSE_PIXELS:
+        return None
     indices = rows_to_judge(n_samples, n_features)
     if communicator.size > 1:
         # As large a share of the rows of each process.
@@ -89,5 +96,7 @@ def _recognize(
     if not isinstance(counted, slice):
         indices = counted[indices]
     sample = as_numpy(X[indices])
+    if isinstance(sample, SparseRows):
+        sample = sample.toarray()
     gathered = communicator.all_gather(sample)
     return communicator.broadcast(lambda: find_image_shape(np.concatenate(gathered)))

@@ -11,16 +11,21 @@ import torch
 from ..data.containers import as_numpy, as_tensor
 from ..data.images import restore_images, shape_of_images
 from ..data.loader import RowLoader
-from ..data.statistics import rows_beyond_squares
+from ..data.sparse import SparseRows
+from ..data.statistics import largest_entry, rows_beyond_squares
 from ..data.validation import check_squares, resolve_device
 from ..utils.guards import default_modes
 from ..utils.numbers import largest_magnitude
 from ._batch_posterior import BatchPosterior
 from ._settings import Settings
-from ._state import ModelState, Rows, numpy_dtype
+from ._state import ModelState, Rows, numpy_dtype, torch_dtype
 
 # Entries of rows, and of codes, that are worked on at a time.
 _CHUNK_ENTRIES = 2**19
+
+# Entries of the codes of sparse rows that are worked on at a time: more than of dense
+# ones, as the dictionaries are transposed for each product.
+_SPARSE_CHUNK_ENTRIES = 2**21
 
 # Entries of energy margins that are kept to see which clusters are close.
 _MARGIN_ENTRIES = 2**21
@@ -48,6 +53,19 @@ class Assignment(NamedTuple):
     margins: np.ndarray
 
 
+def reconstructions(found: BatchPosterior) -> np.ndarray:
+    """Return reconstructed rows, which are dense for sparse rows, too."""
+    return found.reconstruct()
+
+
+def margins_of_entries(found: BatchPosterior) -> torch.Tensor:
+    """Return the parts of entries in margins, which are dense for sparse rows, too."""
+    return found.divide_margins()
+
+
+_WIDE_OUTPUTS = (reconstructions, margins_of_entries)
+
+
 class FittedModel:
     """A model and its settings, to infer with.
 
@@ -71,6 +89,11 @@ class FittedModel:
         """Rows that are worked on at a time."""
         n_clusters, n_atoms, n_features = self.state.dictionaries.shape
         return max(64, _CHUNK_ENTRIES // max(n_clusters * n_atoms, n_features))
+
+    def _sparse_chunk_rows(self) -> int:
+        """Return the number of sparse rows that are worked on at a time."""
+        n_clusters, n_atoms, _ = self.state.dictionaries.shape
+        return max(64, _SPARSE_CHUNK_ENTRIES // max(64, n_clusters * n_atoms))
 
     def iter_outputs(
         self, X: Rows, *outputs: Output
@@ -104,7 +127,7 @@ class FittedModel:
         ) -> Iterator[tuple[slice | torch.Tensor, list[np.ndarray]]]:
             batch = loader.load(chunk)
             ordinary: slice | torch.Tensor = slice(None)
-            far = rows_beyond_squares(batch.rows)
+            far = rows_beyond_squares(batch)
             if len(far):
                 yield far, self._in_float64(loader, chunk, far, outputs)
                 is_ordinary = torch.ones(
@@ -134,7 +157,9 @@ class FittedModel:
                     array[as_numpy(index)] = values
             return whole
 
-        for chunk in loader.chunks(self.chunk_rows):
+        is_narrow = loader.is_sparse and not set(outputs) & set(_WIDE_OUTPUTS)
+        size = self._sparse_chunk_rows() if is_narrow else self.chunk_rows
+        for chunk in loader.chunks(size):
             yield chunk, arrays_of(chunk)
 
     def evaluate(self, X: Rows, *outputs: Output) -> list[np.ndarray]:
@@ -211,11 +236,15 @@ class FittedModel:
         X = loader.X[chunk]
         if isinstance(X, torch.Tensor):
             X = X[far.to(X.device)]
+        elif isinstance(X, SparseRows):
+            X = X[far]
         else:
             X = torch.from_numpy(X[as_numpy(far)])
-        if X.dtype == torch.float64:
-            largest = float(loader.load(chunk).rows.abs().max()) / loader.scale
-            check_squares(largest, loader.scale, X.dtype, X.shape[1])
+        if torch_dtype(X) == torch.float64:
+            shifted = RowLoader(X, device=loader.device, location=loader.location)
+            check_squares(
+                largest_entry(shifted), loader.scale, torch.float64, X.shape[1]
+            )
         ((_, arrays),) = self.iter_outputs(X.double(), *outputs)
         return [_narrow(values, numpy_dtype(X)) for values in arrays]
 

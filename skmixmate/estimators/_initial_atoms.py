@@ -7,13 +7,16 @@ import numpy as np
 from sklearn.utils import check_array
 
 from ..data.containers import as_numpy
+from ..data.sparse import SparseRows
 from ..initialization import (
     cluster_subsample,
     dictionaries_from_array,
     dictionaries_from_labels,
+    dictionaries_from_sparse,
     draw_subsample,
     find_distinct,
     impute_means,
+    initial_likelihood,
     mean_abs_projections,
 )
 from ._settings import (
@@ -121,6 +124,8 @@ def find_initial_atoms(
         likelihood=settings.likelihood,
     )
     n_distinct, labels = len(labels), labels[inverse]
+    if isinstance(sample, SparseRows):
+        return _atoms_from_sparse(settings, sample, labels, n_clusters, random_state)
     if state.representation is not None:
         sample = as_numpy(features[indices])
     n_atoms = settings.n_atoms
@@ -148,6 +153,33 @@ def find_initial_atoms(
     }
 
 
+def _atoms_from_sparse(
+    settings: Settings,
+    sample: SparseRows,
+    labels: np.ndarray,
+    n_clusters: int,
+    random_state: np.random.RandomState,
+) -> dict[str, Any]:
+    """Make the first atoms from a sparse subsample; all have the same rate."""
+    dictionaries, intercepts = dictionaries_from_sparse(
+        sample,
+        labels,
+        n_clusters,
+        settings.n_atoms,
+        settings.fit_intercept,
+        random_state,
+        settings.likelihood,
+    )
+    return {
+        "dictionaries": dictionaries,
+        "intercepts": intercepts,
+        "rates": None,
+        "likelihood": initial_likelihood(
+            settings.likelihood, sample, labels, random_state
+        ),
+    }
+
+
 def draw_sample(
     estimator: Any,
     image_shape: tuple[int, ...] | None,
@@ -158,7 +190,7 @@ def draw_sample(
     random_state: np.random.RandomState,
     copies: np.ndarray | None,
     n_distinct: int = 1,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray | SparseRows, np.ndarray]:
     """Draw rows to cluster; missing pixels are imputed by the representation.
 
     Parameters
@@ -177,7 +209,7 @@ def draw_sample(
     Returns
     -------
     indices : ndarray of shape (n_drawn,)
-    sample : ndarray of shape (n_drawn, n_features)
+    sample : ndarray or SparseRows of shape (n_drawn, n_features)
     n_missing : ndarray of shape (n_samples,)
         0 for rows that serve as well as complete ones.
     """

@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader, is_lazy
+from ..data.sparse import SparseRows
 from ..data.statistics import (
     centered_norm,
     feature_means,
@@ -294,7 +295,7 @@ def _new_representation(estimator: Any, ctx: FitContext) -> ScatteringFeatures:
 
 def _gather_rows(
     estimator: Any, ctx: FitContext, n_trials: int
-) -> tuple[np.ndarray | None, np.ndarray | None]:
+) -> tuple[np.ndarray | SparseRows | None, np.ndarray | None]:
     """Bring the rows that the initialisation uses to the first process."""
     n_rows = resolve_init_size(estimator, ctx.settings.image_shape)
     if n_trials:

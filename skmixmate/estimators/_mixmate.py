@@ -387,6 +387,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         likelihood = LIKELIHOODS.get(str(self.likelihood), self.likelihood)
         tags.input_tags.positive_only = getattr(likelihood, "is_nonnegative", False)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
@@ -400,11 +401,12 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             The data; NaN is missing. Images may have the shape (n_samples, height,
             width) or (n_samples, height, width, n_channels), here and in all methods.
             X is not copied if float32 or float64, and may be a memory map, an array in
-            a file, a Dataset or a DataLoader, larger than memory.
+            a file, a Dataset or a DataLoader, larger than memory. Sparse matrices are
+            never made dense as a whole, see :doc:`/large_data`.
         y : array-like of shape (n_samples,), default=None
             Not used in fitting; passed on to callbacks.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -426,7 +428,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
             all 0; if `checkpoint` is not a checkpoint,
             damaged, or of other data or parameters.
         TypeError
-            If X is sparse or a stream, or a parameter has the wrong type.
+            If X is a sparse tensor or a stream, or a parameter has the wrong type.
         OSError
             If `checkpoint` cannot be read or written.
         RuntimeError

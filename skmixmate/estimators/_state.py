@@ -10,7 +10,8 @@ import torch
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader
 from ..data.readers import MapReader, RowReader
-from ..data.validation import as_floats
+from ..data.sparse import SparseRows
+from ..data.validation import as_floats, read_dense
 from ..image._features import IMAGES_AT_A_TIME, ScatteringFeatures
 from ..model.build import build_mixture
 from ..model.likelihood import Likelihood
@@ -20,7 +21,7 @@ from ..model.priors import AtomwiseLaplace, Prior
 from ..training.em import ExpectationMaximization
 from ._settings import Settings
 
-Rows = np.ndarray | torch.Tensor | RowReader
+Rows = np.ndarray | torch.Tensor | RowReader | SparseRows
 
 # Noise variance of the paper, from which training starts where it is learned.
 INITIAL_NOISE_VARIANCE = 0.5
@@ -28,6 +29,8 @@ INITIAL_NOISE_VARIANCE = 0.5
 # Mark of the cluster of an empty code, in standard deviations of the noise: far below
 # these, and yet a number that survives float16 and scalers.
 _MARK = 1e-4
+# Largest rounding error of the energies of sparse rows that are not shifted.
+_MAX_ENERGY_ERROR = 1e-3
 
 # Attributes that training changes, and those that a checkpoint holds.
 _LEARNED = (
@@ -191,7 +194,7 @@ class ModelState:
         """Compute the features that are modelled."""
         if self.representation is None:
             return X
-        return self.representation.transform(as_numpy(X))
+        return self.representation.transform(as_numpy(read_dense(X)))
 
     def impute(self, X: Rows, out: np.ndarray) -> None:
         """Impute the missing pixels of images whose features are modelled.
@@ -238,7 +241,8 @@ class ModelState:
         """Bring model and rows to the scale and device of the computation.
 
         Rows are shifted by the mean of the intercepts, so that an origin far away
-        costs no precision.
+        costs no precision. Sparse rows near the origin are not, as they would become
+        dense; those far from it are made dense, a mini-batch at a time.
 
         Parameters
         ----------
@@ -259,12 +263,15 @@ class ModelState:
         intercepts = location = None
         if with_intercepts:
             intercepts = torch.tensor(self.intercepts, **like)
-        if intercepts is not None and settings.likelihood.has_noise_variance:
+        is_spherical = settings.likelihood.has_noise_variance
+        if intercepts is not None and is_spherical:
             # The mean of equal numbers may round: a constant feature, however large,
             # is to leave nothing.
             first = intercepts[0]
             is_constant = (intercepts == first).all(dim=0)
             location = torch.where(is_constant, first, intercepts.mean(dim=0))
+            if isinstance(X, SparseRows) and self._is_near_origin(location):
+                location = torch.zeros_like(location)
             intercepts = (intercepts - location) * self.scale
         mixture = build_mixture(
             self.likelihood,
@@ -282,8 +289,14 @@ class ModelState:
             location=location,
             scale=self.scale,
             sample_weight=sample_weight,
+            needs_dense=not is_spherical,
         )
         return mixture, loader
+
+    def _is_near_origin(self, location: torch.Tensor) -> bool:
+        """Return whether squared norms of rows that are not shifted are precise."""
+        squared_norm = float((location.double() * self.scale).square().sum())
+        return squared_norm * torch.finfo(location.dtype).eps < _MAX_ENERGY_ERROR
 
 
 def count_clusters(weights: np.ndarray, component_labels: np.ndarray | None) -> int:

@@ -10,8 +10,9 @@ from sklearn.callback import with_callbacks
 
 from ..data.loader import concat_rows
 from ..data.readers import is_stream
+from ..data.sparse import SparseRows
 from ..data.streams import stream_chunks
-from ..data.validation import resolve_device, validate_images
+from ..data.validation import read_dense, resolve_device, validate_images
 from ..distributed.communicator import Communicator
 from ..distributed.launch import find_communicator
 from ..utils.guards import all_or_nothing, default_modes
@@ -64,7 +65,7 @@ class StreamingMixMate(ExplainingMixMate):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Any number of rows; NaN is missing. Data that are not in memory are read in
             chunks. A Dataset or DataLoader without length is treated as if each of its
             chunks, of about four million entries, were passed to a separate call.
@@ -87,7 +88,7 @@ class StreamingMixMate(ExplainingMixMate):
             features than before; if weights are negative or not finite; if the number
             of clusters or atoms, or whether there are intercepts, has changed.
         TypeError
-            If X is sparse, or a parameter has the wrong type.
+            If X is a sparse tensor, or a parameter has the wrong type.
 
         Examples
         --------
@@ -154,6 +155,8 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any, sample_weight: Any) -> No
             estimator, params, X, item_shape, is_fitted, Communicator()
         )
         estimator.image_shape_ = image_shape
+    if image_shape is not None:
+        X = read_dense(X)
     n_missing = summarize_rows(
         X, device, estimator, image_shape, counted=rows_that_count(weights)
     ).n_missing
@@ -175,6 +178,8 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any, sample_weight: Any) -> No
             estimator, rows[:init_size], row_weights[:init_size], device, task
         )
         is_fitted = True
+        if settings.image_shape is not None:
+            X = read_dense(X)
     if is_fitted:
         state = ModelState.from_estimator(estimator)
         state.adopt_likelihood(settings.likelihood)
@@ -215,7 +220,7 @@ def _reset_stream(estimator: Any, dtype: torch.dtype) -> None:
 
 def _append_to_buffer(
     estimator: Any, X: Rows, weights: np.ndarray | None, indices: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor | SparseRows, torch.Tensor]:
     """Append rows of X, and their weights, to copies of those that are buffered."""
     rows = concat_rows(estimator._row_buffer, X, indices)
     new = np.ones(len(indices)) if weights is None else weights[indices]
@@ -242,7 +247,7 @@ def _check_intercepts(estimator: Any, settings: Settings) -> None:
 
 def _initialize_from_buffer(
     estimator: Any,
-    rows: torch.Tensor,
+    rows: Rows,
     weights: torch.Tensor,
     device: torch.device,
     task: Any,
@@ -257,6 +262,8 @@ def _initialize_from_buffer(
         False,
         communicator,
     )
+    if image_shape is not None:
+        rows = read_dense(rows)
     estimator._mean_weight = mean_weight(weights.numpy(), communicator)
     sample_weight, copies = in_rows(weights.numpy(), communicator)
     summary = summarize_rows(
@@ -297,7 +304,8 @@ def _train_chunk(
 ) -> None:
     """Train on all mini-batches that are complete, and buffer the remaining rows."""
     batch_size = estimator.batch_size
-    size = max(1, _STREAM_ENTRIES // X.shape[1])
+    n_entries = X.row_entries if isinstance(X, SparseRows) else X.shape[1]
+    size = max(1, _STREAM_ENTRIES // n_entries)
     total, total_weight, n_trained = 0.0, 0.0, 0
     for chunk in np.split(indices, range(size, len(indices), size)):
         rows, row_weights = _append_to_buffer(estimator, X, weights, chunk)
@@ -309,7 +317,10 @@ def _train_chunk(
             total += float(row_weights[:n_full].sum()) * mean_loss
             total_weight += float(row_weights[:n_full].sum())
             n_trained += n_full
-        estimator._row_buffer = rows[n_full:].clone()
+        rest = rows[n_full:]
+        estimator._row_buffer = (
+            rest.copy() if isinstance(rest, SparseRows) else rest.clone()
+        )
         estimator._weight_buffer = row_weights[n_full:].clone()
     if n_trained:
         estimator.loss_curve_ = [*estimator.loss_curve_, total / total_weight]
@@ -322,14 +333,14 @@ def _train_batches(
     estimator: Any,
     settings: Settings,
     state: ModelState,
-    rows: torch.Tensor,
+    rows: torch.Tensor | SparseRows,
     weights: torch.Tensor,
     device: torch.device,
 ) -> float:
     """Train on complete mini-batches; return their mean loss."""
     X: Rows = rows
     weights = weights / vars(estimator).get("_mean_weight", 1.0)
-    if state.representation is not None:
+    if state.representation is not None and isinstance(rows, torch.Tensor):
         # Each mini-batch by itself: the last bits of a product of matrices depend on
         # its other rows.
         size = int(estimator.batch_size)  # torch does not accept a bool

@@ -20,6 +20,7 @@ import torch
 from joblib.hashing import NumpyHasher
 
 from ..data.containers import as_numpy, as_tensor
+from ..data.sparse import SparseRows
 from ..training.loop import History
 from .atomic import atomic_write, check_writable, open_regular, sync_folder
 from .checkpoint_content import ExpectedFit, check_content, read_content
@@ -182,7 +183,7 @@ def data_fingerprint(X: Any) -> str:
 
     Parameters
     ----------
-    X : ndarray or tensor of shape (n_samples, n_features)
+    X : ndarray, tensor, RowReader or SparseRows of shape (n_samples, n_features)
 
     Returns
     -------
@@ -192,8 +193,21 @@ def data_fingerprint(X: Any) -> str:
     n_rows = min(len(X), _FINGERPRINT_ROWS)
     indices = np.linspace(0, len(X) - 1, n_rows, dtype=int)
     sample = as_numpy(X[indices])
-    checksum = hashlib.sha256(sample.tobytes()).hexdigest()[:16]
-    return f"{sample.dtype} of shape {tuple(X.shape)} with checksum {checksum}"
+    if isinstance(sample, SparseRows):
+        kind, csr = f"sparse {sample.dtype}", sample.csr
+        # The type of indices depends on how the matrix was made.
+        data = b"".join(
+            array.tobytes()
+            for array in (
+                csr.data,
+                csr.indices.astype(np.int64),
+                csr.indptr.astype(np.int64),
+            )
+        )
+    else:
+        kind, data = str(sample.dtype), sample.tobytes()
+    checksum = hashlib.sha256(data).hexdigest()[:16]
+    return f"{kind} of shape {tuple(X.shape)} with checksum {checksum}"
 
 
 def hash_param(name: str, value: object) -> str | float | None:

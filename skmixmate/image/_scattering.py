@@ -26,6 +26,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ..data.loader import RowLoader, Rows
+from ..data.sparse import SparseRows
 from ..data.validation import resolve_device, validate_rows
 from ..utils.guards import all_or_nothing, default_modes
 from ..utils.types import ArrayOut, Data
@@ -470,6 +471,7 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
     def _validate(self, X: Data, reset: bool) -> Rows:
         """Check X; return it as an array, tensor or reader, not copied if floating."""
         X = validate_rows(self, X, reset)
+        assert not isinstance(X, SparseRows)  # it accepts dense data only
         chunks = RowLoader(X, device=torch.device("cpu")).chunks()
         if any(math.isnan(X[chunk].min()) for chunk in chunks):
             raise ValueError(

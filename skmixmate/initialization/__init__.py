@@ -10,6 +10,7 @@ from .initializers import (
     cluster_subsample,
     estimate_initial_n_clusters,
 )
+from .sparse import dictionaries_from_sparse, initial_likelihood
 from .subsample import (
     draw_rows,
     draw_subsample,
@@ -23,11 +24,13 @@ __all__ = [
     "cluster_subsample",
     "dictionaries_from_array",
     "dictionaries_from_labels",
+    "dictionaries_from_sparse",
     "draw_rows",
     "draw_subsample",
     "estimate_initial_n_clusters",
     "find_distinct",
     "gather_rows",
     "impute_means",
+    "initial_likelihood",
     "mean_abs_projections",
 ]

@@ -173,7 +173,7 @@ def _make_atoms(
     means = np.stack([group.mean(axis=0) * bool(fit_intercept) for group in natural])
     dictionaries = np.stack(
         [
-            _normalized_atoms(group - mean, n_atoms, random_state, center, select)
+            normalized_atoms(group - mean, n_atoms, random_state, center, select)
             for group, mean in zip(natural, means, strict=True)
         ]
     )
@@ -184,13 +184,29 @@ def _make_atoms(
     return dictionaries, np.stack([likelihood.mean_to_natural(g) for g in groups])
 
 
-def _normalized_atoms(
+def normalized_atoms(
     deviations: np.ndarray,
     n_atoms: int,
     random_state: np.random.RandomState,
     center: bool,
     select: Selection,
 ) -> np.ndarray:
+    """Make the atoms of one cluster.
+
+    Parameters
+    ----------
+    deviations : ndarray of shape (n_rows, n_features)
+        Its rows, less their mean if there are intercepts.
+    n_atoms, random_state, center
+        As in :func:`dictionaries_from_labels`.
+    select : callable
+        Returns the directions, or rows, that atoms are made of, the first ones first.
+
+    Returns
+    -------
+    atoms : ndarray of shape (n_atoms, n_features)
+        Of norm 1.
+    """
     if center:
         deviations = deviations - deviations.mean(axis=1, keepdims=True)
     deviations = select(with_safe_squares(deviations))

@@ -18,9 +18,11 @@ from ..cluster import (
     estimate_n_clusters,
 )
 from ..cluster._n_clusters import MAX_SAMPLES
+from ..data.sparse import SparseRows
 from ..image._features import graph_features
 from ..model.likelihood import Likelihood
 from ..utils.numbers import near_origin
+from .sparse import svd_components
 
 
 def _auto(n_clusters: int, image_shape: Sequence[int] | None) -> Any:
@@ -44,7 +46,7 @@ INITIALIZERS: dict[str, Callable[[int, Sequence[int] | None], Any]] = {
 
 
 def cluster_subsample(
-    sample: np.ndarray,
+    sample: np.ndarray | SparseRows,
     init: Any,
     n_clusters: int,
     random_state: np.random.RandomState,
@@ -89,6 +91,9 @@ def cluster_subsample(
     if isinstance(init, str) and init == "random":
         return random_state.permutation(len(sample)) % n_clusters
     is_named = isinstance(init, str)
+    if isinstance(sample, SparseRows):
+        sample = svd_components(sample, likelihood, random_state)
+        likelihood = None
     if is_named:
         is_normal = likelihood is None or likelihood.has_noise_variance
         if image_shape is None and init == "auto" and (is_imputed or not is_normal):
@@ -111,7 +116,7 @@ def cluster_subsample(
 
 
 def estimate_initial_n_clusters(
-    sample: np.ndarray,
+    sample: np.ndarray | SparseRows,
     random_state: np.random.RandomState,
     image_shape: Sequence[int] | None = None,
     likelihood: Likelihood | None = None,
@@ -132,7 +137,10 @@ def estimate_initial_n_clusters(
     scores : dict of str to ndarray
         See :func:`~skmixmate.cluster.estimate_n_clusters`.
     """
-    features = _features(sample[:MAX_SAMPLES], image_shape, likelihood, center=True)
+    sample = sample[:MAX_SAMPLES]
+    if isinstance(sample, SparseRows):
+        sample, likelihood = svd_components(sample, likelihood, random_state), None
+    features = _features(sample, image_shape, likelihood, center=True)
     return estimate_n_clusters(features, random_state=random_state)
 
 

@@ -7,8 +7,10 @@ import torch
 
 from ..data.containers import as_numpy
 from ..data.readers import RowReader
+from ..data.sparse import SparseRows, concatenate
 from ..distributed.communicator import Communicator, apportion
 from ..utils.numbers import far_means, safe_exponent
+from .sparse import impute_sparse_means, is_small
 
 
 def impute_means(sample: np.ndarray) -> np.ndarray:
@@ -115,7 +117,7 @@ def find_distinct(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_subsample(
-    X: np.ndarray | torch.Tensor | RowReader,
+    X: np.ndarray | torch.Tensor | RowReader | SparseRows,
     n_missing: np.ndarray,
     init_size: int,
     n_wanted: int,
@@ -123,12 +125,12 @@ def draw_subsample(
     impute: Callable[[np.ndarray], np.ndarray] = impute_means,
     copies: np.ndarray | None = None,
     n_distinct: int = 1,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray | SparseRows]:
     """Draw rows to cluster, complete ones where there are enough of them.
 
     Parameters
     ----------
-    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    X : ndarray, tensor, RowReader or SparseRows of shape (n_samples, n_features)
     n_missing : ndarray of shape (n_samples,)
         Missing entries of each row.
     init_size : int
@@ -146,30 +148,36 @@ def draw_subsample(
     -------
     indices : ndarray of shape (n_drawn,)
         Of the rows drawn.
-    sample : ndarray of shape (n_drawn, n_features)
-        These rows, without missing entries.
+    sample : ndarray or SparseRows of shape (n_drawn, n_features)
+        These rows, without missing entries. Sparse if X is, and they would take much
+        memory as a dense array.
     """
     candidates = np.flatnonzero(n_missing == 0)
     if count_copies(candidates, copies) < min(init_size, n_wanted):
         candidates = np.flatnonzero(n_missing < X.shape[1])
     indices = draw_rows(candidates, init_size, random_state, copies, n_distinct)
-    return indices, impute(as_numpy(X[indices]))  # a copy
+    sample = as_numpy(X[indices])  # a copy
+    if isinstance(sample, SparseRows):
+        if not is_small(sample):
+            return indices, impute_sparse_means(sample)
+        sample = sample.toarray()
+    return indices, impute(sample)
 
 
 def gather_rows(
-    X: np.ndarray | torch.Tensor | RowReader,
+    X: np.ndarray | torch.Tensor | RowReader | SparseRows,
     n_missing: np.ndarray,
     n_rows: int,
     random_state: np.random.RandomState,
     communicator: Communicator,
     copies: np.ndarray | None = None,
     n_distinct: int = 1,
-) -> tuple[np.ndarray | None, np.ndarray | None]:
+) -> tuple[np.ndarray | SparseRows | None, np.ndarray | None]:
     """Bring rows of all processes to the first, which draws a subsample of them.
 
     Parameters
     ----------
-    X : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    X : ndarray, tensor, RowReader or SparseRows of shape (n_samples, n_features)
         The rows of this process.
     n_missing, random_state
         As in :func:`draw_subsample`.
@@ -181,7 +189,7 @@ def gather_rows(
 
     Returns
     -------
-    rows : ndarray of shape (at most n_rows, n_features) or None
+    rows : ndarray or SparseRows of shape (at most n_rows, n_features) or None
         None in all processes except the first.
     copies : ndarray of shape (len(rows),) or None
         How often each row was drawn; None if once.
@@ -198,5 +206,6 @@ def gather_rows(
     gathered = communicator.all_gather((as_numpy(X[indices]), drawn))
     if communicator.rank > 0:
         return None, None
-    rows, drawn = map(np.concatenate, zip(*gathered, strict=True))
-    return rows, None if copies is None else drawn
+    parts, counts_of_parts = zip(*gathered, strict=True)
+    rows = concatenate(parts)
+    return rows, None if copies is None else np.concatenate(counts_of_parts)

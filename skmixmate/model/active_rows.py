@@ -11,6 +11,8 @@ from typing import Self
 
 import torch
 
+from ..data.batch import Batch
+from ..data.sparse_batch import SparseBatch
 from .fista import cluster_chunks
 from .native import binding
 
@@ -125,7 +127,7 @@ class ActiveRows:
         self,
         gradient: torch.Tensor,
         grad_correlations: torch.Tensor,
-        rows: torch.Tensor,
+        batch: Batch,
     ) -> None:
         """Add the products of gradients with rows to the gradient of the dictionaries.
 
@@ -135,8 +137,15 @@ class ActiveRows:
             Changed in place.
         grad_correlations : tensor of shape (n_blocks, n_atoms, n_block)
             Gradient with respect to the inner products of atoms and rows.
-        rows : tensor of shape (n_rows, n_features)
+        batch : Batch
+            Without missing entries.
         """
+        if isinstance(batch, SparseBatch):
+            batch.add_gradient_products(
+                gradient, grad_correlations, self.cluster_ids, self.index
+            )
+            return
+        rows = batch.rows
         if binding.can_run(grad_correlations):
             binding.add_gradient_products(
                 gradient, grad_correlations, rows, self.cluster_ids, self.index

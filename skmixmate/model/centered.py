@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from ..data.batch import Batch
+from ..data.sparse_batch import SparseBatch
 from .active_rows import ActiveRows
 from .fista import cluster_chunks
 
@@ -34,7 +35,15 @@ def project_centered(
         return correlations, squared_norms
     columns = intercepts[:, :, None]  # (n_clusters, n_features, 1)
     shifts = columns.mT @ columns - 2 * batch.project(columns.mT)
-    return correlations - dictionaries @ columns, squared_norms + shifts[:, 0]
+    squared_norms = squared_norms + shifts[:, 0]
+    if not isinstance(batch, SparseBatch):
+        return correlations - dictionaries @ columns, squared_norms
+    # Of many features this takes a tenth of the time of the product above, which would
+    # be as long as that with the rows.
+    offsets = [
+        atoms.mv(row) for atoms, row in zip(dictionaries, intercepts, strict=True)
+    ]
+    return correlations - torch.stack(offsets)[:, :, None], squared_norms
 
 
 def center_targets(

@@ -357,7 +357,7 @@ class Mixture(ABC):
         for k, index, values in self.evidence_lower_bounds(batch, e_step, active):
             bounds[k, index] = values
         bounds += self.weights.log()[:, None]
-        return bounds.logsumexp(dim=0).to(batch.rows.dtype)
+        return bounds.logsumexp(dim=0).to(batch.dtype)
 
     @abstractmethod
     def evidence_lower_bounds(

@@ -243,7 +243,7 @@ class SphericalMixture(Mixture):
             self.prior[blocks.cluster_ids],
         )
         if batch.observed is None:
-            blocks.add_gradient_products(gradient, grad_correlations, batch.rows)
+            blocks.add_gradient_products(gradient, grad_correlations, batch)
             center_gradient(
                 gradient, grad_correlations, blocks.cluster_ids, self.intercepts
             )

@@ -29,6 +29,7 @@ _COST = 4
 PROGRAM = """
 import ctypes, sys
 import numpy as np, torch
+from skmixmate.data.batch import Batch
 from skmixmate.model.active_rows import ActiveRows
 from skmixmate.model.fista import (
     encode_with_energy_drop, lipschitz_bound, residual_correlations, unroll
@@ -79,7 +80,7 @@ for seed in map(int, sys.argv[2:]):
     blocks = ActiveRows.from_responsibilities(is_active.float())
     grad_correlations = draw(len(blocks.index), D, blocks.index.shape[1])
     gradient = torch.zeros(K, D, P)
-    blocks.add_gradient_products(gradient, grad_correlations, draw(N, P))
+    blocks.add_gradient_products(gradient, grad_correlations, Batch(draw(N, P)))
 print("done")
 """
 

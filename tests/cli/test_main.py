@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy import io, sparse
 from sklearn.datasets import load_digits
 
 import skmixmate
@@ -118,6 +119,29 @@ def test_key_selects_an_array_of_an_archive(folder):
     command = ["predict", "model", "data.npz", "--key", "X", "-o", "labels.npy"]
     assert main(command) == 0
     assert len(np.load("labels.npy")) == 120
+
+
+@pytest.mark.parametrize("format", ["csr", "csc", "coo", "mtx"])
+def test_sparse_matrices_are_read(format, folder):
+    rows = sparse.csr_array(X.clip(min=0))
+    if format == "mtx":
+        name = "sparse.mtx"
+        io.mmwrite(name, rows)
+    else:
+        name = "sparse.npz"
+        sparse.save_npz(name, rows.asformat(format))
+    assert main(["fit", name, "-o", "model", *QUICK]) == 0
+    assert main(["predict", "model", name, "-o", "labels.npy"]) == 0
+    expected = skmixmate.load("model").predict(rows)
+    np.testing.assert_array_equal(np.load("labels.npy"), expected)
+
+
+def test_a_sparse_matrix_that_is_damaged_is_rejected(folder, capsys):
+    rows = sparse.csr_array(X)
+    rows.indices[2] = 99
+    sparse.save_npz("bad.npz", rows)
+    assert main(["fit", "bad.npz", "-o", "model", *QUICK]) != 0
+    assert "bad.npz is not a sparse matrix" in capsys.readouterr().err
 
 
 def test_demo_compares_with_kmeans(capsys, monkeypatch):

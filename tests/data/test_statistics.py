@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from skmixmate.data.batch import Batch
 from skmixmate.data.loader import RowLoader
 from skmixmate.data.statistics import (
     centered_norm,
@@ -146,10 +147,10 @@ def test_scale_of_norm_rejects_scales_outside_the_dtype():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rows_whose_squares_overflow_are_found(dtype):
     rows = torch.ones(4, 3, dtype=dtype)
-    assert len(rows_beyond_squares(rows)) == 0
+    assert len(rows_beyond_squares(Batch(rows))) == 0
     rows[1, 2] = -(torch.finfo(dtype).max ** 0.5)
     rows[3, 0] = torch.inf
-    assert rows_beyond_squares(rows).tolist() == [1, 3]
+    assert rows_beyond_squares(Batch(rows)).tolist() == [1, 3]
     largest = torch.full((1, 3), largest_squarable(dtype, 3), dtype=dtype)
     assert largest.square().sum().isfinite()
 

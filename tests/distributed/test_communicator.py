@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
@@ -15,6 +16,7 @@ from torch import distributed as dist
 from skmixmate import MixMateClustering
 from skmixmate.distributed.communicator import Communicator, apportion
 from skmixmate.distributed.launch import find_communicator
+from skmixmate.initialization import sparse as sparse_start
 from skmixmate.model.likelihoods import NegativeBinomial
 from skmixmate.model.priors import Laplace
 
@@ -46,6 +48,25 @@ def test_all_fit_the_same_model_and_label_their_own_rows(params, missing, peer):
     (state, own), (peer_state, peer_own) = peer.both(fit, params, SIZES, missing)
     assert_same(state, peer_state)
     assert (len(own["labels"]), len(peer_own["labels"])) == SIZES
+    assert own["agrees"]
+    assert peer_own["agrees"]
+
+
+def fit_sparse(params, missing):
+    X, y = (shard[dist.get_rank()] for shard in shards(missing=missing))
+    rows = sparse.csr_array(np.where(np.abs(X) < 0.5, 0, X))
+    return evaluate(small(**params).fit(rows), rows, y)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+@pytest.mark.parametrize("few_entries", [0, 2**21])
+def test_sparse_rows(few_entries, missing, peer, monkeypatch):
+    # With 0 the first process starts from components of the gathered rows.
+    monkeypatch.setattr(sparse_start, "_DENSE_ENTRIES", few_entries)
+    monkeypatch.setattr(sparse_start, "_FEW_FEATURES", few_entries)
+    params = {"n_init": 2, "init": "kmeans", "weights": "learned"}
+    (state, own), (peer_state, peer_own) = peer.both(fit_sparse, params, missing)
+    assert_same(state, peer_state)
     assert own["agrees"]
     assert peer_own["agrees"]
 

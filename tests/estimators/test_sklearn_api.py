@@ -5,6 +5,8 @@ import pytest
 from scipy import sparse
 from scipy.special import expit
 from sklearn.utils.estimator_checks import (
+    check_estimator_sparse_array,
+    check_estimator_sparse_matrix,
     check_sample_weight_equivalence_on_dense_data,
     parametrize_with_checks,
 )
@@ -103,8 +105,17 @@ def expected_failures(estimator):
         )
     if isinstance(estimator, MixMateClustering):
         # As for KMeans. With a given start it passes, see below.
-        failures["check_sample_weight_equivalence_on_dense_data"] = (
-            "the random start depends on the number and the order of the rows"
+        failures |= dict.fromkeys(
+            (
+                "check_sample_weight_equivalence_on_dense_data",
+                "check_sample_weight_equivalence_on_sparse_data",
+            ),
+            "the random start depends on the number and the order of the rows",
+        )
+        failures |= dict.fromkeys(
+            ("check_estimator_sparse_array", "check_estimator_sparse_matrix"),
+            "they expect of predict_proba as many columns as y has classes, or two, as "
+            "if the estimator was a classifier: see test_sparse_checks below",
         )
     return failures
 
@@ -124,6 +135,22 @@ pytestmark = [
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
+
+
+class WithoutProbabilities(MixMateClustering):
+    """An estimator that the checks do not take for a classifier."""
+
+    predict_proba = property()
+
+
+@pytest.mark.parametrize(
+    "check", [check_estimator_sparse_array, check_estimator_sparse_matrix]
+)
+@pytest.mark.parametrize("likelihood", ["gaussian", "student_t", "poisson"])
+def test_sparse_checks(check, likelihood):
+    estimator = WithoutProbabilities(likelihood=likelihood)
+    assert estimator.__sklearn_tags__().input_tags.sparse
+    check("MixMateClustering", estimator)
 
 
 @pytest.mark.slow

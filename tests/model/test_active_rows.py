@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skmixmate.data.batch import Batch
 from skmixmate.model.active_rows import ActiveRows, use_dense_rows
 
 
@@ -68,7 +69,9 @@ def test_gradient_products_equal_a_sum_over_active_rows(dtype):
     grad_correlations = torch.randn(4, 3, 50, generator=generator, dtype=dtype)
     grad_correlations *= responsibilities[:, None]
     gradient = torch.zeros(4, 3, 9, dtype=dtype)
-    blocks.add_gradient_products(gradient, blocks.gather(grad_correlations), rows)
+    blocks.add_gradient_products(
+        gradient, blocks.gather(grad_correlations), Batch(rows)
+    )
     torch.testing.assert_close(gradient, grad_correlations @ rows)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from skmixmate import MixMateClustering
+from skmixmate.data.batch import Batch
 from skmixmate.model.active_rows import ActiveRows
 from skmixmate.model.fista import (
     encode_with_energy_drop,
@@ -315,7 +316,7 @@ def test_gradient_products_match_torch(
         blocks.cluster_ids, grad_correlations, blocks.index, strict=True
     ):
         expected[cluster] += grad.double() @ rows[index].double()
-    blocks.add_gradient_products(gradient, grad_correlations, rows)
+    blocks.add_gradient_products(gradient, grad_correlations, Batch(rows))
     torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -327,7 +328,7 @@ def test_gradient_products_support_any_layout():
     rows = torch.randn(7, 3, generator=generator)
     expected, transposed = torch.zeros(2, 5, 3), torch.zeros(2, 3, 5).mT
     for gradient in (expected, transposed):
-        blocks.add_gradient_products(gradient, grad_correlations, rows)
+        blocks.add_gradient_products(gradient, grad_correlations, Batch(rows))
     assert expected.any()
     torch.testing.assert_close(transposed, expected)
 

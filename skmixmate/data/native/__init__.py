@@ -1,0 +1,1 @@
+"""Compiled products with sparse rows."""

@@ -1,0 +1,171 @@
+"""Compiled products with sparse rows, for float32 on a CPU.
+
+`products.c` is built when the package is installed, if there is a C compiler. Without
+it scipy computes the same, which takes several times as long.
+"""
+
+import ctypes
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+
+
+def _fields(pointers: str, sizes: str) -> list[tuple[str, Any]]:
+    return [
+        *((name, ctypes.c_void_p) for name in pointers.split()),
+        *((name, ctypes.c_int64) for name in sizes.split()),
+    ]
+
+
+class _Rows(ctypes.Structure):
+    """``struct rows`` of products.c, which documents the fields."""
+
+    _fields_ = _fields("entries indices starts", "n_rows n_features")
+
+
+class _Projection(ctypes.Structure):
+    """``struct projection``."""
+
+    _fields_ = [
+        ("rows", _Rows),
+        *_fields("atoms products", "n_atoms"),
+        ("n_threads", ctypes.c_int),
+        ("has_failed", ctypes.c_int),
+    ]
+
+
+class _Gradients(ctypes.Structure):
+    """``struct gradients``."""
+
+    _fields_ = [
+        ("rows", _Rows),
+        *_fields(
+            "gradient grad_correlations cluster_ids index", "n_blocks n_atoms n_block"
+        ),
+        ("n_threads", ctypes.c_int),
+        ("has_failed", ctypes.c_int),
+    ]
+
+
+def load() -> Any:
+    """Load the library.
+
+    Returns
+    -------
+    library : ctypes.CDLL or None
+        None if it was not built, or was built for another machine or from other
+        sources.
+    """
+    spec = find_spec("skmixmate.data.native._products")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        library = ctypes.CDLL(spec.origin)
+    except OSError:  # built for another machine
+        return None
+    sizes = (ctypes.c_int64 * 2)()
+    library.sparse_struct_sizes(sizes)
+    expected = [ctypes.sizeof(_Projection), ctypes.sizeof(_Gradients)]
+    return library if list(sizes) == expected else None
+
+
+_library = load()
+
+
+def can_run(tensor: torch.Tensor) -> bool:
+    """Return whether the library computes products with a tensor like this.
+
+    Parameters
+    ----------
+    tensor : tensor
+    """
+    is_float = tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+    return _library is not None and is_float
+
+
+def project(csr: sparse.csr_array, atoms: torch.Tensor) -> torch.Tensor:
+    """Compute the inner products of sparse rows with atoms.
+
+    Parameters
+    ----------
+    csr : CSR array of shape (n_rows, n_features), float32
+        Column indices ascend within each row.
+    atoms : float32 tensor of shape (n_atoms, n_features)
+
+    Returns
+    -------
+    products : tensor of shape (n_rows, n_atoms)
+
+    Raises
+    ------
+    MemoryError
+        If the working memory of a thread cannot be allocated.
+    """
+    atoms = atoms.contiguous()
+    products = atoms.new_empty(csr.shape[0], len(atoms))
+    arrays, rows = _rows_of(csr)
+    problem = _Projection(
+        rows,
+        atoms.data_ptr(),
+        products.data_ptr(),
+        len(atoms),
+        torch.get_num_threads(),
+        0,
+    )
+    assert _library is not None
+    has_failed = _library.sparse_project(ctypes.byref(problem))
+    del arrays  # which had to be kept alive
+    if has_failed:
+        raise MemoryError("Products with sparse rows could not allocate memory.")
+    return products
+
+
+def add_gradient_products(
+    csr: sparse.csr_array,
+    gradient: torch.Tensor,
+    grad_correlations: torch.Tensor,
+    cluster_ids: torch.Tensor,
+    index: torch.Tensor,
+) -> None:
+    """Add the products of gradients with sparse rows to a gradient.
+
+    Parameters
+    ----------
+    csr : CSR array of shape (n_rows, n_features), float32
+    gradient : contiguous float32 tensor of shape (n_clusters, n_atoms, n_features)
+        Changed in place.
+    grad_correlations : float32 tensor of shape (n_blocks, n_atoms, n_block)
+    cluster_ids : int64 tensor of shape (n_blocks,)
+    index : int64 tensor of shape (n_blocks, n_block)
+    """
+    grad, clusters, rows_of_blocks = (
+        tensor.contiguous() for tensor in (grad_correlations, cluster_ids, index)
+    )
+    arrays, rows = _rows_of(csr)
+    problem = _Gradients(
+        rows,
+        gradient.data_ptr(),
+        grad.data_ptr(),
+        clusters.data_ptr(),
+        rows_of_blocks.data_ptr(),
+        *grad.shape,
+        torch.get_num_threads(),
+        0,
+    )
+    assert _library is not None
+    _library.sparse_add_gradients(ctypes.byref(problem))
+    del arrays  # which had to be kept alive
+
+
+def _rows_of(csr: sparse.csr_array) -> tuple[list[Any], _Rows]:
+    """Describe a matrix to the library; return the arrays that this refers to, too."""
+    arrays: list[npt.NDArray[Any]] = [
+        np.ascontiguousarray(csr.data, dtype=np.float32),
+        np.ascontiguousarray(csr.indices, dtype=np.int32),
+        np.ascontiguousarray(csr.indptr, dtype=np.int64),
+    ]
+    return arrays, _Rows(*(array.ctypes.data for array in arrays), *csr.shape)
