@@ -1,6 +1,6 @@
 """One fit: validate, initialize, train, finalize (section 3.2 of the paper)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from ._checks import (
 )
 from ._images import resolve_image_shape
 from ._inference import FittedModel
+from ._labels import validate_labels
 from ._settings import (
     Settings,
     given_n_clusters,
@@ -57,6 +58,7 @@ class FitContext:
 
     X: Rows
     y: Any
+    labels: np.ndarray | None  # known clusters of the rows, -1 where unknown
     summary: RowSummary  # missing entries of each row, and sums of features
     indices: slice | np.ndarray  # rows with an observed entry
     settings: Settings
@@ -98,10 +100,14 @@ def validate_fit(
     n_clusters = given_n_clusters(params) or (fitted[0] if is_warm else 1)
     if n_samples < n_clusters:
         raise ValueError(f"n_samples={n_samples} should be >= n_clusters={n_clusters}.")
+    n_given = fitted[0] if is_warm else given_n_clusters(params)
+    labels = validate_labels(params, y, len(X), n_given, communicator)
     image_shape = resolve_image_shape(
         estimator, params, X, item_shape, is_warm, communicator
     )
-    checkpoint = _find_checkpoint(estimator, X, image_shape, is_warm, communicator)
+    checkpoint = _find_checkpoint(
+        estimator, X, labels, image_shape, is_warm, communicator
+    )
     random_state = private_random_state(estimator.random_state)
     summary = summarize_rows(X, device, estimator, image_shape)
     n_missing = summary.n_missing
@@ -120,6 +126,7 @@ def validate_fit(
     return FitContext(
         X=X,
         y=y,
+        labels=labels,
         summary=summary,
         indices=indices,
         settings=settings,
@@ -251,6 +258,7 @@ def _check_agreement(
 def _find_checkpoint(
     estimator: Any,
     X: Rows,
+    labels: np.ndarray | None,
     image_shape: tuple[int, ...] | None,
     is_warm: bool,
     communicator: Communicator,
@@ -267,10 +275,13 @@ def _find_checkpoint(
     fit_key = {"X": "; ".join(fingerprints)} | {
         name: hash_param(name, value) for name, value in values.items()
     }
+    expected = _expected_fit(estimator, X, image_shape)
+    if labels is not None:
+        labels = np.concatenate(communicator.all_gather(labels))
+        fit_key["y"] = hash_param("y", labels)
+        expected = replace(expected, n_labels=len(labels))
     checkpoint = communicator.broadcast(
-        lambda: Checkpoint(
-            estimator.checkpoint, fit_key, _expected_fit(estimator, X, image_shape)
-        )
+        lambda: Checkpoint(estimator.checkpoint, fit_key, expected)
     )
     checkpoint.is_writer = communicator.rank == 0
     return checkpoint
@@ -307,6 +318,7 @@ def make_em(
     X: Rows,
     indices: slice | np.ndarray,
     device: torch.device,
+    labels: np.ndarray | None = None,
     **options: Any,
 ) -> ExpectationMaximization:
     """Set training up from a state.
@@ -321,6 +333,8 @@ def make_em(
     indices : slice(None) or int ndarray
         Rows to train on.
     device : torch.device
+    labels : int ndarray of shape (n_samples,), default=None
+        Clusters in which rows are kept, -1 for those that training assigns.
     **options
         Of `ExpectationMaximization`.
 
@@ -329,7 +343,7 @@ def make_em(
     em : ExpectationMaximization
     """
     mixture, loader = state.build(
-        settings, X, device, with_intercepts=settings.fit_intercept
+        settings, X, device, with_intercepts=settings.fit_intercept, labels=labels
     )
     return ExpectationMaximization(
         mixture,
@@ -352,7 +366,11 @@ def check_step_size(settings: Settings, em: ExpectationMaximization) -> None:
 
 
 def train_mixture(
-    estimator: Any, ctx: FitContext, state: ModelState, X: Rows
+    estimator: Any,
+    ctx: FitContext,
+    state: ModelState,
+    X: Rows,
+    labels: np.ndarray | None,
 ) -> History:
     """Train from a state, and set what was learned.
 
@@ -364,6 +382,8 @@ def train_mixture(
         Updated.
     X : ndarray, tensor or RowReader
         Features that are modelled.
+    labels : int ndarray of shape (n_samples,) or None
+        Clusters in which rows are kept, -1 for those that training assigns.
 
     Returns
     -------
@@ -380,6 +400,7 @@ def train_mixture(
         learning_rate=estimator.learning_rate,
         generator=make_generator(ctx.random_state),
         communicator=ctx.communicator,
+        labels=labels,
     )
     check_step_size(ctx.settings, em)
     if checkpoint is not None:
@@ -436,6 +457,8 @@ def finalize_fit(
         lambda batch: loss(batch.energies),
         lambda batch: batch.code_density,
     )
+    if ctx.labels is not None:
+        estimator.labels_ = np.where(ctx.labels >= 0, ctx.labels, estimator.labels_)
     indices, communicator = ctx.indices, ctx.communicator
     estimator.loss_ = _mean(communicator, losses[indices])
     estimator.loss_ += penalty_value(ctx.settings, state)

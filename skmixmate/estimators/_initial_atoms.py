@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array
 
+from ..cluster._propagation import GraphClassifier
 from ..data.containers import as_numpy
 from ..initialization import (
+    add_seeds,
     cluster_subsample,
     dictionaries_from_array,
     dictionaries_from_labels,
@@ -44,7 +46,8 @@ def find_initial_atoms(
     features: Rows,
     n_missing: np.ndarray,
     random_state: np.random.RandomState,
-) -> dict[str, Any]:
+    known: np.ndarray | None = None,
+) -> tuple[dict[str, Any], GraphClassifier | None]:
     """Find the first dictionaries, intercepts, rates and likelihood.
 
     Parameters
@@ -58,11 +61,16 @@ def find_initial_atoms(
     n_missing : ndarray of shape (n_samples,)
         Missing entries of each row.
     random_state : RandomState
+    known : int ndarray of shape (n_samples,), default=None
+        Clusters of the rows, -1 where unknown; None if no label is known.
 
     Returns
     -------
     atoms : dict
         Values of fields of `ModelState`.
+    classifier : GraphClassifier or None
+        Of features, fitted to the subsample; None if no label is known, or an array is
+        given as `init`.
     """
     dtype = numpy_dtype(X)
     options: dict[str, Any] = {
@@ -78,7 +86,7 @@ def find_initial_atoms(
         dictionaries, intercepts = dictionaries_from_array(
             rows.reshape(*init.shape[:2], -1), **options
         )
-        return {
+        atoms = {
             "dictionaries": dictionaries.astype(dtype),
             "intercepts": intercepts.astype(dtype),
             "rates": None,
@@ -87,24 +95,48 @@ def find_initial_atoms(
                 np.repeat(np.arange(len(init)), init.shape[1]),
             ),
         }
+        return atoms, None
     # Fewer atoms do not mean that fewer rows find the clusters of tabular data.
     n_clusters = len(state.weights)
     image_shape = settings.image_shape
     n_each = max(settings.n_atoms, 1 if image_shape is not None else N_ATOMS)
     indices, sample, n_missing = draw_sample(
-        estimator, image_shape, state, X, n_missing, n_clusters * n_each, random_state
-    )
-    labels = cluster_subsample(
-        sample,
-        estimator.init,
-        n_clusters,
-        random_state,
+        estimator,
         image_shape,
-        is_imputed=bool(n_missing[indices].any()),
-        likelihood=settings.likelihood,
+        state,
+        X,
+        n_missing,
+        n_clusters * n_each,
+        random_state,
+        known,
     )
+
+    def find_clusters(rows: slice) -> np.ndarray:
+        return cluster_subsample(
+            sample[rows],
+            estimator.init,
+            n_clusters,
+            random_state,
+            image_shape,
+            is_imputed=bool(n_missing[indices[rows]].any()),
+            likelihood=settings.likelihood,
+        )
+
+    modelled, classifier = sample, None
     if state.representation is not None:
-        sample = as_numpy(features[indices])
+        modelled = as_numpy(features[indices])
+    if known is None:
+        labels = find_clusters(slice(None))
+    else:
+        classifier = GraphClassifier(n_clusters, random_state)
+        known = known[indices]
+        if len(np.intersect1d(known, np.arange(n_clusters))) < n_clusters:
+            n_rows = resolve_init_size(estimator, image_shape)
+            clusters = find_clusters(slice(n_rows))
+            known = add_seeds(known, clusters, n_clusters, random_state)
+        stabilized = settings.likelihood.variance_stabilize(modelled)
+        labels = classifier.fit(stabilized, known).labels_
+    sample = modelled
     n_atoms = settings.n_atoms
     if settings.uses_atom_rates and estimator.n_atoms == "auto":
         n_atoms = min(n_atoms, max(1, len(sample) // (_ROWS_PER_ATOM * n_clusters)))
@@ -122,12 +154,13 @@ def find_initial_atoms(
             sample, labels, dictionaries, intercepts
         )
         rates = (1 / np.maximum(magnitudes, _MIN_ATOM_SCALE)).astype(dtype)
-    return {
+    atoms = {
         "dictionaries": dictionaries.astype(dtype),
         "intercepts": intercepts.astype(dtype),
         "rates": rates,
         "likelihood": settings.likelihood.initial(sample, labels),
     }
+    return atoms, classifier
 
 
 def draw_sample(
@@ -138,6 +171,7 @@ def draw_sample(
     n_missing: np.ndarray,
     n_wanted: int,
     random_state: np.random.RandomState,
+    known: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw rows to cluster; missing pixels are imputed by the representation.
 
@@ -151,6 +185,8 @@ def draw_sample(
     n_wanted : int
         As in :func:`draw_subsample`.
     random_state : RandomState
+    known : int ndarray of shape (n_samples,), default=None
+        Clusters of the rows, -1 where unknown; None if no label is known.
 
     Returns
     -------
@@ -163,8 +199,14 @@ def draw_sample(
     if state.representation is not None:
         impute = state.representation.impute
         n_missing = np.where(n_missing < X.shape[1], 0, n_missing)
-    init_size = resolve_init_size(estimator, image_shape)
+    init_size = resolve_init_size(estimator, image_shape, known is not None)
     indices, sample = draw_subsample(
-        X, n_missing, init_size, n_wanted, random_state, impute
+        X,
+        n_missing,
+        init_size,
+        n_wanted,
+        random_state,
+        impute,
+        is_known=None if known is None else known >= 0,
     )
     return indices, sample, n_missing

@@ -148,6 +148,10 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         trained for five epochs on up to 10,000 rows; training starts from the one
         with the lowest loss. Useful where initialisations differ much, as those of
         "kmeans" and "random" do. An array as `init` is one initialisation.
+    supervision : {"ignore", "auto"}, default="ignore"
+        Whether `fit` uses the known labels in y, see :doc:`/partial_labels`. By default
+        it does not: pipelines and searches pass y to clusterers for scoring, and a fit
+        that used it would leak the answers.
     image_shape : tuple of int, "auto" or None, default="auto"
         (height, width) or (height, width, n_channels) if the rows of X are
         flattened images, channels last. "auto" recognises images by the correlations of
@@ -240,8 +244,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     likelihood_ : Likelihood
         With its learned parameters, such as ``likelihood_.df``.
     labels_ : ndarray of shape (n_samples,)
-        Cluster of each sample, equal to ``predict(X)``; after :meth:`partial_fit`
-        for the X of the last call.
+        Cluster of each sample: the known label or, without one, ``predict(X)``; after
+        :meth:`partial_fit` for the X of the last call.
     loss_ : float
         Mean loss (Eq. 8) of the fitted model over the same X, with any penalty.
     loss_curve_ : list of float
@@ -325,6 +329,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         init: str | npt.ArrayLike | ClusterMixin = "auto",
         init_size: int | str = "auto",
         n_init: int = 1,
+        supervision: str = "ignore",
         image_shape: Sequence[int] | str | None = "auto",
         representation: str = "auto",
         dictionary_penalty: float = 0.0,
@@ -355,6 +360,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         self.init = init
         self.init_size = init_size
         self.n_init = n_init
+        self.supervision = supervision
         self.image_shape = image_shape
         self.representation = representation
         self.dictionary_penalty = dictionary_penalty
@@ -394,7 +400,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
             X is not copied if float32 or float64, and may be a memory map, an array in
             a file, a Dataset or a DataLoader, larger than memory.
         y : array-like of shape (n_samples,), default=None
-            Not used in fitting; passed on to callbacks.
+            Passed on to callbacks. With ``supervision="auto"``: integers, -1 where
+            the cluster of a sample is unknown. Class k is cluster k.
 
         Returns
         -------
@@ -407,7 +414,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
             If a parameter is out of its range; if X has infinite entries, entries that
             `likelihood` does not allow, entries so small or large that its dtype cannot
             represent a scale for them (below 1e-37 in float32), or fewer rows with an
-            observed entry than `n_clusters`; if `checkpoint` is not a checkpoint,
+            observed entry than `n_clusters`; if y has other entries than
+            ``supervision="auto"`` allows; if `checkpoint` is not a checkpoint,
             damaged, or of other data or parameters.
         TypeError
             If X is sparse or a stream, or a parameter has the wrong type.
@@ -443,9 +451,9 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     @_fit_context(prefer_skip_nested_validation=False)
     def _fit(self, X: Data, y: Any, communicator: Communicator) -> None:
         ctx = validate_fit(self, X, y, communicator)
-        state, features = initialize(self, ctx)
+        state, features, labels = initialize(self, ctx)
         with log_to_stdout(self.verbose and communicator.rank == 0):
-            history = train_mixture(self, ctx, state, features)
+            history = train_mixture(self, ctx, state, features, labels)
         finalize_fit(self, ctx, state, features, history)
 
     def save(self, path: str | os.PathLike) -> None:

@@ -219,6 +219,7 @@ class ModelState:
         X: Rows,
         device: torch.device,
         with_intercepts: bool,
+        labels: np.ndarray | None = None,
     ) -> tuple[Mixture, RowLoader]:
         """Bring model and rows to the scale and device of the computation.
 
@@ -232,6 +233,8 @@ class ModelState:
             Features that are modelled.
         device : torch.device
         with_intercepts : bool
+        labels : int ndarray of shape (n_samples,), default=None
+            Clusters of the rows, -1 where unknown; None if no label is known.
 
         Returns
         -------
@@ -259,7 +262,10 @@ class ModelState:
             step_size=settings.step_size,
             noise_variance=self.noise_variance,
         )
-        return mixture, RowLoader(X, device=device, location=location, scale=self.scale)
+        loader = RowLoader(
+            X, device=device, location=location, scale=self.scale, labels=labels
+        )
+        return mixture, loader
 
 
 def torch_dtype(X: Rows) -> torch.dtype:

@@ -32,6 +32,7 @@ from ._generative import GenerativeMixMate
 from ._images import resolve_image_shape
 from ._inference import FittedModel
 from ._initialize import initialize
+from ._labels import check_no_labels
 from ._settings import Settings, read_params, stream_init_size
 from ._state import ModelState, Rows, torch_dtype
 
@@ -62,7 +63,8 @@ class StreamingMixMate(GenerativeMixMate):
             chunks. A Dataset or DataLoader without length is treated as if each of its
             chunks, of about four million entries, were passed to a separate call.
         y : array-like of shape (n_samples,), default=None
-            Not used in fitting; passed on to callbacks, except with a stream.
+            Not used in fitting; passed on to callbacks, except with a stream. With
+            ``supervision="auto"`` it should be None.
 
         Returns
         -------
@@ -128,6 +130,7 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any = None) -> None:
         fitted = ModelState.from_estimator(estimator).data_shape()
         check_continuation(params, fitted, X.shape[1], "partial_fit")
     check_params(params, X)
+    check_no_labels(params, y)
     estimator._keep_params()
     device = resolve_device(estimator.device, X)
     image_shape = vars(estimator).get("image_shape_")
@@ -222,6 +225,7 @@ def _initialize_from_buffer(
         FitContext(
             X=rows,
             y=None,
+            labels=None,
             summary=summary,
             indices=slice(None),
             settings=settings,

@@ -10,10 +10,12 @@ from .initializers import (
     cluster_subsample,
     estimate_initial_n_clusters,
 )
+from .partial_labels import add_seeds
 from .subsample import draw_subsample, gather_rows, impute_means
 
 __all__ = [
     "INITIALIZERS",
+    "add_seeds",
     "cluster_subsample",
     "dictionaries_from_array",
     "dictionaries_from_labels",

@@ -42,6 +42,7 @@ def draw_subsample(
     n_wanted: int,
     random_state: np.random.RandomState,
     impute: Callable[[np.ndarray], np.ndarray] = impute_means,
+    is_known: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw rows to cluster, complete ones where there are enough of them.
 
@@ -58,6 +59,8 @@ def draw_subsample(
     random_state : RandomState
     impute : callable, default=impute_means
         Returns rows without missing entries, and may change those it is called with.
+    is_known : bool ndarray of shape (n_samples,), default=None
+        Rows with a label, which are drawn first until they are half of `init_size`.
 
     Returns
     -------
@@ -70,6 +73,9 @@ def draw_subsample(
     if len(candidates) < min(init_size, n_wanted):
         candidates = np.flatnonzero(n_missing < X.shape[1])
     random_state.shuffle(candidates)
+    if is_known is not None:
+        is_known = is_known & (n_missing < X.shape[1])
+        candidates = _known_first(candidates, is_known, init_size, random_state)
     indices = candidates[:init_size].copy()  # frees the others
     return indices, impute(as_numpy(X[indices]))  # a copy
 
@@ -80,7 +86,8 @@ def gather_rows(
     n_rows: int,
     random_state: np.random.RandomState,
     communicator: Communicator,
-) -> np.ndarray | None:
+    labels: np.ndarray | None = None,
+) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Bring rows of all processes to the first, which draws a subsample of them.
 
     Parameters
@@ -92,17 +99,42 @@ def gather_rows(
     n_rows : int
         Rows to bring, if there are as many; all complete if there are enough of these.
     communicator : Communicator
+    labels : int ndarray of shape (n_samples,), default=None
+        Of the rows of this process, -1 where unknown. Rows with a label are brought
+        first, until they are half of `n_rows`.
 
     Returns
     -------
     rows : ndarray of shape (at most n_rows, n_features) or None
         None in all processes except the first.
+    labels : int ndarray of shape (at most n_rows,) or None
+        Of these rows; None in all processes except the first, or without labels.
     """
     candidates = np.flatnonzero(n_missing == 0)
     if communicator.all_reduce(len(candidates)) < n_rows:
         candidates = np.flatnonzero(n_missing < X.shape[1])
     counts = communicator.all_gather(len(candidates))
     share = apportion(min(n_rows, sum(counts)), counts)[communicator.rank]
-    indices = np.sort(random_state.permutation(candidates)[:share])
+    candidates = random_state.permutation(candidates)
+    if labels is not None:
+        is_known = (labels >= 0) & (n_missing < X.shape[1])
+        candidates = _known_first(candidates, is_known, share, random_state)
+    indices = np.sort(candidates[:share])
     gathered = communicator.all_gather(as_numpy(X[indices]))
-    return np.concatenate(gathered) if communicator.rank == 0 else None
+    if labels is not None:
+        labels = np.concatenate(communicator.all_gather(labels[indices]))
+    if communicator.rank > 0:
+        return None, None
+    return np.concatenate(gathered), labels
+
+
+def _known_first(
+    candidates: np.ndarray,
+    is_known: np.ndarray,
+    n_rows: int,
+    random_state: np.random.RandomState,
+) -> np.ndarray:
+    """Move rows with a label to the front, until they are half of `n_rows`."""
+    known = random_state.permutation(np.flatnonzero(is_known))
+    first = known[: max(1, n_rows // 2)]
+    return np.concatenate([first, candidates[~np.isin(candidates, first)]])
