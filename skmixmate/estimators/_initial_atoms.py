@@ -128,7 +128,8 @@ def find_initial_atoms(
     if known is None:
         labels = find_clusters(slice(None))
     else:
-        classifier = GraphClassifier(n_clusters, random_state)
+        metric = "euclidean" if image_shape is None else "cosine"
+        classifier = GraphClassifier(n_clusters, metric, random_state)
         known = known[indices]
         if len(np.intersect1d(known, np.arange(n_clusters))) < n_clusters:
             n_rows = resolve_init_size(estimator, image_shape)

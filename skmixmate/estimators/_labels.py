@@ -14,7 +14,10 @@ from ._settings import Settings
 from ._state import Rows
 
 # Rows that are classified at a time.
-_CHUNK_ROWS = 4096
+_CHUNK_ROWS = 2048
+
+# Rows whose most probable class is less probable than this are assigned in training.
+_MIN_PROBABILITY = 0.5
 
 
 def validate_labels(
@@ -121,7 +124,9 @@ def label_rows(
         is_open = (known[chunk] < 0) & ~np.isnan(rows).any(axis=1)
         if is_open.any():
             stabilized = settings.likelihood.variance_stabilize(rows[is_open])
-            labels[chunk][is_open] = classifier.predict(stabilized)
+            probabilities = classifier.predict_proba(stabilized)
+            is_sure = probabilities.max(axis=1) > _MIN_PROBABILITY
+            labels[chunk][is_open] = np.where(is_sure, probabilities.argmax(axis=1), -1)
     return labels
 
 
