@@ -17,7 +17,7 @@ neighbours, two factors of clamping and six strengths of the penalty. Our parame
 the defaults.
 
 ``--data`` runs some of the sets, and keeps what ``benchmarks/results/labels.json`` has
-of the others.
+of the others. ``--features`` is a folder in which the features of images are kept.
 """
 
 import argparse
@@ -28,9 +28,9 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading
 
@@ -46,8 +46,14 @@ SPREADING, REGRESSION = "LabelSpreading", "LogisticRegression"
 NORM = 9.2  # of a row, root mean square
 
 
-def load(name):
+def load(name, folder):
     """Return features, classes, and parameters of MixMate for these features."""
+    # As for images, of which these are the features.
+    params = {"image_shape": None, "alpha": 0.2}
+    cache = folder and Path(folder) / f"{name}.npz"
+    if name in IMAGES and cache and cache.exists():
+        with np.load(cache) as arrays:
+            return arrays["F"], arrays["y"], params
     if name not in IMAGES:
         folder = Path(os.environ["SKMIXMATE_DATA"]) / "suite"
         X, y = suite.load(folder / f"{name}.npz")
@@ -57,8 +63,9 @@ def load(name):
     mixmate.fit(images.data)
     rows = images.data.reshape(len(images.data), -1)
     features = mixmate.representation_.transform(rows)
-    # As for images, of which these are the features.
-    return features, images.target, {"image_shape": None, "alpha": 0.2}
+    if cache:
+        np.savez(cache, F=features, y=images.target)
+    return features, images.target, params
 
 
 def draw(y, indices, n_per_class, seed):
@@ -70,16 +77,24 @@ def draw(y, indices, n_per_class, seed):
     return known
 
 
+def nearest(X, reference):
+    """Find the nearest neighbours of rows among others, of shape (n_rows, 15)."""
+    reference = torch.from_numpy(reference)
+    found = [
+        torch.cdist(rows, reference).topk(max(N_NEIGHBORS), largest=False).indices
+        for rows in torch.from_numpy(X).split(2048)
+    ]
+    return torch.cat(found).numpy()
+
+
 class Spreading:
     """`LabelSpreading` on a graph that is built once."""
 
     def __init__(self, X, indices, others):
         self.indices, self.others = indices, others
-        search = NearestNeighbors(n_neighbors=max(N_NEIGHBORS)).fit(X[indices])
-        self.inner = search.kneighbors(return_distance=False)
-        self.outer = np.empty((0, max(N_NEIGHBORS)), dtype=int)
-        if len(others):
-            self.outer = search.kneighbors(X[others], return_distance=False)
+        # Each row is its own first neighbour, as in scikit-learn's graph.
+        self.inner = nearest(X[indices], X[indices])
+        self.outer = nearest(X[others], X[indices])
 
     def predict(self, known, n_neighbors, clamping):
         """Label all rows."""
@@ -141,18 +156,17 @@ def run_peers(X, y, indices, all_known):
     return {peer: best(accuracies) for peer, accuracies in found.items()}
 
 
-def run(name, n_per_class, seeds):
-    """Run all methods on a data set, for each number of labels."""
-    X, y, params = load(name)
+def run(name, n_per_class, seeds, folder):
+    """Run all methods on a data set; yield their accuracies by number of labels."""
+    X, y, params = load(name, folder)
     classes, y = np.unique(y, return_inverse=True)
     order = np.random.RandomState(0).permutation(len(y))
     indices = np.sort(order[:N_GRAPH])
-    results = {}
     for n in n_per_class:
         if n * len(classes) > len(y) / 2:
             continue
         all_known = [draw(y, indices, n, seed) for seed in seeds]
-        results[f"{n} per class"] = run_peers(X, y, indices, all_known)
+        results = run_peers(X, y, indices, all_known)
         accuracies, seconds = [], []
         for seed, known in zip(seeds, all_known, strict=True):
             mixmate = MixMateClustering(
@@ -163,11 +177,11 @@ def run(name, n_per_class, seeds):
             seconds.append(round(time.perf_counter() - start, 1))
             is_open = known < 0
             accuracies.append(np.mean(mixmate.labels_[is_open] == y[is_open]))
-        results[f"{n} per class"][OURS] = {
+        results[OURS] = {
             "ACC": [round(float(accuracy), 4) for accuracy in accuracies],
             "seconds": seconds,
         }
-    return results
+        yield {f"{n} per class": results}
 
 
 def summarize(sets):
@@ -199,6 +213,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", default=None)
     parser.add_argument("--per-class", nargs="+", type=int, default=[10])
+    parser.add_argument("--features")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     arguments = parser.parse_args()
     folder = Path(os.environ["SKMIXMATE_DATA"]) / "suite"
@@ -209,9 +224,12 @@ def main():
     sets = json.loads(path.read_text())["sets"] if path.exists() else {}
     warnings.simplefilter("ignore")
     for name in names:
-        found = run(name, arguments.per_class, arguments.seeds)
-        sets[name] = sets.get(name, {}) | found
-        report.write("labels", {"suite": summarize(sets), "sets": sets}, {name: found})
+        for found in run(
+            name, arguments.per_class, arguments.seeds, arguments.features
+        ):
+            sets[name] = sets.get(name, {}) | found
+            figures = {"suite": summarize(sets), "sets": sets}
+            report.write("labels", figures, {name: found})
 
 
 if __name__ == "__main__":

@@ -13,10 +13,12 @@ from sklearn.preprocessing import normalize
 from ._graph import nearest_neighbors, self_tuning_affinity
 
 # Neighbours of each sample, and steps of the walk: far more than it takes on average.
-_N_NEIGHBORS, _N_STEPS = 10, 60
+_N_NEIGHBORS, _N_STEPS = 10, 100
 
-# Probability that the walk stops at a sample, where a linear classifier then decides.
-_STOPPING = 0.1
+# Probability that the walk stops at a sample, where a linear classifier then decides,
+# if at least so many labels per class are known. With fewer, the classifier is less
+# reliable than the walk, and the probability is smaller in proportion.
+_STOPPING, _N_LABELS = 0.1, 10
 
 # Principal components that are used, and the powers of their standard deviations that
 # they are divided by for the classifier and for the graph: 0 leaves them as they are, 1
@@ -95,6 +97,8 @@ class GraphClassifier:
         is_known = labels >= 0
         self._fit_regression(points[is_known], labels[is_known])
         guesses = self._guess(points)
+        n_labels = is_known.sum() / len(np.unique(labels[is_known]))
+        self._stopping = _STOPPING * min(1.0, n_labels / _N_LABELS)
         one_hot = labels[is_known, None] == np.arange(self.n_classes)
         nodes = self._nodes(points)
         affinity = self_tuning_affinity(*nearest_neighbors(nodes, _N_NEIGHBORS))
@@ -104,7 +108,7 @@ class GraphClassifier:
         probabilities = guesses.copy()
         for _ in range(_N_STEPS):
             probabilities[is_known] = one_hot
-            probabilities = _mix(transitions @ probabilities, guesses)
+            probabilities = self._mix(transitions @ probabilities, guesses)
         probabilities[is_known] = one_hot
         self._probabilities = probabilities
         self.labels_: np.ndarray = probabilities.argmax(axis=1)
@@ -133,7 +137,7 @@ class GraphClassifier:
         weights = normalize(np.exp(-squares / local_scales), norm="l1")
         probabilities = self._probabilities[found.indices.numpy()]
         means = np.einsum("ij,ijk->ik", weights, probabilities)
-        return _mix(means, self._guess(points))
+        return self._mix(means, self._guess(points))
 
     def _fit_whitening(self, X: np.ndarray) -> None:
         pca = PCA(min(_N_COMPONENTS, *X.shape), random_state=self.random_state)
@@ -167,6 +171,6 @@ class GraphClassifier:
         guesses[:, self._regression.classes_] = self._regression.predict_proba(points)
         return guesses
 
-
-def _mix(walked: np.ndarray, guesses: np.ndarray) -> np.ndarray:
-    return (1 - _STOPPING) * walked + _STOPPING * guesses
+    def _mix(self, walked: np.ndarray, guesses: np.ndarray) -> np.ndarray:
+        """Return the probabilities after a step, at which the walk may stop."""
+        return (1 - self._stopping) * walked + self._stopping * guesses

@@ -21,7 +21,7 @@ def fail_in_epoch(monkeypatch):
     monkeypatch.setattr(checkpoint_module, "_INTERVAL", 0)
     run_epoch = ExpectationMaximization.run_epoch
 
-    def cut(mixmate, X, n_epochs=2, error=PowerFailure):
+    def cut(mixmate, X, n_epochs=2, error=PowerFailure, y=None):
         n_remaining = n_epochs
 
         def run(em):
@@ -36,9 +36,9 @@ def fail_in_epoch(monkeypatch):
             patch.setattr(ExpectationMaximization, "run_epoch", run)
             if error is KeyboardInterrupt:
                 with pytest.warns(UserWarning, match="interrupted"):
-                    mixmate.fit(X)
+                    mixmate.fit(X, y)
             else:
                 with pytest.raises(error):
-                    mixmate.fit(X)
+                    mixmate.fit(X, y)
 
     return cut
