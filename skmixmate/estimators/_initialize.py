@@ -198,7 +198,9 @@ def _initialize_from_data(
     Returns the features to train on, and the clusters that follow from known ones.
     """
     rows: Any = ctx.X
-    known = ctx.labels
+    known, n_labelled = ctx.labels, 0
+    if known is not None:
+        n_labelled = max(ctx.communicator.all_gather(int(known.max()) + 1))
     if ctx.communicator.size > 1:
         rows, known = _gather_rows(estimator, ctx, n_trials)
     X: Rows = ctx.X
@@ -218,7 +220,9 @@ def _initialize_from_data(
             "known": known,
         }
         if not len(state.weights):
-            _estimate_n_clusters(estimator, ctx, state, data)
+            _estimate_n_clusters(
+                estimator, ctx, state, rows, data["n_missing"], n_labelled
+            )
         if n_trials:
             atoms, classifier = _best_atoms(estimator, ctx, state, data, task)
         else:
@@ -235,10 +239,17 @@ def _initialize_from_data(
 
 
 def _estimate_n_clusters(
-    estimator: Any, ctx: FitContext, state: ModelState, data: dict[str, Any]
+    estimator: Any,
+    ctx: FitContext,
+    state: ModelState,
+    X: Rows,
+    n_missing: np.ndarray,
+    n_labelled: int,
 ) -> None:
-    """Estimate the number of clusters in the rows that are clustered first."""
-    X, n_missing, known = data["X"], data["n_missing"], data["known"]
+    """Estimate the number of clusters in the rows that are clustered first.
+
+    There are at least `n_labelled`, since class k is cluster k.
+    """
     image_shape = ctx.settings.image_shape
     # A copy: the fit is the same as if this number had been given.
     random_state = copy.deepcopy(ctx.random_state)
@@ -248,8 +259,7 @@ def _estimate_n_clusters(
     n_clusters, state.n_clusters_scores = estimate_initial_n_clusters(
         sample, random_state, image_shape, ctx.settings.likelihood
     )
-    if known is not None:  # class k is cluster k
-        n_clusters = max(n_clusters, int(known.max()) + 1)
+    n_clusters = max(n_clusters, n_labelled)
     state.weights = initial_weights(estimator.weights, n_clusters, numpy_dtype(X))
     with log_to_stdout(estimator.verbose):
         logger.info("the data have %d clusters: n_clusters_", n_clusters)

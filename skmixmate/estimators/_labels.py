@@ -81,6 +81,12 @@ def _check_labels(labels: np.ndarray, n_samples: int, n_clusters: int | None) ->
             f"y contains {labels.min()}, but with supervision='auto' its entries "
             "should be classes from 0, or -1 where the class is not known."
         )
+    if n_clusters is None and labels.max() >= n_samples:
+        raise ValueError(
+            f"y contains class {labels.max()}, but with supervision='auto' class k is "
+            f"cluster k, and X has only n_samples={n_samples} rows. Number the classes "
+            "from 0."
+        )
     if n_clusters is not None and labels.max() >= n_clusters:
         raise ValueError(
             f"y contains class {labels.max()}, but with supervision='auto' class k is "

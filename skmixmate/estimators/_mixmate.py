@@ -139,8 +139,9 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         All but the array cluster a subsample and make the atoms from its rows.
         The named methods cluster scattering features of images.
     init_size : int or "auto", default="auto"
-        Size of the subsample, at most n_samples. "auto" is 10,000 where `init` is
-        "auto" and rows are no images, and 5,000 otherwise and for streams. Rows with
+        Size of the subsample, at most n_samples. "auto" is 20,000 with known
+        labels, 10,000 where `init` is "auto" and rows are no images, and 5,000
+        otherwise and for streams. Rows with
         missing entries are drawn only if too few are complete, and imputed with means,
         except for images whose missing pixels are imputed anyway.
     n_init : int, default=1

@@ -62,9 +62,9 @@ def test_known_rows_keep_their_label_even_if_it_is_wrong(fitted):
     assert np.mean(labels == y) > 0.85
 
 
-def test_a_few_labels_improve_on_none():
+def test_tabular_data():
     X, y = load_iris(return_X_y=True)
-    known = with_few_labels(y, n_each=5)
+    known = with_few_labels(y)
     mixmate = MixMateClustering(3, supervision="auto", random_state=0).fit(X, known)
     assert np.mean(mixmate.labels_ == y) > 0.93
 
@@ -215,6 +215,12 @@ def test_invalid_labels_raise_only_if_they_are_used(labels, message, fitted):
     with pytest.raises(ValueError, match=message):
         small().fit(X, labels)
     small(supervision="ignore", max_iter=0).fit(X, labels)
+
+
+def test_classes_should_be_numbered_from_0_if_their_number_is_estimated(fitted):
+    _, X, y, _ = fitted
+    with pytest.raises(ValueError, match=r"class 5002.*n_samples=300"):
+        small().set_params(n_clusters="auto").fit(X, y + 5000)
 
 
 def test_partial_fit_does_not_learn_from_labels(fitted):
