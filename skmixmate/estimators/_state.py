@@ -49,6 +49,9 @@ RENAMED = {
     "_state": "_optimizer_state",
 }
 
+# Parameters that earlier versions did not have, and their defaults.
+ADDED_PARAMS = {"supervision": "ignore"}
+
 
 @dataclass
 class ModelState:
