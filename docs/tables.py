@@ -394,6 +394,31 @@ def mixed():
     return list_table(header, cells)
 
 
+def labels():
+    """Format the accuracy of fits to a few labels."""
+    results = figures("labels")
+    methods = ["MixMate", "LabelSpreading", "LogisticRegression"]
+    rows = [
+        [
+            f"{DATA[name]}, {number}",
+            *(f"{sum(of[m]['ACC']) / len(of[m]['ACC']):.3f}" for m in methods),
+            "",
+        ]
+        for name, numbers in results["sets"].items()
+        if name in DATA
+        for number, of in numbers.items()
+    ]
+    rows += [
+        [
+            f"Mean of {of['sets']} tabular sets, {number}",
+            *(f"{of[method]:.3f}" for method in [*methods, "MixMate, without labels"]),
+        ]
+        for number, of in results["suite"].items()
+    ]
+    header = ["known", *methods, "MixMate, without labels"]
+    return [*list_table(header, rows), *measured_on(results)]
+
+
 def on_paper(n_bytes):
     """Estimate an epoch of a billion images of MNIST's size on 64 GPUs."""
     rate = figures("speed_rate")["50_atoms"]
@@ -554,6 +579,7 @@ def write(folder):
     (folder / "n_clusters.rst").write_text("\n".join(n_clusters()))
     (folder / "merging.rst").write_text("\n".join(merging()))
     (folder / "mixed.rst").write_text("\n".join(mixed()))
+    (folder / "labels.rst").write_text("\n".join(labels()))
     (folder / "speed.rst").write_text("\n".join(speed()))
     (folder / "campaigns.rst").write_text("\n".join(campaigns()))
     draw_growth(folder / "growth.png")

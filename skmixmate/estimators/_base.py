@@ -35,7 +35,7 @@ from ._inference import (
     restore_container,
 )
 from ._settings import Settings, stream_init_size
-from ._state import RENAMED, ModelState, add_later_attributes
+from ._state import ADDED_PARAMS, RENAMED, ModelState, add_later_attributes
 
 # Chunks of results that are returned, or written, at a time.
 _BATCH_CHUNKS = 8
@@ -474,6 +474,7 @@ class BaseMixMate(ClusterMixin, TransformerMixin, BaseEstimator):
         for earlier, name in RENAMED.items():
             if earlier in state:
                 state[name] = state.pop(earlier)
+        state = ADDED_PARAMS | state
         super().__setstate__(state)
         fitted_params = vars(self).get("_fitted_params", {})
         self._keep_params()

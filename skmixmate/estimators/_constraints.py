@@ -34,6 +34,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     ],
     "init_size": [StrOptions({"auto"}), _AT_LEAST_1],
     "n_init": [_AT_LEAST_1],
+    "supervision": [StrOptions({"auto", "ignore"})],
     "image_shape": [StrOptions({"auto"}), "array-like", None],
     "representation": [StrOptions({"auto", "pixels", "scattering"})],
     "dictionary_penalty": [_NONNEGATIVE],

@@ -27,6 +27,7 @@ from ._checks import (
 from ._identity import check_agreement, find_checkpoint
 from ._images import resolve_image_shape
 from ._inference import FittedModel
+from ._labels import check_supervised, validate_labels
 from ._sample_weight import (
     check_sample_weight,
     in_rows,
@@ -69,6 +70,7 @@ class FitContext:
     sample_weight: np.ndarray | None  # rows that each row counts as; None if all one
     copies: np.ndarray | None  # of each row, which initialisation draws from
     counted: slice | np.ndarray  # rows of positive weight
+    labels: np.ndarray | None  # known clusters of the rows, -1 where unknown
     summary: RowSummary  # missing entries of each row, and sums of features
     indices: slice | np.ndarray  # rows that count, with an observed entry
     settings: Settings
@@ -125,13 +127,17 @@ def validate_fit(
     if n_samples < n_clusters:
         raise ValueError(f"n_samples={n_samples} should be >= n_clusters={n_clusters}.")
     counted = rows_that_count(given_weight)
+    n_given = fitted[0] if is_warm else given_n_clusters(params)
+    labels = validate_labels(params, y, len(X), n_given, communicator)
     image_shape = resolve_image_shape(
         estimator, params, X, item_shape, is_warm, communicator, counted
     )
     if image_shape is not None:
         X = read_dense(X)
+    if labels is not None:
+        check_supervised(X, given_weight)
     checkpoint = find_checkpoint(
-        estimator, X, given_weight, image_shape, is_warm, communicator
+        estimator, X, given_weight, labels, image_shape, is_warm, communicator
     )
     random_state = private_random_state(estimator.random_state)
     row_weight, copies = in_rows(given_weight, communicator)
@@ -159,6 +165,7 @@ def validate_fit(
         sample_weight=row_weight,
         copies=copies,
         counted=counted,
+        labels=labels,
         summary=summary,
         indices=indices,
         settings=settings,
@@ -254,6 +261,7 @@ def make_em(
     indices: slice | np.ndarray,
     device: torch.device,
     sample_weight: np.ndarray | torch.Tensor | None = None,
+    labels: np.ndarray | None = None,
     **options: Any,
 ) -> ExpectationMaximization:
     """Set training up from a state.
@@ -270,6 +278,8 @@ def make_em(
     device : torch.device
     sample_weight : ndarray or tensor of shape (n_samples,), default=None
         Number of rows that each row counts as; None if all are 1.
+    labels : int ndarray of shape (n_samples,), default=None
+        Clusters in which rows are kept, -1 for those that training assigns.
     **options
         Of `ExpectationMaximization`.
 
@@ -283,6 +293,7 @@ def make_em(
         device,
         with_intercepts=settings.fit_intercept,
         sample_weight=sample_weight,
+        labels=labels,
     )
     return ExpectationMaximization(
         mixture,
@@ -305,7 +316,11 @@ def check_step_size(settings: Settings, em: ExpectationMaximization) -> None:
 
 
 def train_mixture(
-    estimator: Any, ctx: FitContext, state: ModelState, X: Rows
+    estimator: Any,
+    ctx: FitContext,
+    state: ModelState,
+    X: Rows,
+    labels: np.ndarray | None,
 ) -> History:
     """Train from a state, and set what was learned.
 
@@ -317,6 +332,8 @@ def train_mixture(
         Updated.
     X : ndarray, tensor or RowReader
         Features that are modelled.
+    labels : int ndarray of shape (n_samples,) or None
+        Clusters in which rows are kept, -1 for those that training assigns.
 
     Returns
     -------
@@ -334,6 +351,7 @@ def train_mixture(
         learning_rate=estimator.learning_rate,
         generator=make_generator(ctx.random_state),
         communicator=ctx.communicator,
+        labels=labels,
     )
     check_step_size(ctx.settings, em)
     if checkpoint is not None:
@@ -384,6 +402,8 @@ def finalize_fit(
     # A last E-step as predict does it, so that labels_ is predict(X) to the last bit.
     found = FittedModel(state, ctx.settings, estimator.device).assign(X)
     estimator.labels_ = found.labels
+    if ctx.labels is not None:
+        estimator.labels_ = np.where(ctx.labels >= 0, ctx.labels, found.labels)
     indices, communicator = ctx.indices, ctx.communicator
     weights = ctx.sample_weight
     if weights is not None:

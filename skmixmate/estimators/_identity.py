@@ -1,5 +1,6 @@
 """What makes two fits the same fit: in all processes, and in a checkpoint."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,7 @@ def find_checkpoint(
     estimator: Any,
     X: Rows,
     sample_weight: np.ndarray | None,
+    labels: np.ndarray | None,
     image_shape: tuple[int, ...] | None,
     is_warm: bool,
     communicator: Communicator,
@@ -93,6 +95,8 @@ def find_checkpoint(
     X : ndarray, tensor or RowReader
     sample_weight : ndarray of shape (n_samples,) or None
         As given to `fit`.
+    labels : int ndarray of shape (n_samples,) or None
+        Known clusters of the rows, -1 where unknown.
     image_shape : tuple of int or None
     is_warm : bool
         Whether the fit continues from a fitted model.
@@ -117,10 +121,13 @@ def find_checkpoint(
     fit_key = {"X": "; ".join(fingerprints)} | {
         name: hash_param(name, value) for name, value in values.items()
     }
+    expected = _expected_fit(estimator, X, image_shape)
+    if labels is not None:
+        labels = np.concatenate(communicator.all_gather(labels))
+        fit_key["y"] = hash_param("y", labels)
+        expected = replace(expected, n_labels=len(labels))
     checkpoint = communicator.broadcast(
-        lambda: Checkpoint(
-            estimator.checkpoint, fit_key, _expected_fit(estimator, X, image_shape)
-        )
+        lambda: Checkpoint(estimator.checkpoint, fit_key, expected)
     )
     checkpoint.is_writer = communicator.rank == 0
     return checkpoint

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array
 
+from ..cluster._propagation import GraphClassifier
 from ..data.containers import as_numpy
 from ..data.sparse import SparseRows
 from ..initialization import (
+    add_seeds,
     cluster_subsample,
     dictionaries_from_array,
     dictionaries_from_labels,
@@ -49,7 +51,8 @@ def find_initial_atoms(
     n_missing: np.ndarray,
     random_state: np.random.RandomState,
     copies: np.ndarray | None = None,
-) -> dict[str, Any]:
+    known: np.ndarray | None = None,
+) -> tuple[dict[str, Any], GraphClassifier | None]:
     """Find the first dictionaries, intercepts, rates and likelihood.
 
     Parameters
@@ -65,11 +68,16 @@ def find_initial_atoms(
     random_state : RandomState
     copies : ndarray of shape (n_samples,), default=None
         As :func:`draw_rows` takes them.
+    known : int ndarray of shape (n_samples,), default=None
+        Clusters of the rows, -1 where unknown; None if no label is known.
 
     Returns
     -------
     atoms : dict
         Values of fields of `ModelState`.
+    classifier : GraphClassifier or None
+        Of features, fitted to the subsample; None if no label is known, or an array is
+        given as `init`.
     """
     dtype = numpy_dtype(X)
     options: dict[str, Any] = {
@@ -85,7 +93,7 @@ def find_initial_atoms(
         dictionaries, intercepts = dictionaries_from_array(
             rows.reshape(*init.shape[:2], -1), **options
         )
-        return {
+        atoms = {
             "dictionaries": dictionaries.astype(dtype),
             "intercepts": intercepts.astype(dtype),
             "rates": None,
@@ -94,6 +102,7 @@ def find_initial_atoms(
                 np.repeat(np.arange(len(init)), init.shape[1]),
             ),
         }
+        return atoms, None
     # Fewer atoms do not mean that fewer rows find the clusters of tabular data.
     n_clusters = len(state.weights)
     image_shape = settings.image_shape
@@ -108,26 +117,45 @@ def find_initial_atoms(
         random_state,
         copies,
         n_clusters,
+        known,
     )
     # Copies of a row would be its nearest neighbours in any graph.
     first: slice | np.ndarray = slice(None)
     inverse: slice | np.ndarray = slice(None)
     if copies is not None:
         first, inverse = find_distinct(indices)
-    labels = cluster_subsample(
-        sample[first],
-        estimator.init,
-        n_clusters,
-        random_state,
-        image_shape,
-        is_imputed=bool(n_missing[indices].any()),
-        likelihood=settings.likelihood,
-    )
-    n_distinct, labels = len(labels), labels[inverse]
+
+    def find_clusters(rows: slice | np.ndarray) -> np.ndarray:
+        return cluster_subsample(
+            sample[rows],
+            estimator.init,
+            n_clusters,
+            random_state,
+            image_shape,
+            is_imputed=bool(n_missing[indices[rows]].any()),
+            likelihood=settings.likelihood,
+        )
+
     if isinstance(sample, SparseRows):
-        return _atoms_from_sparse(settings, sample, labels, n_clusters, random_state)
+        labels = find_clusters(first)[inverse]
+        atoms = _atoms_from_sparse(settings, sample, labels, n_clusters, random_state)
+        return atoms, None
+    n_distinct, modelled, classifier = len(indices[first]), sample, None
     if state.representation is not None:
-        sample = as_numpy(features[indices])
+        modelled = as_numpy(features[indices])
+    if known is None:
+        labels = find_clusters(first)[inverse]
+    else:
+        metric = "euclidean" if image_shape is None else "cosine"
+        classifier = GraphClassifier(n_clusters, metric, random_state)
+        known = known[indices]
+        if len(np.intersect1d(known, np.arange(n_clusters))) < n_clusters:
+            n_rows = resolve_init_size(estimator, image_shape)
+            clusters = find_clusters(slice(n_rows))
+            known = add_seeds(known, clusters, n_clusters, random_state)
+        stabilized = settings.likelihood.variance_stabilize(modelled)
+        labels = classifier.fit(stabilized, known).labels_
+    sample = modelled
     n_atoms = settings.n_atoms
     if settings.uses_atom_rates and estimator.n_atoms == "auto":
         n_atoms = min(n_atoms, max(1, n_distinct // (_ROWS_PER_ATOM * n_clusters)))
@@ -145,12 +173,13 @@ def find_initial_atoms(
             sample, labels, dictionaries, intercepts
         )
         rates = (1 / np.maximum(magnitudes, _MIN_ATOM_SCALE)).astype(dtype)
-    return {
+    atoms = {
         "dictionaries": dictionaries.astype(dtype),
         "intercepts": intercepts.astype(dtype),
         "rates": rates,
         "likelihood": settings.likelihood.initial(sample, labels),
     }
+    return atoms, classifier
 
 
 def _atoms_from_sparse(
@@ -190,6 +219,7 @@ def draw_sample(
     random_state: np.random.RandomState,
     copies: np.ndarray | None,
     n_distinct: int = 1,
+    known: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray | SparseRows, np.ndarray]:
     """Draw rows to cluster; missing pixels are imputed by the representation.
 
@@ -205,6 +235,8 @@ def draw_sample(
     random_state : RandomState
     copies, n_distinct
         As in :func:`draw_rows`.
+    known : int ndarray of shape (n_samples,), default=None
+        Clusters of the rows, -1 where unknown; None if no label is known.
 
     Returns
     -------
@@ -217,8 +249,16 @@ def draw_sample(
     if state.representation is not None:
         impute = state.representation.impute
         n_missing = np.where(n_missing < X.shape[1], 0, n_missing)
-    init_size = resolve_init_size(estimator, image_shape)
+    init_size = resolve_init_size(estimator, image_shape, known is not None)
     indices, sample = draw_subsample(
-        X, n_missing, init_size, n_wanted, random_state, impute, copies, n_distinct
+        X,
+        n_missing,
+        init_size,
+        n_wanted,
+        random_state,
+        impute,
+        copies,
+        n_distinct,
+        is_known=None if known is None else known >= 0,
     )
     return indices, sample, n_missing

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 
+from ..cluster._propagation import GraphClassifier
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader, is_lazy
 from ..data.sparse import SparseRows
@@ -37,6 +38,7 @@ from ..utils.random_state import (
 from ._checks import initial_weights
 from ._fit import FitContext, make_em
 from ._initial_atoms import draw_sample, find_initial_atoms
+from ._labels import label_rows, own_part
 from ._logging import log_to_stdout
 from ._settings import (
     Settings,
@@ -72,7 +74,9 @@ _N_COMPLETE_ROWS = 200
 _TRIAL_ROWS, _TRIAL_EPOCHS, _TRIAL_LR_FACTOR = 10_000, 5, 3
 
 
-def initialize(estimator: Any, ctx: FitContext) -> tuple[ModelState, Rows]:
+def initialize(
+    estimator: Any, ctx: FitContext
+) -> tuple[ModelState, Rows, np.ndarray | None]:
     """Find the state that training starts from, and set it on the estimator.
 
     Parameters
@@ -85,6 +89,10 @@ def initialize(estimator: Any, ctx: FitContext) -> tuple[ModelState, Rows]:
     state : ModelState
     X : ndarray, tensor or RowReader
         Features that are modelled.
+    labels : int64 ndarray of shape (n_samples,) or None
+        Clusters in which training keeps the rows: known ones and, if the fit starts
+        from data, those that follow from them; -1 for rows that it assigns. None if no
+        label is known.
     """
     stored = None if ctx.checkpoint is None else ctx.checkpoint.start
     is_new = stored is None and not ctx.is_warm
@@ -98,20 +106,26 @@ def initialize(estimator: Any, ctx: FitContext) -> tuple[ModelState, Rows]:
     if stored is not None:
         state = load_state(estimator, ctx, stored)
     X: Rows
+    labels = ctx.labels
     if is_new:
-        X = _initialize_from_data(estimator, ctx, state, n_trials, subtask)
+        X, labels = _initialize_from_data(estimator, ctx, state, n_trials, subtask)
     else:
         X = state.to_model_space(ctx.X)
+    if stored is not None and labels is not None:
+        labels = own_part(stored["labels"], len(ctx.X), ctx.communicator)
     if ctx.communicator.size > 1:
         stored = ctx.communicator.broadcast(lambda: dump_state(ctx, state))
         if ctx.communicator.rank > 0:
             state = load_state(estimator, ctx, stored)
     if ctx.checkpoint is not None:
         ctx.checkpoint.start = dump_state(ctx, state)
+        if labels is not None:
+            gathered = np.concatenate(ctx.communicator.all_gather(labels))
+            ctx.checkpoint.start["labels"] = gathered
     vars(estimator).update(state.attributes())
     estimator.image_shape_ = ctx.settings.image_shape
     subtask.call_on_fit_task_end(estimator=estimator)
-    return state, X
+    return state, X, labels
 
 
 def _initial_state(estimator: Any, ctx: FitContext) -> ModelState:
@@ -182,18 +196,24 @@ def load_state(estimator: Any, ctx: FitContext, stored: dict[str, Any]) -> Model
 
 def _initialize_from_data(
     estimator: Any, ctx: FitContext, state: ModelState, n_trials: int, task: Any
-) -> Rows:
-    """Find representation, scale and first atoms; return the features to train on."""
+) -> tuple[Rows, np.ndarray | None]:
+    """Find representation, scale and first atoms.
+
+    Returns the features to train on, and the clusters that follow from known ones.
+    """
     rows: Any = ctx.X
     copies = ctx.copies
+    known, n_labelled = ctx.labels, 0
+    if known is not None:
+        n_labelled = max(ctx.communicator.all_gather(int(known.max()) + 1))
     if ctx.communicator.size > 1:
-        rows, copies = _gather_rows(estimator, ctx, n_trials)
+        rows, copies, known = _gather_rows(estimator, ctx, n_trials)
     X: Rows = ctx.X
     if ctx.settings.models_scattering:
         X = _fit_representation(estimator, ctx, state, rows, copies)
     state.scale = _find_scale(estimator, ctx, X)
 
-    def find_atoms() -> None:
+    def find_atoms() -> GraphClassifier | None:
         is_own = rows is ctx.X
         data = {
             "X": rows,
@@ -203,23 +223,36 @@ def _initialize_from_data(
             ).n_missing,
             "random_state": ctx.random_state,
             "copies": copies,
+            "known": known,
         }
         if not len(state.weights):
-            _estimate_n_clusters(estimator, ctx, state, data)
+            _estimate_n_clusters(estimator, ctx, state, data, n_labelled)
         if n_trials:
-            atoms = _best_atoms(estimator, ctx, state, data, task)
+            atoms, classifier = _best_atoms(estimator, ctx, state, data, task)
         else:
-            atoms = find_initial_atoms(estimator, ctx.settings, state, **data)
+            atoms, classifier = find_initial_atoms(
+                estimator, ctx.settings, state, **data
+            )
         vars(state).update(atoms)
+        return classifier
 
-    ctx.communicator.broadcast(find_atoms)
-    return X
+    classifier = ctx.communicator.broadcast(find_atoms)
+    if ctx.labels is None or classifier is None:
+        return X, ctx.labels
+    return X, label_rows(classifier, ctx.settings, X, ctx.labels)
 
 
 def _estimate_n_clusters(
-    estimator: Any, ctx: FitContext, state: ModelState, data: dict[str, Any]
+    estimator: Any,
+    ctx: FitContext,
+    state: ModelState,
+    data: dict[str, Any],
+    n_labelled: int,
 ) -> None:
-    """Estimate the number of clusters in the rows that are clustered first."""
+    """Estimate the number of clusters in the rows that are clustered first.
+
+    There are at least `n_labelled`, since class k is cluster k.
+    """
     image_shape = ctx.settings.image_shape
     # A copy: the fit is the same as if this number had been given.
     random_state = copy.deepcopy(ctx.random_state)
@@ -238,6 +271,7 @@ def _estimate_n_clusters(
     n_clusters, state.n_clusters_scores = estimate_initial_n_clusters(
         sample, random_state, image_shape, ctx.settings.likelihood
     )
+    n_clusters = max(n_clusters, n_labelled)
     state.weights = initial_weights(
         estimator.weights, n_clusters, numpy_dtype(data["X"])
     )
@@ -295,9 +329,11 @@ def _new_representation(estimator: Any, ctx: FitContext) -> ScatteringFeatures:
 
 def _gather_rows(
     estimator: Any, ctx: FitContext, n_trials: int
-) -> tuple[np.ndarray | SparseRows | None, np.ndarray | None]:
+) -> tuple[np.ndarray | SparseRows | None, np.ndarray | None, np.ndarray | None]:
     """Bring the rows that the initialisation uses to the first process."""
-    n_rows = resolve_init_size(estimator, ctx.settings.image_shape)
+    n_rows = resolve_init_size(
+        estimator, ctx.settings.image_shape, ctx.labels is not None
+    )
     if n_trials:
         n_rows = max(n_rows, _TRIAL_ROWS)
     if ctx.settings.models_scattering:
@@ -310,6 +346,7 @@ def _gather_rows(
         ctx.communicator,
         ctx.copies,
         given_n_clusters(read_params(estimator)) or 1,
+        ctx.labels,
     )
 
 
@@ -343,16 +380,17 @@ def _check_scale(scale: float, loader: RowLoader, ctx: FitContext) -> float:
 
 def _best_atoms(
     estimator: Any, ctx: FitContext, state: ModelState, data: dict[str, Any], task: Any
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], GraphClassifier | None]:
     """Try several initialisations, and return the one of lowest loss."""
     random_state, n_init = ctx.random_state, estimator.n_init
     indices = np.flatnonzero(data["n_missing"] < data["X"].shape[1])
     # The same rows in all trials: a good initialisation differs from a bad one by a
     # thousandth of the loss, less than two samples of rows do.
     indices = random_state.permutation(indices)[:_TRIAL_ROWS]
-    rows, copies = data["features"], data["copies"]
-    if is_lazy(rows):  # read them once
+    rows, copies, known = data["features"], data["copies"], data["known"]
+    if is_lazy(rows) or known is not None:  # read them once
         copies = None if copies is None else copies[indices]
+        known = None if known is None else known[indices]
         rows, indices = rows[indices], np.arange(len(indices))
     seeds = random_state.randint(np.iinfo(np.int32).max, size=n_init)
     subtasks = [task.subcontext("start", task_id=trial) for trial in range(n_init)]
@@ -363,6 +401,7 @@ def _best_atoms(
             copy.copy(state),
             {**data, "random_state": np.random.RandomState(seed)},
             rows,
+            known,
             indices,
             copies,
             ctx.device,
@@ -370,8 +409,8 @@ def _best_atoms(
         )
         for seed, subtask in zip(seeds, subtasks, strict=True)
     )
-    _, atoms = min(trials, key=lambda trial: trial[0])
-    return atoms
+    _, *best = min(trials, key=lambda trial: trial[0])
+    return tuple(best)
 
 
 def _try_initialization(
@@ -380,15 +419,19 @@ def _try_initialization(
     state: ModelState,
     data: dict[str, Any],
     rows: Rows,
+    known: np.ndarray | None,
     indices: np.ndarray,
     copies: np.ndarray | None,
     device: torch.device,
     task: Any,
-) -> tuple[float, dict[str, Any]]:
-    """Initialise and train briefly; return the loss, and the atoms before training."""
+) -> tuple[float, dict[str, Any], GraphClassifier | None]:
+    """Initialise and train briefly; return the loss, and the initialisation."""
     task.call_on_fit_task_begin(estimator=estimator)
-    atoms = find_initial_atoms(estimator, settings, state, **data)
+    atoms, classifier = find_initial_atoms(estimator, settings, state, **data)
     vars(state).update(atoms)
+    labels = known
+    if known is not None and classifier is not None:
+        labels = label_rows(classifier, settings, rows, known)
     em = make_em(
         estimator,
         settings,
@@ -399,8 +442,9 @@ def _try_initialization(
         copies,
         learning_rate=_TRIAL_LR_FACTOR * estimator.learning_rate,
         generator=make_generator(data["random_state"]),
+        labels=labels,
     )
     for _ in range(_TRIAL_EPOCHS):
         em.run_epoch()
     task.call_on_fit_task_end(estimator=estimator)
-    return em.mean_loss(), atoms
+    return em.mean_loss(), atoms, classifier

@@ -139,8 +139,9 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         All but the array cluster a subsample and make the atoms from its rows.
         The named methods cluster scattering features of images.
     init_size : int or "auto", default="auto"
-        Size of the subsample, at most n_samples. "auto" is 10,000 where `init` is
-        "auto" and rows are no images, and 5,000 otherwise and for streams. Rows with
+        Size of the subsample, at most n_samples. "auto" is 20,000 with known
+        labels, 10,000 where `init` is "auto" and rows are no images, and 5,000
+        otherwise and for streams. Rows with
         missing entries are drawn only if too few are complete, and imputed with means,
         except for images whose missing pixels are imputed anyway.
     n_init : int, default=1
@@ -148,6 +149,10 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         trained for five epochs on up to 10,000 rows; training starts from the one
         with the lowest loss. Useful where initialisations differ much, as those of
         "kmeans" and "random" do. An array as `init` is one initialisation.
+    supervision : {"ignore", "auto"}, default="ignore"
+        Whether `fit` uses the known labels in y, see :doc:`/partial_labels`. By default
+        it does not: pipelines and searches pass y to clusterers for scoring, and a fit
+        that used it would leak the answers.
     image_shape : tuple of int, "auto" or None, default="auto"
         (height, width) or (height, width, n_channels) if the rows of X are
         flattened images, channels last. "auto" recognises images by the correlations of
@@ -251,8 +256,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     likelihood_ : Likelihood
         With its learned parameters, such as ``likelihood_.df``.
     labels_ : ndarray of shape (n_samples,)
-        Cluster of each sample, equal to ``predict(X)``; after :meth:`partial_fit`
-        for the X of the last call.
+        Cluster of each sample: the known label or, without one, ``predict(X)``; after
+        :meth:`partial_fit` for the X of the last call.
     loss_ : float
         Mean loss (Eq. 8) of the fitted model over the same X, weighted by
         `sample_weight`, with any penalty.
@@ -293,12 +298,9 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     Data need not be in memory: memory maps, arrays in files, and data sets and loaders
     of torch are read in chunks, see :doc:`/large_data`.
 
-    float32 data are computed and returned in float32, all other in float64. For a
-    torch tensor, results are tensors on its device; fitted attributes are always numpy
-    arrays. For a dask array, results are lazy dask arrays; `fit` computes it at once.
-
-    The step of the encoder is for half the squared error, the energy has the
-    whole of it, as in the code the published results were made with.
+    float32 data are computed and returned in float32, all other in float64. Results are
+    tensors on the device of X for a torch tensor, and lazy dask arrays for a dask
+    array; fitted attributes are always numpy arrays.
 
     References
     ----------
@@ -337,6 +339,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         init: str | npt.ArrayLike | ClusterMixin = "auto",
         init_size: int | str = "auto",
         n_init: int = 1,
+        supervision: str = "ignore",
         image_shape: Sequence[int] | str | None = "auto",
         representation: str = "auto",
         dictionary_penalty: float = 0.0,
@@ -367,6 +370,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         self.init = init
         self.init_size = init_size
         self.n_init = n_init
+        self.supervision = supervision
         self.image_shape = image_shape
         self.representation = representation
         self.dictionary_penalty = dictionary_penalty
@@ -404,14 +408,14 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             The data; NaN is missing. Images may have the shape (n_samples, height,
             width) or (n_samples, height, width, n_channels), here and in all methods.
-            X is not copied if float32 or float64, and may be a memory map, an array in
-            a file, a Dataset or a DataLoader, larger than memory. Sparse matrices are
-            never made dense as a whole, see :doc:`/large_data`.
+            X is not copied if float32 or float64, and may be sparse, a memory map, an
+            array in a file, a Dataset or a DataLoader: see :doc:`/large_data`.
         y : array-like of shape (n_samples,), default=None
-            Not used in fitting; passed on to callbacks.
+            Only for callbacks, except with ``supervision="auto"``: then integers, -1
+            where the cluster of a sample is unknown. Class k is cluster k.
         sample_weight : array-like of shape (n_samples,), default=None
             A row of weight w counts as w rows, one of weight 0 not at all. Weights that
-            are not all integers are scaled to a mean of 1. None means that all are 1.
+            are not all integers are scaled to a mean of 1.
 
         Returns
         -------
@@ -425,7 +429,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
             `likelihood` does not allow, entries so small or large that its dtype cannot
             represent a scale for them (below 1e-37 in float32), or fewer rows with an
             observed entry than `n_clusters`; if weights are negative, not finite, or
-            all 0; if `checkpoint` is not a checkpoint,
+            all 0; if y has other entries than ``supervision="auto"`` allows, or is
+            combined with weights; if `checkpoint` is not a checkpoint,
             damaged, or of other data or parameters.
         TypeError
             If X is a sparse tensor or a stream, or a parameter has the wrong type.
@@ -448,8 +453,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
 
         Notes
         -----
-        A fit that raises, or is interrupted before training, leaves the estimator
-        unchanged: not fitted, or with the whole of the earlier model.
+        A fit that raises, or is interrupted before training, changes nothing.
         """
         with find_communicator(self.distributed) as communicator:
             self._fit(X, y, sample_weight, communicator)
@@ -463,9 +467,9 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         self, X: Data, y: Any, sample_weight: Any, communicator: Communicator
     ) -> None:
         ctx = validate_fit(self, X, y, sample_weight, communicator)
-        state, features = initialize(self, ctx)
+        state, features, labels = initialize(self, ctx)
         with log_to_stdout(self.verbose and communicator.rank == 0):
-            history = train_mixture(self, ctx, state, features)
+            history = train_mixture(self, ctx, state, features, labels)
         finalize_fit(self, ctx, state, features, history)
 
     def save(self, path: str | os.PathLike) -> None:

@@ -17,8 +17,8 @@ from ..model.priors import Prior, as_prior
 N_ATOMS, _PIXELS_PER_ATOM = 50, 9
 
 # Default init_size: with neighbours of more rows more clusters of plain features are
-# found; images need fewer.
-_INIT_SIZE, _ENSEMBLE_SIZE = 5_000, 10_000
+# found; images need fewer. Labels are propagated the better, the more rows there are.
+_INIT_SIZE, _ENSEMBLE_SIZE, _PROPAGATION_SIZE = 5_000, 10_000, 20_000
 
 # Most features of plain rows whose atoms have their own rates. Among many more features
 # than atoms the volume of a cluster in the directions of its atoms says little.
@@ -216,8 +216,12 @@ def stream_init_size(estimator: Any) -> int:
     return max(_INIT_SIZE, given_n_clusters(read_params(estimator)) or 0)
 
 
-def resolve_init_size(estimator: Any, image_shape: tuple[int, ...] | None) -> int:
-    """Return the number of rows that a fit clusters where it starts."""
+def resolve_init_size(
+    estimator: Any, image_shape: tuple[int, ...] | None, has_labels: bool = False
+) -> int:
+    """Return the number of rows that a fit clusters, or classifies, where it starts."""
+    if estimator.init_size == "auto" and has_labels:
+        return max(_PROPAGATION_SIZE, stream_init_size(estimator))
     is_ensemble = isinstance(estimator.init, str) and estimator.init == "auto"
     if estimator.init_size == "auto" and is_ensemble and image_shape is None:
         return max(_ENSEMBLE_SIZE, stream_init_size(estimator))

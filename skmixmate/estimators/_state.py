@@ -57,6 +57,9 @@ RENAMED = {
     "_state": "_optimizer_state",
 }
 
+# Parameters that earlier versions did not have, and their defaults.
+ADDED_PARAMS = {"supervision": "ignore"}
+
 
 @dataclass
 class ModelState:
@@ -237,6 +240,7 @@ class ModelState:
         device: torch.device,
         with_intercepts: bool,
         sample_weight: np.ndarray | torch.Tensor | None = None,
+        labels: np.ndarray | None = None,
     ) -> tuple[Mixture, RowLoader]:
         """Bring model and rows to the scale and device of the computation.
 
@@ -253,6 +257,8 @@ class ModelState:
         with_intercepts : bool
         sample_weight : ndarray or tensor of shape (n_samples,), default=None
             As :class:`RowLoader` takes it.
+        labels : int ndarray of shape (n_samples,), default=None
+            Clusters of the rows, -1 where unknown; None if no label is known.
 
         Returns
         -------
@@ -289,6 +295,7 @@ class ModelState:
             location=location,
             scale=self.scale,
             sample_weight=sample_weight,
+            labels=labels,
             needs_dense=not is_spherical,
         )
         return mixture, loader

@@ -33,6 +33,7 @@ from ._fit import (
 from ._images import resolve_image_shape
 from ._inference import FittedModel
 from ._initialize import initialize
+from ._labels import check_no_labels
 from ._sample_weight import (
     check_sample_weight,
     in_rows,
@@ -70,7 +71,8 @@ class StreamingMixMate(ExplainingMixMate):
             chunks. A Dataset or DataLoader without length is treated as if each of its
             chunks, of about four million entries, were passed to a separate call.
         y : array-like of shape (n_samples,), default=None
-            Not used in fitting; passed on to callbacks, except with a stream.
+            Not used in fitting; passed on to callbacks, except with a stream. With
+            ``supervision="auto"`` it should be None.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows; None means that all are 1. The unit is the mean weight
             of the rows that initialise the model, or of the data of `fit`. A row of
@@ -146,6 +148,7 @@ def _partial_fit_chunk(estimator: Any, X: Any, y: Any, sample_weight: Any) -> No
         fitted = ModelState.from_estimator(estimator).data_shape()
         check_continuation(params, fitted, X.shape[1], "partial_fit")
     check_params(params, X)
+    check_no_labels(params, y)
     estimator._keep_params()
     device = resolve_device(estimator.device, X)
     image_shape = vars(estimator).get("image_shape_")
@@ -279,6 +282,7 @@ def _initialize_from_buffer(
             sample_weight=sample_weight,
             copies=copies,
             counted=slice(None),
+            labels=None,
             summary=summary,
             indices=slice(None),
             settings=settings,

@@ -6,8 +6,9 @@ The content is a dictionary of
 - "start": the state when training started, a dictionary of "attributes", the fitted
   attributes by name; "representation", returned by
   :meth:`ScatteringFeatures.state_dict`, or None; "random_state", returned by
-  :func:`~skmixmate.utils.random_state.dump_random_state`; and "n_clusters_scores", if
-  the number of clusters was estimated;
+  :func:`~skmixmate.utils.random_state.dump_random_state`; "n_clusters_scores", if the
+  number of clusters was estimated; and "labels", the clusters in which rows are kept,
+  if labels are known;
 - "state": returned by :meth:`ExpectationMaximization.state_dict`;
 - "losses", a list of floats, and "stopped", a bool: the history of the training.
 """
@@ -108,6 +109,8 @@ class ExpectedFit:
     max_iter : int
     random_state : RandomState
         Not changed.
+    n_labels : int or None
+        Rows of all processes; None if no label is known.
     """
 
     attributes: Collection[str]
@@ -120,6 +123,7 @@ class ExpectedFit:
     has_intercepts: Callable[[bool], bool]
     max_iter: int
     random_state: np.random.RandomState
+    n_labels: int | None = None
 
 
 def read_content(file: BinaryIO) -> dict[str, Any]:
@@ -199,7 +203,12 @@ def _start_as_arrays(start: Any, expected: ExpectedFit) -> dict[str, Any]:
         keys = keys | {"n_clusters_scores"}
         scores["n_clusters_scores"] = _as_arrays(start["n_clusters_scores"])
         check_n_clusters_scores(scores["n_clusters_scores"])
+    if expected.n_labels is not None:
+        keys = keys | {"labels"}
     check_keys("start", start, keys)
+    labels = {}
+    if expected.n_labels is not None:
+        labels = _as_arrays({"labels": start["labels"]})
     if likelihood.is_learned:
         _check_likelihood(start["likelihood"], likelihood)
     check_keys("attributes", start["attributes"], set(expected.attributes))
@@ -216,6 +225,7 @@ def _start_as_arrays(start: Any, expected: ExpectedFit) -> dict[str, Any]:
         "attributes": attributes,
         "representation": representation,
         **scores,
+        **labels,
     }
 
 
@@ -259,6 +269,11 @@ def _check_start(start: Mapping[str, Any], expected: ExpectedFit) -> None:
             f"{shape[0]} of {shape[1]}"
         )
     check_entries(attributes)
+    if expected.n_labels is not None:
+        labels = start["labels"]
+        check_arrays({"labels": labels}, {"labels": (expected.n_labels,)}, ("int64",))
+        is_valid = labels.min() >= -1 and labels.max() < n_clusters
+        check_value("labels", labels, is_valid, "numbers of clusters, or -1")
     _check_random_state(start["random_state"], expected.random_state)
 
 

@@ -10,6 +10,7 @@ from .initializers import (
     cluster_subsample,
     estimate_initial_n_clusters,
 )
+from .partial_labels import add_seeds
 from .sparse import dictionaries_from_sparse, initial_likelihood
 from .subsample import (
     draw_rows,
@@ -21,6 +22,7 @@ from .subsample import (
 
 __all__ = [
     "INITIALIZERS",
+    "add_seeds",
     "cluster_subsample",
     "dictionaries_from_array",
     "dictionaries_from_labels",

@@ -125,6 +125,7 @@ def draw_subsample(
     impute: Callable[[np.ndarray], np.ndarray] = impute_means,
     copies: np.ndarray | None = None,
     n_distinct: int = 1,
+    is_known: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray | SparseRows]:
     """Draw rows to cluster, complete ones where there are enough of them.
 
@@ -143,6 +144,8 @@ def draw_subsample(
         Returns rows without missing entries, and may change those it is called with.
     copies, n_distinct
         As in :func:`draw_rows`.
+    is_known : bool ndarray of shape (n_samples,), default=None
+        Rows with a label, which are drawn first until they are half of `init_size`.
 
     Returns
     -------
@@ -156,6 +159,9 @@ def draw_subsample(
     if count_copies(candidates, copies) < min(init_size, n_wanted):
         candidates = np.flatnonzero(n_missing < X.shape[1])
     indices = draw_rows(candidates, init_size, random_state, copies, n_distinct)
+    if is_known is not None:
+        is_known = is_known & (n_missing < X.shape[1])
+        indices = _known_first(candidates, is_known, init_size, random_state)
     sample = as_numpy(X[indices])  # a copy
     if isinstance(sample, SparseRows):
         if not is_small(sample):
@@ -172,7 +178,8 @@ def gather_rows(
     communicator: Communicator,
     copies: np.ndarray | None = None,
     n_distinct: int = 1,
-) -> tuple[np.ndarray | SparseRows | None, np.ndarray | None]:
+    labels: np.ndarray | None = None,
+) -> tuple[np.ndarray | SparseRows | None, np.ndarray | None, np.ndarray | None]:
     """Bring rows of all processes to the first, which draws a subsample of them.
 
     Parameters
@@ -186,6 +193,9 @@ def gather_rows(
     communicator : Communicator
     copies, n_distinct
         As in :func:`draw_rows`.
+    labels : int ndarray of shape (n_samples,), default=None
+        Of the rows of this process, -1 where unknown. Rows with a label are brought
+        first, until they are half of `n_rows`.
 
     Returns
     -------
@@ -193,19 +203,36 @@ def gather_rows(
         None in all processes except the first.
     copies : ndarray of shape (len(rows),) or None
         How often each row was drawn; None if once.
+    labels : int ndarray of shape (at most n_rows,) or None
+        Of these rows; None in all processes except the first, or without labels.
     """
     candidates = np.flatnonzero(n_missing == 0)
     if communicator.all_reduce(count_copies(candidates, copies)) < n_rows:
         candidates = np.flatnonzero(n_missing < X.shape[1])
     counts = communicator.all_gather(count_copies(candidates, copies))
     share = apportion(min(n_rows, sum(counts)), counts)[communicator.rank]
-    indices, drawn = np.unique(
-        draw_rows(candidates, share, random_state, copies, n_distinct),
-        return_counts=True,
-    )
-    gathered = communicator.all_gather((as_numpy(X[indices]), drawn))
+    drawn = draw_rows(candidates, share, random_state, copies, n_distinct)
+    if labels is not None:
+        is_known = (labels >= 0) & (n_missing < X.shape[1])
+        drawn = _known_first(candidates, is_known, share, random_state)
+    indices, counts_drawn = np.unique(drawn, return_counts=True)
+    gathered = communicator.all_gather((as_numpy(X[indices]), counts_drawn))
+    if labels is not None:
+        labels = np.concatenate(communicator.all_gather(labels[indices]))
     if communicator.rank > 0:
-        return None, None
+        return None, None, None
     parts, counts_of_parts = zip(*gathered, strict=True)
-    rows = concatenate(parts)
-    return rows, None if copies is None else np.concatenate(counts_of_parts)
+    copies = None if copies is None else np.concatenate(counts_of_parts)
+    return concatenate(parts), copies, labels
+
+
+def _known_first(
+    candidates: np.ndarray,
+    is_known: np.ndarray,
+    n_rows: int,
+    random_state: np.random.RandomState,
+) -> np.ndarray:
+    """Draw rows with a label first, until they are half of `n_rows`, then others."""
+    known = random_state.permutation(np.flatnonzero(is_known))[: max(1, n_rows // 2)]
+    others = random_state.permutation(candidates[~np.isin(candidates, known)])
+    return np.concatenate([known, others])[:n_rows]

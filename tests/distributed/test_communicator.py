@@ -71,6 +71,21 @@ def test_sparse_rows(few_entries, missing, peer, monkeypatch):
     assert peer_own["agrees"]
 
 
+def fit_to_labels():
+    """Fit, with known labels in the first process only."""
+    X, y = (shard[dist.get_rank()] for shard in shards())
+    known = np.where(np.arange(len(y)) < 30, y, -1) if dist.get_rank() == 0 else None
+    mixmate = small(supervision="auto").fit(X, known)
+    state, own = evaluate(mixmate, X, y)
+    return state, own | {"accuracy": np.mean(mixmate.labels_ == y)}
+
+
+def test_labels_that_are_known_in_one_process_serve_in_all(peer):
+    (state, own), (peer_state, peer_own) = peer.both(fit_to_labels)
+    assert_same(state, peer_state)
+    assert min(own["accuracy"], peer_own["accuracy"]) > 0.85
+
+
 @pytest.mark.slow
 def test_the_model_is_as_good_as_with_one_process(peer):
     (state, own), (_, peer_own) = peer.both(fit, {"max_iter": 20})

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import sparse
 from sklearn.base import clone
 
 from skmixmate import MixMateClustering
@@ -149,11 +148,6 @@ def test_invalid_data_raise(as_tensor, fitted):
         fitted.inverse_transform(as_input(data()))
     with pytest.raises(ValueError, match="2D array"):
         small().fit(as_input(data()[0]))
-
-
-def test_sparse_data_raise():
-    with pytest.raises(TypeError, match=r"dense data is required.*toarray"):
-        small().fit(sparse.csr_array(data()))
 
 
 def test_sparse_tensors_raise():

@@ -61,7 +61,7 @@ def test_a_failed_refit_leaves_the_model_unchanged(fails):
         "skmixmate.estimators._initialize._find_scale",
         "skmixmate.estimators._initialize.find_initial_atoms",
         "skmixmate.training.em.ExpectationMaximization.__init__",
-        "skmixmate.estimators._inference.FittedModel.evaluate",
+        "skmixmate.estimators._inference.FittedModel.assign",
     ],
 )
 def test_an_interrupted_refit_leaves_the_model_unchanged(moment, learn, monkeypatch):

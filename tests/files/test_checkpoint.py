@@ -383,3 +383,27 @@ def test_parameters_that_cannot_be_pickled_are_rejected(path):
     init = make_pipeline(FunctionTransformer(lambda X: X), KMeans(3))
     with pytest.raises(ValueError, match=r"(?s)init=.*cannot be pickled"):
         small(init=init, checkpoint=path).fit(data())
+
+
+# --- known labels --------------------------------------------------------------------
+
+
+def known_labels():
+    return np.where(np.arange(120) < 30, np.arange(120) % 3, -1)
+
+
+def test_a_fit_to_known_labels_resumes(path, fail_in_epoch):
+    X, y = data(), known_labels()
+    mixmate = small(checkpoint=path, supervision="auto")
+    fail_in_epoch(mixmate, X, 2, y=y)
+    assert_same_fit(mixmate.fit(X, y), small(supervision="auto").fit(X, y))
+
+
+def test_other_labels_are_rejected(path, fail_in_epoch):
+    X, y = data(), known_labels()
+    mixmate = small(checkpoint=path, supervision="auto")
+    fail_in_epoch(mixmate, X, 2, y=y)
+    with pytest.raises(ValueError, match="from a fit with y="):
+        mixmate.fit(X, np.where(y == 2, -1, y))
+    with pytest.raises(ValueError, match="from a fit with y="):
+        mixmate.fit(X)

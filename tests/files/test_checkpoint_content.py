@@ -143,6 +143,18 @@ def test_content_that_a_fit_cannot_resume_from_is_rejected(
         small(checkpoint=path).fit(X)
 
 
+@pytest.mark.parametrize("damage", [lambda v: v[:9], lambda v: v + 3, lambda v: -9])
+def test_labels_that_do_not_fit_are_rejected(damage, path, fail_in_epoch):
+    X, y = data(), np.where(np.arange(120) < 30, np.arange(120) % 3, -1)
+    mixmate = small(checkpoint=path, supervision="auto")
+    fail_in_epoch(mixmate, X, y=y)
+    content = content_of(path)
+    content["start"]["labels"] = damage(content["start"]["labels"])
+    path.write_bytes(sealed(written(content)))
+    with pytest.raises(ValueError, match=r"checkpoint=.* damaged: it has .*labels"):
+        mixmate.fit(X, y)
+
+
 def test_pixels_of_incomplete_images_are_modelled_further(path, fail_in_epoch):
     """Earlier versions modelled the pixels of incomplete images."""
     X = load_digits().data[:100]
