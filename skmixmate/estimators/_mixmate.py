@@ -284,11 +284,6 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where all are strings.
 
-    See Also
-    --------
-    sklearn.cluster.KMeans : A cluster is a point.
-    sklearn.mixture.GaussianMixture : A cluster is a normal distribution.
-
     Notes
     -----
     NaN is missing data: such entries are ignored in fitting, or imputed first where
