@@ -7,6 +7,8 @@ from sklearn.datasets import load_digits, load_iris
 from skmixmate import MixMateClustering, clustering_accuracy_score
 from skmixmate.datasets import make_sparse_mixture
 
+pytestmark = pytest.mark.exhaustive
+
 
 def mixture(**params):
     return make_sparse_mixture(300, 16, n_atoms=4, random_state=0, **params)

@@ -21,6 +21,8 @@ from ..sources import File, Stream
 LIKELIHOODS = ["gaussian", "student_t", "poisson", "negative_binomial", "bernoulli"]
 ALL = slice(None)
 
+pytestmark = pytest.mark.exhaustive
+
 
 def integer_weights(n_samples=120, low=0):
     return np.random.default_rng(0).integers(low, 5, size=n_samples)
