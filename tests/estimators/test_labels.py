@@ -77,7 +77,7 @@ def test_images():
     known = with_few_labels(y)
     mixmate = MixMateClustering(10, supervision="auto", random_state=0).fit(X, known)
     assert mixmate.representation_ is not None
-    assert np.mean(mixmate.labels_ == y) > 0.96
+    assert np.mean(mixmate.labels_ == y) > 0.91  # without labels .90
 
 
 # --- what is not labelled ------------------------------------------------------------
