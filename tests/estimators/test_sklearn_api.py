@@ -68,7 +68,7 @@ ESTIMATORS = [
     SparseSubspaceClustering(),
     SpectralGraphClustering(),
 ]
-# These repeat the checks with other parameters, and take a minute together.
+# These repeat the checks with other parameters, and take minutes together.
 VARIANTS = [
     MixMateClustering(init="ssc"),
     MixMateClustering(weights="learned"),
@@ -153,7 +153,7 @@ def test_sparse_checks(check, likelihood):
     check("MixMateClustering", estimator)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @parametrize_with_checks(VARIANTS, expected_failed_checks=expected_failures)
 def test_scikit_learn_checks_of_variants(estimator, check):
     check(estimator)
