@@ -224,7 +224,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         If `n_clusters` was estimated: the candidates, ``"n_clusters"``, and their
         scores; the highest ``"score"`` decides, see
         :func:`~skmixmate.cluster.estimate_n_clusters`.
-    linkage_ : ndarray of shape (n_clusters_ - 1, 4)
+    linkage_ : ndarray of shape (n_clusters - 1, 4)
         Tree in which the clusters merge, see :meth:`cut`, for
         :func:`scipy.cluster.hierarchy.dendrogram`.
     overlaps_ : ndarray of shape (n_clusters, n_clusters) or None
