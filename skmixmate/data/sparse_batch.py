@@ -149,7 +149,7 @@ class SparseBatch(Batch):
         if len(complete):
             yield complete, self.select(complete)
         size = max(1, _DENSE_ENTRIES // self.n_features)
-        for index in (~is_complete).nonzero()[:, 0].split(size):
+        for index in torch.split((~is_complete).nonzero()[:, 0], size):
             yield index, self.select(index).to_dense()
 
     def to_dense(self) -> Batch:
