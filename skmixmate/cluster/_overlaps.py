@@ -25,8 +25,8 @@ def median_margin(margins: np.ndarray) -> float:
     return float(np.median(np.partition(margins, 1, axis=1)[:, 1]))
 
 
-def soft_overlaps(margins: np.ndarray, temperature: float) -> np.ndarray:
-    r"""Sum the posteriors of the samples of each cluster, softened by a temperature.
+def soft_posterior(margins: np.ndarray, temperature: float) -> np.ndarray:
+    r"""Soften the posterior of each sample by a temperature.
 
     Posteriors are often 0 and 1 to many digits, and tell nothing about which clusters
     are close. With a temperature of the scale of the margins,
@@ -41,17 +41,32 @@ def soft_overlaps(margins: np.ndarray, temperature: float) -> np.ndarray:
 
     Returns
     -------
-    overlaps : ndarray of shape (n_clusters, n_clusters)
-        Entry (i, j) is the sum for cluster j over the samples of cluster i, whose
-        number is the sum of row i.
+    posterior : float64 ndarray of shape (n_samples, n_clusters)
     """
-    n_clusters = margins.shape[1]
     with np.errstate(over="ignore"):  # of a margin that is infinite at this scale
         scaled = margins / max(temperature, np.finfo(margins.dtype).tiny)
     posterior = np.exp(-scaled, dtype=np.float64)
     posterior /= posterior.sum(axis=1, keepdims=True)
-    labels = margins.argmin(axis=1)
-    return np.array([posterior[labels == k].sum(axis=0) for k in range(n_clusters)])
+    return posterior
+
+
+def soft_overlaps(margins: np.ndarray, temperature: float) -> np.ndarray:
+    """Sum the softened posteriors of the samples of each cluster.
+
+    Parameters
+    ----------
+    margins, temperature
+        As in :func:`soft_posterior`.
+
+    Returns
+    -------
+    overlaps : ndarray of shape (n_clusters, n_clusters)
+        Entry (i, j) is the sum for cluster j over the samples of cluster i, whose
+        number is the sum of row i.
+    """
+    posterior, labels = soft_posterior(margins, temperature), margins.argmin(axis=1)
+    clusters = range(margins.shape[1])
+    return np.array([posterior[labels == k].sum(axis=0) for k in clusters])
 
 
 def overlap_linkage(overlaps: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
+from .containers import as_numpy
 from .readers import Converter, RowReader
 
 # Checks a scipy.sparse matrix, and converts it to CSR of floats.
@@ -215,6 +216,17 @@ def concatenate(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], SparseRows):
         return SparseRows(sparse.vstack([part.csr for part in parts], format="csr"))
     return np.concatenate(parts)
+
+
+def as_dense(rows: Any) -> npt.NDArray[Any]:
+    """Return rows on the host as a dense array.
+
+    Parameters
+    ----------
+    rows : ndarray, tensor or SparseRows
+    """
+    array: npt.NDArray[Any] = as_numpy(rows)
+    return array.toarray() if isinstance(array, SparseRows) else array
 
 
 def append_sparse(buffer: torch.Tensor | SparseRows, rows: SparseRows) -> SparseRows:

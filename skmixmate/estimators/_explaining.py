@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch, check_scalar
 
-from ..data.containers import as_numpy
 from ..data.readers import RowReader
-from ..data.sparse import SparseRows
+from ..data.sparse import as_dense
 from ..data.validation import validate_rows
 from ..utils.types import Data
 from ._inference import FittedModel, margins_of_entries
@@ -274,13 +273,7 @@ def _iter_explained(model: FittedModel, rows: Rows) -> Iterator[list[np.ndarray]
         lambda batch: batch.margins,
         margins_of_entries,
     ):
-        yield [_as_dense(again[chunk]), *arrays]
-
-
-def _as_dense(rows: Any) -> np.ndarray:
-    """Return rows as a dense array."""
-    rows = as_numpy(rows)
-    return rows.toarray() if isinstance(rows, SparseRows) else rows
+        yield [as_dense(again[chunk]), *arrays]
 
 
 def _as_frame(columns: dict[str, np.ndarray]) -> Any:

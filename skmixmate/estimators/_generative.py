@@ -39,9 +39,7 @@ class GenerativeMixMate(BaseMixMate):
         ----------
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             The data; NaN is missing.
-        y : array-like of shape (n_samples,), default=None
-            Not used in fitting; passed on to callbacks.
-        sample_weight : array-like of shape (n_samples,), default=None
+        y, sample_weight : array-like of shape (n_samples,), default=None
             See :meth:`fit`.
 
         Returns
@@ -57,7 +55,7 @@ class GenerativeMixMate(BaseMixMate):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             NaN is missing.
         y : Ignored
             Present by convention.

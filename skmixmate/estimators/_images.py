@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.containers import as_numpy
 from ..data.images import check_images
-from ..data.sparse import SparseRows
+from ..data.sparse import SparseRows, as_dense
 from ..distributed.communicator import Communicator
 from ..image._detection import can_be_images, find_image_shape, rows_to_judge
 from ..training.loop import logger
@@ -95,8 +94,5 @@ def _recognize(
         indices = np.linspace(0, n_rows - 1, share).astype(np.intp)
     if not isinstance(counted, slice):
         indices = counted[indices]
-    sample = as_numpy(X[indices])
-    if isinstance(sample, SparseRows):
-        sample = sample.toarray()
-    gathered = communicator.all_gather(sample)
+    gathered = communicator.all_gather(as_dense(X[indices]))
     return communicator.broadcast(lambda: find_image_shape(np.concatenate(gathered)))

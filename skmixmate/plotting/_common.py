@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..data.containers import as_numpy
 from ..estimators._mixmate import MixMateClustering
 from ..image._scattering import is_image_shape
+from ..utils.types import Data
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,6 +83,34 @@ def as_array(values: Any) -> np.ndarray:
     values : ndarray
     """
     return np.asarray(as_numpy(values))
+
+
+def compute_energies(estimator: MixMateClustering, X: Data, purpose: str) -> np.ndarray:
+    """Compute energies for a display that compares clusters.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+        Fitted.
+    X : array-like, tensor or data that are not in memory
+    purpose : str
+        What is drawn, for the error message.
+
+    Returns
+    -------
+    energies : ndarray of shape (n_samples, n_clusters)
+
+    Raises
+    ------
+    ValueError
+        If there is only one cluster, or X does not fit the estimator.
+    """
+    n_clusters = estimator.n_clusters_
+    if n_clusters < 2:
+        raise ValueError(
+            f"estimator has n_clusters={n_clusters}; {purpose} needs at least 2."
+        )
+    return as_array(estimator.energies(X))
 
 
 def select_clusters(clusters: npt.ArrayLike | None, n_clusters: int) -> np.ndarray:

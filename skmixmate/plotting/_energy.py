@@ -14,6 +14,7 @@ from ._common import (
     ORANGE,
     as_array,
     check_estimator,
+    compute_energies,
     make_axis,
     require_pyplot,
 )
@@ -122,13 +123,7 @@ class EnergyDisplay:
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
         check_estimator(estimator)
-        n_clusters = estimator.n_clusters_
-        if n_clusters < 2:
-            raise ValueError(
-                f"estimator has n_clusters={n_clusters}; a margin of energy needs at "
-                "least 2."
-            )
-        energies = as_array(estimator.energies(X))
+        energies = compute_energies(estimator, X, "a margin of energy")
         lowest, second = np.partition(energies, 1, axis=1)[:, :2].T
         labels = energies.argmin(axis=1)
         correct = None if y is None else _is_matched(as_array(y), labels)

@@ -4,12 +4,18 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
 from sklearn.utils import check_consistent_length
 
+from ..cluster._overlaps import median_margin, soft_posterior
 from ..estimators._mixmate import MixMateClustering
 from ..utils.types import Data
-from ._common import as_array, check_estimator, make_axis, require_pyplot
+from ._common import (
+    as_array,
+    check_estimator,
+    compute_energies,
+    make_axis,
+    require_pyplot,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,12 +123,7 @@ class MapDisplay:
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
         check_estimator(estimator)
-        n_clusters = estimator.n_clusters_
-        if n_clusters < 2:
-            raise ValueError(
-                f"estimator has n_clusters={n_clusters}; a map needs at least 2."
-            )
-        energies = as_array(estimator.energies(X)).astype(np.float64)
+        energies = compute_energies(estimator, X, "a map").astype(np.float64)
         classes = None if y is None else as_array(y)
         check_consistent_length(energies, classes)
         points = _weights(energies) @ _place_clusters(energies)
@@ -186,10 +187,8 @@ def _weights(energies: np.ndarray) -> np.ndarray:
         For a sample of median margin the weight of its cluster is e times that of the
         next one.
     """
-    lowest, second = np.partition(energies, 1, axis=1)[:, :2].T
-    margin = np.median(second - lowest)
-    weights: np.ndarray = softmax(-energies / max(margin, 1e-12), axis=1)
-    return weights
+    margins = energies - energies.min(axis=1, keepdims=True)
+    return soft_posterior(margins, median_margin(margins))
 
 
 def _place_clusters(energies: np.ndarray) -> np.ndarray:

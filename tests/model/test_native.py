@@ -28,6 +28,7 @@ from skmixmate.model.priors import (
     GroupLaplace,
     Laplace,
 )
+from skmixmate.utils import native
 
 LIBRARY = binding._library
 needs_library = pytest.mark.skipif(
@@ -197,7 +198,7 @@ def test_priors_without_thresholds_use_torch(prior):
 
 
 def test_falls_back_to_torch_without_library(monkeypatch):
-    monkeypatch.setattr(binding, "find_spec", lambda name: None)
+    monkeypatch.setattr(native, "find_spec", lambda name: None)
     assert binding.load() is None
     X = load_digits(n_class=3).data
     mixmate = MixMateClustering(3, max_iter=2, random_state=0)
@@ -210,7 +211,7 @@ def test_library_of_another_machine_is_not_loaded(monkeypatch, tmp_path):
     path = tmp_path / "_kernels.so"
     path.write_bytes(b"not a library")
     monkeypatch.setattr(
-        binding, "find_spec", lambda name: type("Spec", (), {"origin": str(path)})
+        native, "find_spec", lambda name: type("Spec", (), {"origin": str(path)})
     )
     assert binding.load() is None
 
@@ -228,7 +229,7 @@ def test_library_of_other_sources_is_not_loaded(monkeypatch, kind):
             sizes[1] += 8
 
     library = OtherSizes() if kind == "other sizes" else OtherLibrary()
-    monkeypatch.setattr(binding.ctypes, "CDLL", lambda path: library)
+    monkeypatch.setattr(native.ctypes, "CDLL", lambda path: library)
     assert binding.load() is None
 
 

@@ -7,13 +7,6 @@ from skmixmate.plotting import MapDisplay
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("agg")
-plt = pytest.importorskip("matplotlib.pyplot")
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -35,12 +35,6 @@ X, y = load_digits(n_class=3, return_X_y=True)
 IMAGE = (8, 8)
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
 def fit(X, **params):
     defaults = {
         "n_clusters": 3,

@@ -5,7 +5,6 @@ it scipy computes the same, which takes several times as long.
 """
 
 import ctypes
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -13,18 +12,13 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
-
-def _fields(pointers: str, sizes: str) -> list[tuple[str, Any]]:
-    return [
-        *((name, ctypes.c_void_p) for name in pointers.split()),
-        *((name, ctypes.c_int64) for name in sizes.split()),
-    ]
+from ...utils.native import load_library, struct_fields
 
 
 class _Rows(ctypes.Structure):
     """``struct rows`` of products.c, which documents the fields."""
 
-    _fields_ = _fields("entries indices starts", "n_rows n_features")
+    _fields_ = struct_fields("entries indices starts", "n_rows n_features")
 
 
 class _Projection(ctypes.Structure):
@@ -32,7 +26,7 @@ class _Projection(ctypes.Structure):
 
     _fields_ = [
         ("rows", _Rows),
-        *_fields("atoms products", "n_atoms"),
+        *struct_fields("atoms products", "n_atoms"),
         ("n_threads", ctypes.c_int),
         ("has_failed", ctypes.c_int),
     ]
@@ -43,7 +37,7 @@ class _Gradients(ctypes.Structure):
 
     _fields_ = [
         ("rows", _Rows),
-        *_fields(
+        *struct_fields(
             "gradient grad_correlations cluster_ids index", "n_blocks n_atoms n_block"
         ),
         ("n_threads", ctypes.c_int),
@@ -60,17 +54,11 @@ def load() -> Any:
         None if it was not built, or was built for another machine or from other
         sources.
     """
-    spec = find_spec("skmixmate.data.native._products")
-    if spec is None or spec.origin is None:
-        return None
-    try:
-        library = ctypes.CDLL(spec.origin)
-    except OSError:  # built for another machine
-        return None
-    sizes = (ctypes.c_int64 * 2)()
-    library.sparse_struct_sizes(sizes)
-    expected = [ctypes.sizeof(_Projection), ctypes.sizeof(_Gradients)]
-    return library if list(sizes) == expected else None
+    return load_library(
+        "skmixmate.data.native._products",
+        "sparse_struct_sizes",
+        (_Projection, _Gradients),
+    )
 
 
 _library = load()

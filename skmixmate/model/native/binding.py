@@ -8,10 +8,11 @@ installed, if there is a C compiler; without it torch does the same.
 import ctypes
 import math
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from ...utils.native import load_library, struct_fields
 
 if TYPE_CHECKING:
     from ..prior import Thresholds
@@ -35,17 +36,10 @@ _UNITS_PER_THREAD = 8
 _MAX_ATOMS = 256
 
 
-def _fields(pointers: str, sizes: str) -> list[tuple[str, Any]]:
-    return [
-        *((name, ctypes.c_void_p) for name in pointers.split()),
-        *((name, ctypes.c_int64) for name in sizes.split()),
-    ]
-
-
 class _Shape(ctypes.Structure):
     """``struct shape`` of kernels.c, which documents the fields."""
 
-    _fields_ = _fields(
+    _fields_ = struct_fields(
         "", "n_clusters n_atoms n_rows n_tiles tiles_per_unit units_per_cluster vlen"
     )
 
@@ -72,7 +66,7 @@ class _Layers(ctypes.Structure):
 
     _fields_ = [
         ("shape", _Shape),
-        *_fields(
+        *struct_fields(
             "gram step lower upper momenta input output codes explained_energy tape "
             "grad_gram",
             "n_layers",
@@ -85,7 +79,7 @@ class _ResidualCorrelations(ctypes.Structure):
 
     _fields_ = [
         ("shape", _Shape),
-        *_fields(
+        *struct_fields(
             "dictionaries targets observed codes output", "n_features targets_stride"
         ),
     ]
@@ -94,7 +88,7 @@ class _ResidualCorrelations(ctypes.Structure):
 class _GradientProducts(ctypes.Structure):
     """``struct gradient_products``."""
 
-    _fields_ = _fields(
+    _fields_ = struct_fields(
         "rows grad_correlations index cluster_ids gradient",
         "n_total_rows n_features n_blocks n_clusters n_atoms n_rows n_groups vlen",
     )
@@ -113,25 +107,10 @@ def load() -> Any:
         None if it was not built, was built for another machine or from other sources,
         or if the processor does not support its instructions.
     """
-    spec = find_spec("skmixmate.model.native._kernels")
-    if spec is None or spec.origin is None:
-        return None
-    try:
-        library = ctypes.CDLL(spec.origin)
-    except OSError:  # built for another machine
-        return None
-    if not _has_same_structures(library):
-        return None
-    return library if library.kernels_vlen() else None
-
-
-def _has_same_structures(library: Any) -> bool:
-    """Return whether the structs of the library have the sizes of those here."""
-    if not hasattr(library, "kernels_struct_sizes"):
-        return False
-    sizes = (ctypes.c_int64 * len(_STRUCTURES))()
-    library.kernels_struct_sizes(sizes)
-    return list(sizes) == [ctypes.sizeof(structure) for structure in _STRUCTURES]
+    library = load_library(
+        "skmixmate.model.native._kernels", "kernels_struct_sizes", _STRUCTURES
+    )
+    return library if library is not None and library.kernels_vlen() else None
 
 
 _library = load()
