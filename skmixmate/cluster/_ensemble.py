@@ -19,6 +19,7 @@ from sklearn.utils._param_validation import Interval
 from ..utils.guards import all_or_nothing, default_modes
 from ..utils.numbers import near_origin, to_unit_variance, with_safe_squares
 from ..utils.random_state import private_random_state
+from ..utils.threads import single_blas_thread
 from ._consensus import combine_clusterings
 from ._gaussian import constrained_labels, gaussian_labels, normal_misfit
 from ._graph import (
@@ -53,6 +54,10 @@ _N_COMPONENTS = 50
 
 # Ward's criterion takes the square of this in memory.
 _MAX_WARD_SAMPLES = 5000
+
+# EM multiplies the products of all pairs of features. If there are fewer than this, one
+# thread is faster than two.
+_MAX_SMALL_PRODUCTS = 2**24
 
 # Entries of the view in which outliers have little weight lie within this many standard
 # deviations of the mean of their feature.
@@ -186,7 +191,11 @@ class EnsembleClustering(ClusterMixin, BaseEstimator):
             self.n_clusters,
             private_random_state(self.random_state),
         )
-        with warnings.catch_warnings():
+        n_products = len(samples) * ensemble.components.shape[1] ** 2
+        with (
+            single_blas_thread(n_products < _MAX_SMALL_PRODUCTS),
+            warnings.catch_warnings(),
+        ):
             # Members need not converge, nor find all clusters where rows repeat.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.source_, self.labels_ = ensemble.find_clusters()

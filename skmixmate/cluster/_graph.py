@@ -12,6 +12,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.validation import validate_data
 
 from ..data.containers import as_numeric, as_numpy
+from ..utils.threads import single_blas_thread
 from ._consensus import consensus_labels
 
 # With fewer samples than this a full decomposition is as fast as Lanczos iterations
@@ -183,9 +184,10 @@ def leading_eigenvectors(
             matvec=lambda vector: normalized @ vector - known @ (known.T @ vector),
             dtype=normalized.dtype,
         )
-        more_values, more_vectors = sparse.linalg.eigsh(
-            deflated, k=n_remaining, which="LA", v0=start
-        )
+        with single_blas_thread():  # for vectors, not matrices
+            more_values, more_vectors = sparse.linalg.eigsh(
+                deflated, k=n_remaining, which="LA", v0=start
+            )
         values = np.concatenate([more_values, values])
         vectors = np.concatenate([more_vectors, vectors], axis=1)
     return values, vectors
