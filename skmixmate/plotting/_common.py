@@ -1,11 +1,13 @@
 """Functions shared by the displays: checks, figures, and drawing of samples."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ..data.containers import as_numpy
@@ -49,26 +51,67 @@ def require_pyplot(caller: str) -> Any:
     return plt
 
 
-def check_estimator(estimator: object) -> None:
-    """Check that the argument of a display is a fitted MixMateClustering.
+def resolve_estimator(
+    estimator: Any, X: Data | None = None
+) -> tuple[MixMateClustering, Any]:
+    """Return the model of an estimator or Pipeline, and the samples it is applied to.
 
     Parameters
     ----------
-    estimator : object
+    estimator : MixMateClustering or Pipeline
+        Fitted. The last step of a Pipeline should be a MixMateClustering.
+    X : array-like, tensor or data that are not in memory, default=None
+        Samples. The other steps of a Pipeline transform them.
+
+    Returns
+    -------
+    mixmate : MixMateClustering
+    X : array-like, tensor or data that are not in memory, or None
+        As `mixmate` takes it.
 
     Raises
     ------
     TypeError
-        If it is another object.
+        If `estimator` is another object.
     NotFittedError
         If it is not fitted.
     """
-    if not isinstance(estimator, MixMateClustering):
+    mixmate = estimator
+    if isinstance(estimator, Pipeline):
+        mixmate = estimator[-1]
+    if not isinstance(mixmate, MixMateClustering):
         raise TypeError(
-            f"estimator={estimator!r} should be a fitted MixMateClustering. For a "
-            "Pipeline, pass pipeline[-1] and pipeline[:-1].transform(X)."
+            f"estimator={estimator!r} should be a fitted MixMateClustering, or a "
+            "Pipeline that ends in one."
         )
-    check_is_fitted(estimator)
+    check_is_fitted(mixmate)
+    if X is None or mixmate is estimator or len(estimator) == 1:
+        return mixmate, X
+    X = estimator[:-1].transform(X)
+    names = _feature_names_out(estimator[:-1])
+    if hasattr(mixmate, "feature_names_in_") or names is None:
+        return mixmate, X
+    mixmate = copy.copy(mixmate)
+    mixmate.feature_names_in_ = names
+    return mixmate, _with_names(X, names)
+
+
+def _feature_names_out(steps: Pipeline) -> np.ndarray | None:
+    """Return the names of transformed features, if all steps know them."""
+    try:
+        names: np.ndarray = steps.get_feature_names_out()
+    except (AttributeError, ValueError):
+        return None
+    return names
+
+
+def _with_names(X: Any, names: np.ndarray) -> Any:
+    """Return samples with names of features, if they are an array."""
+    try:
+        import pandas as pd
+    except ImportError:
+        return X
+    return pd.DataFrame(X, columns=names) if isinstance(X, np.ndarray) else X
 
 
 def as_array(values: Any) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.cluster.hierarchy import dendrogram
+from sklearn.pipeline import Pipeline
 
 from ..estimators._mixmate import MixMateClustering
 from ..utils.types import Data
@@ -12,10 +13,10 @@ from ._common import (
     BLUE,
     GREY,
     as_array,
-    check_estimator,
     draw_image,
     make_axis,
     require_pyplot,
+    resolve_estimator,
     value_range,
 )
 
@@ -84,7 +85,7 @@ class DendrogramDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: MixMateClustering,
+        estimator: MixMateClustering | Pipeline,
         X: Data | None = None,
         *,
         n_clusters: int | None = None,
@@ -95,7 +96,7 @@ class DendrogramDisplay:
 
         Parameters
         ----------
-        estimator : MixMateClustering
+        estimator : MixMateClustering or Pipeline that ends in one
             Fitted, with at least two clusters.
         X : array-like or tensor, default=None
             Images, as rows or as an array of images; NaN marks missing pixels. The
@@ -115,7 +116,7 @@ class DendrogramDisplay:
         Raises
         ------
         TypeError
-            If `estimator` is not a MixMateClustering.
+            If `estimator` is neither a MixMateClustering nor such a Pipeline.
         ValueError
             If the estimator has only one cluster, `n_clusters` is out of its range, or
             X has no images.
@@ -123,14 +124,14 @@ class DendrogramDisplay:
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
-        check_estimator(estimator)
-        if estimator.n_clusters_ < 2:
+        mixmate, X = resolve_estimator(estimator, X)
+        if mixmate.n_clusters_ < 2:
             raise ValueError("estimator has n_clusters_=1; a tree needs at least 2.")
-        sizes = np.bincount(estimator.labels_, minlength=estimator.n_clusters_)
+        sizes = np.bincount(mixmate.labels_, minlength=mixmate.n_clusters_)
         images = None
         if X is not None:
-            sizes, images = _mean_images(estimator, X)
-        display = cls(estimator.linkage_, sizes=sizes, images=images)
+            sizes, images = _mean_images(mixmate, X)
+        display = cls(mixmate.linkage_, sizes=sizes, images=images)
         return display.plot(n_clusters=n_clusters, ax=ax, **kwargs)
 
     def plot(

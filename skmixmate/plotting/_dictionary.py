@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.pipeline import Pipeline
 
 from ..estimators._mixmate import MixMateClustering
 from ..utils.types import Data
 from ._common import (
     as_array,
-    check_estimator,
     component_name,
     draw_image,
     draw_profile,
     make_grid,
     require_pyplot,
+    resolve_estimator,
     resolve_image_shape,
     select_clusters,
     value_range,
@@ -97,7 +98,7 @@ class DictionaryDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: MixMateClustering,
+        estimator: MixMateClustering | Pipeline,
         X: Data | None = None,
         *,
         image_shape: Sequence[int] | None = None,
@@ -110,7 +111,7 @@ class DictionaryDisplay:
 
         Parameters
         ----------
-        estimator : MixMateClustering
+        estimator : MixMateClustering or Pipeline that ends in one
             Fitted. If its representation is scattering coefficients, intercepts are
             decoded to pixels, and an atom is drawn as the change of the decoded
             intercept when the atom is added to it.
@@ -139,35 +140,35 @@ class DictionaryDisplay:
         Raises
         ------
         TypeError
-            If `estimator` is not a MixMateClustering.
+            If `estimator` is neither a MixMateClustering nor such a Pipeline.
         ValueError
             If a parameter is out of its range, or X does not fit the estimator.
         ImportError
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
-        check_estimator(estimator)
+        mixmate, X = resolve_estimator(estimator, X)
         if not isinstance(n_atoms, Integral) or n_atoms < 1:
             raise ValueError(f"n_atoms={n_atoms!r} should be an integer >= 1.")
-        selected = select_clusters(clusters, len(estimator.dictionaries_))
-        shape = resolve_image_shape(image_shape, estimator)
-        order = _sort_atoms(estimator, X)[selected, :n_atoms]
-        intercepts = estimator.intercepts_[selected]
-        atoms = estimator.dictionaries_[selected[:, None], order]
-        if estimator.representation_ is not None:
-            decode = estimator.representation_.inverse_transform
+        selected = select_clusters(clusters, len(mixmate.dictionaries_))
+        shape = resolve_image_shape(image_shape, mixmate)
+        order = _sort_atoms(mixmate, X)[selected, :n_atoms]
+        intercepts = mixmate.intercepts_[selected]
+        atoms = mixmate.dictionaries_[selected[:, None], order]
+        if mixmate.representation_ is not None:
+            decode = mixmate.representation_.inverse_transform
             origin = intercepts[:, None]
             atoms = decode(origin + atoms) - decode(origin)
             intercepts = decode(intercepts)
         # Clusters without atoms have nothing else to draw.
-        has_intercepts = estimator.intercepts_.any() or atoms.shape[1] == 0
+        has_intercepts = mixmate.intercepts_.any() or atoms.shape[1] == 0
         display = cls(
             atoms,
             indices=order,
             intercepts=intercepts if has_intercepts else None,
             clusters=selected,
             image_shape=shape,
-            name=component_name(estimator),
+            name=component_name(mixmate),
         )
         return display.plot(cmap=cmap, axes=axes)
 

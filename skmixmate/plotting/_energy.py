@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.pipeline import Pipeline
 
 from ..estimators._mixmate import MixMateClustering
 from ..metrics import matching
@@ -13,10 +14,10 @@ from ._common import (
     GREY,
     ORANGE,
     as_array,
-    check_estimator,
     compute_energies,
     make_axis,
     require_pyplot,
+    resolve_estimator,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class EnergyDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: MixMateClustering,
+        estimator: MixMateClustering | Pipeline,
         X: Data,
         y: npt.ArrayLike | None = None,
         *,
@@ -96,7 +97,7 @@ class EnergyDisplay:
 
         Parameters
         ----------
-        estimator : MixMateClustering
+        estimator : MixMateClustering or Pipeline that ends in one
             Fitted, with at least two clusters.
         X : array-like, tensor or data that are not in memory
             Samples, of shape (n_samples, n_features), in any form that the methods of
@@ -114,7 +115,7 @@ class EnergyDisplay:
         Raises
         ------
         TypeError
-            If `estimator` is not a MixMateClustering.
+            If `estimator` is neither a MixMateClustering nor such a Pipeline.
         ValueError
             If the estimator has only one cluster, X does not fit it, or X and y
             differ in length.
@@ -122,8 +123,8 @@ class EnergyDisplay:
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
-        check_estimator(estimator)
-        energies = compute_energies(estimator, X, "a margin of energy")
+        mixmate, X = resolve_estimator(estimator, X)
+        energies = compute_energies(mixmate, X, "a margin of energy")
         lowest, second = np.partition(energies, 1, axis=1)[:, :2].T
         labels = energies.argmin(axis=1)
         correct = None if y is None else _is_matched(as_array(y), labels)

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from sklearn.pipeline import Pipeline
+
 from ..estimators._mixmate import MixMateClustering
-from ._common import check_estimator, make_axis, require_pyplot
+from ._common import make_axis, require_pyplot, resolve_estimator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +56,7 @@ class LossCurveDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: MixMateClustering,
+        estimator: MixMateClustering | Pipeline,
         *,
         ax: "Axes | None" = None,
         label: str | None = None,
@@ -64,7 +66,7 @@ class LossCurveDisplay:
 
         Parameters
         ----------
-        estimator : MixMateClustering
+        estimator : MixMateClustering or Pipeline that ends in one
             Fitted for at least one epoch.
         ax : Axes, default=None
             Axes to draw on, which may hold other curves; None makes a new figure.
@@ -80,20 +82,20 @@ class LossCurveDisplay:
         Raises
         ------
         TypeError
-            If `estimator` is not a MixMateClustering.
+            If `estimator` is neither a MixMateClustering nor such a Pipeline.
         ValueError
             If it was not fitted for any epoch.
         ImportError
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
-        check_estimator(estimator)
-        if not estimator.loss_curve_:
+        mixmate, _ = resolve_estimator(estimator)
+        if not mixmate.loss_curve_:
             raise ValueError(
-                f"estimator has no loss curve: n_iter_={estimator.n_iter_} epochs were "
-                f"run (max_iter={estimator.max_iter}). Fit it with max_iter >= 1."
+                f"estimator has no loss curve: n_iter_={mixmate.n_iter_} epochs were "
+                f"run (max_iter={mixmate.max_iter}). Fit it with max_iter >= 1."
             )
-        return cls(estimator.loss_curve_).plot(ax, label=label, **kwargs)
+        return cls(mixmate.loss_curve_).plot(ax, label=label, **kwargs)
 
     def plot(
         self, ax: "Axes | None" = None, *, label: str | None = None, **kwargs: Any

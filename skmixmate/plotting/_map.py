@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
 
 from ..cluster._overlaps import median_margin, soft_posterior
@@ -11,10 +12,10 @@ from ..estimators._mixmate import MixMateClustering
 from ..utils.types import Data
 from ._common import (
     as_array,
-    check_estimator,
     compute_energies,
     make_axis,
     require_pyplot,
+    resolve_estimator,
 )
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class MapDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: MixMateClustering,
+        estimator: MixMateClustering | Pipeline,
         X: Data,
         y: npt.ArrayLike | None = None,
         *,
@@ -95,7 +96,7 @@ class MapDisplay:
 
         Parameters
         ----------
-        estimator : MixMateClustering
+        estimator : MixMateClustering or Pipeline that ends in one
             Fitted, with at least two clusters.
         X : array-like, tensor or data that are not in memory
             Samples, of shape (n_samples, n_features), in any form that the methods of
@@ -114,7 +115,7 @@ class MapDisplay:
         Raises
         ------
         TypeError
-            If `estimator` is not a MixMateClustering.
+            If `estimator` is neither a MixMateClustering nor such a Pipeline.
         ValueError
             If the estimator has only one cluster, X does not fit it, or X and y
             differ in length.
@@ -122,8 +123,8 @@ class MapDisplay:
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
-        check_estimator(estimator)
-        energies = compute_energies(estimator, X, "a map").astype(np.float64)
+        mixmate, X = resolve_estimator(estimator, X)
+        energies = compute_energies(mixmate, X, "a map").astype(np.float64)
         classes = None if y is None else as_array(y)
         check_consistent_length(energies, classes)
         points = _weights(energies) @ _place_clusters(energies)

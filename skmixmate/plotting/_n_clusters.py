@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..estimators._mixmate import MixMateClustering
-from ._common import BLUE, GREY, ORANGE, check_estimator, make_axis, require_pyplot
+from ._common import BLUE, GREY, ORANGE, make_axis, require_pyplot, resolve_estimator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ class NClustersDisplay:
 
         Parameters
         ----------
-        estimator : MixMateClustering
+        estimator : MixMateClustering or Pipeline that ends in one
             Fitted with ``n_clusters="auto"``.
         ax : Axes, default=None
             Axes to draw on; None makes a new figure.
@@ -71,21 +71,21 @@ class NClustersDisplay:
         Raises
         ------
         TypeError
-            If `estimator` is not a MixMateClustering.
+            If `estimator` is neither a MixMateClustering nor such a Pipeline.
         ValueError
             If the number of clusters was given.
         ImportError
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
-        check_estimator(estimator)
-        if estimator.n_clusters_scores_ is None:
+        mixmate, _ = resolve_estimator(estimator)
+        if mixmate.n_clusters_scores_ is None:
             raise ValueError(
                 "estimator has no evidence for the number of clusters, since "
-                f"n_clusters_={estimator.n_clusters_} was given. Fit it with "
+                f"n_clusters_={mixmate.n_clusters_} was given. Fit it with "
                 "n_clusters='auto', a name as init, and no array as weights."
             )
-        return cls(estimator.n_clusters_scores_).plot(ax, **kwargs)
+        return cls(mixmate.n_clusters_scores_).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
         """Draw the evidence.

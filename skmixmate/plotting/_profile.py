@@ -6,6 +6,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 
 from ..estimators._mixmate import MixMateClustering
 from ..utils.types import Data
@@ -13,10 +14,10 @@ from ._common import (
     BLUE,
     GREY,
     ORANGE,
-    check_estimator,
     draw_image,
     make_grid,
     require_pyplot,
+    resolve_estimator,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class ProfileDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: MixMateClustering,
+        estimator: MixMateClustering | Pipeline,
         X: Data,
         *,
         n_features: int = 8,
@@ -90,7 +91,7 @@ class ProfileDisplay:
 
         Parameters
         ----------
-        estimator : MixMateClustering
+        estimator : MixMateClustering or Pipeline that ends in one
             Fitted, with at least two clusters, and not to scattering coefficients.
         X : array-like, tensor or data that are not in memory
             Samples, of shape (n_samples, n_features), in any form that the methods of
@@ -107,7 +108,8 @@ class ProfileDisplay:
         Raises
         ------
         TypeError
-            If `estimator` is not a MixMateClustering, or `n_features` not an integer.
+            If `estimator` is neither a MixMateClustering nor such a Pipeline, or
+            `n_features` is not an integer.
         ValueError
             If the margins cannot be divided among features, see
             :meth:`~skmixmate.MixMateClustering.explain`, or `n_features` is less than
@@ -116,18 +118,18 @@ class ProfileDisplay:
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
-        check_estimator(estimator)
+        mixmate, X = resolve_estimator(estimator, X)
         if not isinstance(n_features, Integral) or n_features < 1:
             raise ValueError(f"n_features={n_features!r} should be an integer >= 1.")
-        profile = estimator.profile(X, n_features=int(n_features))
+        profile = mixmate.profile(X, n_features=int(n_features))
         pixels = None
-        if estimator.image_shape_ is not None:
-            explanation = estimator.explain(X)
+        if mixmate.image_shape_ is not None:
+            explanation = mixmate.explain(X)
             pixels = {
                 int(k): explanation.contributions[explanation.labels == k].mean(axis=0)
                 for k in np.unique(explanation.labels)
             }
-        display = cls(profile, pixels=pixels, image_shape=estimator.image_shape_)
+        display = cls(profile, pixels=pixels, image_shape=mixmate.image_shape_)
         return display.plot(axes=axes)
 
     def plot(self, *, axes: Any = None) -> Self:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.pipeline import Pipeline
 
 from ..data.readers import is_stream
 from ..data.streams import stream_chunks
@@ -17,12 +18,12 @@ from ._common import (
     GREY,
     ORANGE,
     as_array,
-    check_estimator,
     component_name,
     draw_image,
     draw_profile,
     make_grid,
     require_pyplot,
+    resolve_estimator,
     resolve_image_shape,
     select_clusters,
     value_range,
@@ -111,7 +112,7 @@ class ReconstructionDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: MixMateClustering,
+        estimator: MixMateClustering | Pipeline,
         x: Data,
         *,
         image_shape: Sequence[int] | None = None,
@@ -123,7 +124,7 @@ class ReconstructionDisplay:
 
         Parameters
         ----------
-        estimator : MixMateClustering
+        estimator : MixMateClustering or Pipeline that ends in one
             Fitted.
         x : array-like, tensor or data that are not in memory
             The sample, of shape (n_features,) or (1, n_features), in any form that the
@@ -147,7 +148,7 @@ class ReconstructionDisplay:
         Raises
         ------
         TypeError
-            If `estimator` is not a MixMateClustering.
+            If `estimator` is neither a MixMateClustering nor such a Pipeline.
         ValueError
             If x is not one sample, has only missing values or does not fit the
             estimator, or another parameter is out of its range.
@@ -155,22 +156,20 @@ class ReconstructionDisplay:
             If matplotlib is not installed.
         """
         require_pyplot(f"{cls.__name__}.from_estimator")
-        check_estimator(estimator)
-        selected = select_clusters(clusters, len(estimator.dictionaries_))
-        shape = resolve_image_shape(image_shape, estimator)
-        X = _to_rows(estimator, x)
-        sample = _single_row(validate_rows(estimator, X, reset=False))
+        mixmate, _ = resolve_estimator(estimator)
+        selected = select_clusters(clusters, len(mixmate.dictionaries_))
+        shape = resolve_image_shape(image_shape, mixmate)
+        mixmate, X = resolve_estimator(estimator, _to_rows(mixmate, x))
+        sample = _single_row(validate_rows(mixmate, X, reset=False))
         if np.isnan(sample).all():
             raise ValueError("x has only missing entries; at least one is needed.")
-        codes = as_array(estimator.encode(X))[0]
-        components = copy.copy(estimator)
+        codes = as_array(mixmate.encode(X))[0]
+        components = copy.copy(mixmate)
         components.component_labels_ = None  # the energies of each dictionary
         energies = as_array(components.energies(X))[0]
         # Each cluster decodes a copy of the sample, from its own code and intercept.
         one_hot = np.eye(len(codes), dtype=codes.dtype)
-        reconstructions = estimator._model().decode(
-            one_hot[:, :, None] * codes, one_hot
-        )
+        reconstructions = mixmate._model().decode(one_hot[:, :, None] * codes, one_hot)
         display = cls(
             sample,
             reconstructions=reconstructions[selected],
@@ -179,7 +178,7 @@ class ReconstructionDisplay:
             clusters=selected,
             label=int(energies.argmin()),
             image_shape=shape,
-            name=component_name(estimator),
+            name=component_name(mixmate),
         )
         return display.plot(cmap=cmap, axes=axes)
 
