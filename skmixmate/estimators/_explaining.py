@@ -1,19 +1,22 @@
 """What makes a cluster: its typical rows, and the features that tell it apart."""
 
 import copy
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import Bunch, check_scalar
+from sklearn.utils import Bunch, check_consistent_length, check_scalar
 
 from ..data.readers import RowReader
 from ..data.sparse import as_dense
 from ..data.validation import validate_rows
+from ..files.atomic import check_writable
 from ..utils.types import Data
 from ._inference import FittedModel, margins_of_entries
 from ._merging import MergingMixMate
+from ._report import write_report
 from ._state import Rows
 
 
@@ -194,6 +197,62 @@ class ExplainingMixMate(MergingMixMate):
         if names is None:
             names = np.array([f"x{index}" for index in range(self.n_features_in_)])
         return _as_frame(sums.table(names, n_features))
+
+    def report(
+        self,
+        X: Data,
+        path: str | os.PathLike[str] = "clusters.html",
+        *,
+        records: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        """Write a report of the clusters: one HTML file, for any browser.
+
+        It has a map of the samples, the sizes of the clusters, and for each cluster
+        what tells it from the others, with typical and doubtful samples. Images are
+        shown as images. The file needs no network, and contains the samples that it
+        shows. It is written atomically.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            NaN is missing.
+        path : str or path-like, default="clusters.html"
+            File to write, which is replaced if it exists.
+        records : DataFrame or mapping of str to sequence, default=None
+            Columns of length n_samples that are shown of a sample in place of its
+            features, such as names or the text of which X has embeddings, or, for a
+            Pipeline, the data before the other steps:
+            ``pipeline[-1].report(pipeline[:-1].transform(X), records=X)``. Means are
+            those of the columns that have the name of a feature.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the estimator, or a column of `records` has another
+            length.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from sklearn.datasets import load_iris
+        >>> from skmixmate import MixMateClustering
+        >>> X = load_iris(as_frame=True).data
+        >>> mixmate = MixMateClustering(3, random_state=0).fit(X)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "clusters.html")
+        ...     mixmate.report(X, path)
+        ...     "petal width" in open(path, encoding="utf-8").read()
+        True
+        """
+        self._check_is_fitted()
+        check_writable(path)
+        rows = validate_rows(self, X, reset=False)
+        if records is not None:
+            for name in records:
+                check_consistent_length(records[name], range(len(rows)))
+        write_report(self, X, rows, path, records)
 
     def _validate_explained(self, X: Data) -> tuple[Rows, FittedModel]:
         """Validate data whose features can be told apart in the energies."""

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
 
-from ..cluster._overlaps import median_margin, soft_posterior
+from ..cluster._map import map_points
 from ..estimators._mixmate import MixMateClustering
 from ..utils.types import Data
 from ._common import (
@@ -51,11 +51,6 @@ class MapDisplay:
         Axes of the plot.
     figure_ : Figure
         Figure containing the axes.
-
-    References
-    ----------
-    W. S. Torgerson, Multidimensional scaling: I. Theory and method, Psychometrika 17,
-    1952.
 
     Examples
     --------
@@ -127,8 +122,9 @@ class MapDisplay:
         energies = compute_energies(mixmate, X, "a map").astype(np.float64)
         classes = None if y is None else as_array(y)
         check_consistent_length(energies, classes)
-        points = _weights(energies) @ _place_clusters(energies)
-        display = cls(points, labels=energies.argmin(axis=1), classes=classes)
+        display = cls(
+            map_points(energies), labels=energies.argmin(axis=1), classes=classes
+        )
         return display.plot(cmap=cmap, ax=ax)
 
     def plot(
@@ -173,49 +169,3 @@ class MapDisplay:
             )
         self.ax_.set(xticks=[], yticks=[], aspect="equal")
         return self
-
-
-def _weights(energies: np.ndarray) -> np.ndarray:
-    """Compute weights of the clusters that are softer than their probabilities.
-
-    Parameters
-    ----------
-    energies : ndarray of shape (n_samples, n_clusters)
-
-    Returns
-    -------
-    weights : ndarray of shape (n_samples, n_clusters)
-        For a sample of median margin the weight of its cluster is e times that of the
-        next one.
-    """
-    margins = energies - energies.min(axis=1, keepdims=True)
-    return soft_posterior(margins, median_margin(margins))
-
-
-def _place_clusters(energies: np.ndarray) -> np.ndarray:
-    """Place clusters by classical multidimensional scaling.
-
-    Parameters
-    ----------
-    energies : ndarray of shape (n_samples, n_clusters)
-
-    Returns
-    -------
-    places : ndarray of shape (n_clusters, 2)
-        Squared distances approximate the mean differences of energy. Clusters without
-        samples are judged by the samples of the others.
-    """
-    n_clusters = energies.shape[1]
-    members = np.eye(n_clusters)[energies.argmin(axis=1)].T  # (n_clusters, n_samples)
-    sizes = members.sum(axis=1)
-    own = (energies.T * members).sum(axis=1, keepdims=True)
-    differences = (members @ energies - own) / sizes.clip(min=1)[:, None]
-    # Where both clusters have samples, the mean of both; otherwise the one there is.
-    n_judges = (sizes > 0).astype(int) + (sizes > 0)[:, None]
-    squares = (differences + differences.T) / n_judges.clip(min=1)
-    squares[n_judges == 0] = squares.max()
-    np.fill_diagonal(squares, 0)
-    centering = np.eye(n_clusters) - 1 / n_clusters
-    values, vectors = np.linalg.eigh(-centering @ squares @ centering / 2)
-    places: np.ndarray = vectors[:, :-3:-1] * np.sqrt(values[:-3:-1].clip(min=0))
-    return places
