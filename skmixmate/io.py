@@ -1,6 +1,8 @@
 """Loading of fitted estimators from model files."""
 
 import os
+import warnings
+from typing import Any
 
 import torch
 
@@ -14,6 +16,10 @@ def load(
     """Load an estimator from a file written by its method ``save``.
 
     No code is run from the file, whoever made it.
+
+    A model that the command line fitted to the columns of a table expects features that
+    are computed from them, standardised or one column for each category; a warning
+    lists them.
 
     Parameters
     ----------
@@ -53,6 +59,33 @@ def load(
     >>> (loaded.predict(X) == mixmate.labels_).all()
     np.True_
     """
-    classes = {"MixMateClustering": MixMateClustering}
-    estimator: MixMateClustering = read_model(path, classes, device)
+    estimator, table = load_with_table(path, device)
+    if table is not None and (table.get("means") or table.get("categories")):
+        names = getattr(estimator, "feature_names_in_", estimator.n_features_in_)
+        warnings.warn(
+            f"{os.fspath(path)} was fitted by the command line to features that it "
+            f"computed from a table: {names}. Pass these features to its methods.",
+            UserWarning,
+            stacklevel=2,
+        )
     return estimator
+
+
+def load_with_table(
+    path: str | os.PathLike[str], device: str | torch.device | None
+) -> tuple[MixMateClustering, dict[str, Any] | None]:
+    """Load an estimator, and how its features were computed from a table.
+
+    Parameters
+    ----------
+    path, device
+        As in :func:`load`.
+
+    Returns
+    -------
+    estimator : MixMateClustering
+    table : dict or None
+        What the command line wrote, not checked.
+    """
+    classes = {"MixMateClustering": MixMateClustering}
+    return read_model(path, classes, device)

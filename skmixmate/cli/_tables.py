@@ -1,23 +1,25 @@
 """Reading and writing of tables of numbers, for the command line."""
 
 import contextlib
-import csv
 import io
-import itertools
 import math
 import os
 import stat
 import warnings
 import zipfile
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, TypeAlias
 
 import numpy as np
 from scipy import sparse
 
-from ..data.columns import kind_of_text, kinds_of_dtype, remedies
+from ..data.columns import DATES, kinds_of_dtype, remedies
+from ._columns import Columns, Table
+from ._csv import read_csv
 from ._sparse_tables import is_sparse_archive, matrix_of, read_matrix_market
+
+# Suffixes of tables of text.
+_TEXT = (".csv", ".tsv")
 
 # A table of more bytes than the first number is read only if it is at most the second
 # times as large as its file: a small file could exhaust the memory.
@@ -26,12 +28,8 @@ _MAX_UNCHECKED_SIZE, _MAX_EXPANSION = 2**27, 200
 # Largest size of the header of an array in bytes; numpy accepts up to 10,000.
 _MAX_HEADER_SIZE = 2**14
 
-# Largest size of the central directory of an archive in bytes, and of a record of a
-# .csv file in characters.
-_MAX_DIRECTORY_SIZE, _MAX_RECORD_SIZE = 2**21, 2**22
-
-# Characters of a .csv file that are read at a time.
-_CHUNK_SIZE = 2**18
+# Largest size of the central directory of an archive in bytes.
+_MAX_DIRECTORY_SIZE = 2**21
 
 # What an .npz file should be, for error messages.
 _ARCHIVE = "an archive of arrays"
@@ -40,21 +38,25 @@ _ARCHIVE = "an archive of arrays"
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # Dense or sparse rows.
-Table: TypeAlias = np.ndarray | sparse.csr_array
-
-# Record of a .csv file, see _records.
-_Record = tuple[int, bool, list[str]]
+_Matrix: TypeAlias = np.ndarray | sparse.csr_array
 
 
-def read_table(path: str, key: str | None = None, header: str = "auto") -> Table:
+def read_table(
+    path: str,
+    columns: Columns = Columns(),  # noqa: B008, it is frozen
+    key: str | None = None,
+    header: str = "auto",
+) -> Table:
     """Read the rows of a data set.
 
     Parameters
     ----------
     path : str
         A regular file whose name ends in .npy, which is mapped into memory, .npz, .csv,
-        .parquet, or .mtx for a sparse matrix. An .npz file may also hold a sparse
+        .tsv, .parquet, or .mtx for a sparse matrix. An .npz file may also hold a sparse
         matrix that :func:`scipy.sparse.save_npz` wrote.
+    columns : Columns
+        The columns to read; all by default.
     key : str or None
         Name of the array in an .npz file, needed if there are several.
     header : {"auto", "yes", "no"}, default="auto"
@@ -63,7 +65,7 @@ def read_table(path: str, key: str | None = None, header: str = "auto") -> Table
 
     Returns
     -------
-    X : ndarray or CSR array of shape (n_samples, n_features)
+    table : Table
         Empty fields of a .csv or .parquet file are NaN.
 
     Raises
@@ -77,20 +79,51 @@ def read_table(path: str, key: str | None = None, header: str = "auto") -> Table
         If pandas or pyarrow is missing, for .parquet.
     """
     suffix = os.path.splitext(path)[1]
-    if suffix not in _READERS:
-        raise ValueError(f"{path} should end in one of {', '.join(_READERS)}.")
+    suffixes = (*_TEXT, ".parquet", *_READERS)
+    if suffix not in suffixes:
+        raise ValueError(f"{path} should end in one of {', '.join(suffixes)}.")
     if key is not None and suffix != ".npz":
         raise ValueError(f"--key {key} is for .npz files only, not for {path}.")
-    if header != "auto" and suffix != ".csv":
+    if header != "auto" and suffix not in _TEXT:
         raise ValueError(f"--header {header} is for .csv files only, not for {path}.")
     check_source(path)
-    options: dict[str, dict[str, Any]] = {
-        ".npz": {"key": key},
-        ".csv": {"header": header},
-    }
-    X = _READERS[suffix](path, **options.get(suffix, {}))
-    _check_array(path, X.shape, X.dtype)
-    return X
+    if suffix in _TEXT:
+        table = read_csv(path, columns, header)
+    elif suffix == ".parquet":
+        table = _read_parquet(path, columns)
+    else:
+        X = _READERS[suffix](path, key) if suffix == ".npz" else _READERS[suffix](path)
+        _check_array(path, X.shape, X.dtype)
+        table = _select(path, X, columns)
+    _check_array(path, (table.n_samples, table.n_columns), table.numbers.dtype)
+    return table
+
+
+def _select(path: str, X: _Matrix, columns: Columns) -> Table:
+    """Select columns of an array without names."""
+    roles = columns.find(path, None, X.shape[1])
+    if roles.numbers == list(range(X.shape[1])):
+        return Table(X)
+    others = [*roles.categories, *([] if roles.index is None else [roles.index])]
+    if sparse.issparse(X) and others:
+        raise ValueError(
+            f"{path} holds a sparse matrix, whose columns can only be numbers; leave "
+            "out --categorical and --index."
+        )
+    texts = {i: [_as_text(value) for value in X[:, i].tolist()] for i in others}
+    index = None
+    if roles.index is not None:
+        index = str(roles.index + 1), [text or "" for text in texts[roles.index]]
+    categories = {str(i + 1): texts[i] for i in roles.categories}
+    return Table(X[:, roles.numbers], None, categories, index)
+
+
+def _as_text(value: Any) -> str | None:
+    """Return a value of a column of categories or names, None if it is missing."""
+    if value is None or value != value:
+        return None
+    is_integer = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if is_integer else str(value)
 
 
 def check_source(path: str) -> None:
@@ -204,7 +237,7 @@ class _BoundedReader(io.BufferedReader):
         return super().read(size)
 
 
-def _read_npz(path: str, key: str | None) -> Table:
+def _read_npz(path: str, key: str | None) -> _Matrix:
     with _BoundedReader(open(path, "rb", buffering=0)) as file:
         with _name_file_in_errors(path, _ARCHIVE):
             archive = zipfile.ZipFile(file)
@@ -261,128 +294,7 @@ def _find_member(
     return member
 
 
-def _read_csv(path: str, header: str) -> np.ndarray:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        return _parse_records(_records(path, file), path, header)
-
-
-def _records(path: str, file: IO[str]) -> Iterator[_Record]:
-    """Yield the records of a .csv file, without blank lines.
-
-    Yields
-    ------
-    line_number : int
-        Number of the last line of the record.
-    is_plain : bool
-        Whether `_is_plain` is known to hold for the whole record.
-    fields : list of str
-    """
-    n_remaining = _MAX_RECORD_SIZE
-    is_plain = is_chunk_plain = True
-
-    def chunks() -> Iterator[list[str]]:
-        nonlocal n_remaining, is_plain, is_chunk_plain
-        rest = ""
-        while text := file.read(_CHUNK_SIZE):
-            n_remaining -= len(text)
-            if n_remaining < 0:
-                raise csv.Error(
-                    f"line {reader.line_num + 1} has more than {_MAX_RECORD_SIZE} "
-                    "characters; save tables with longer rows as .npy"
-                )
-            is_chunk_plain = _is_plain(rest + text)
-            is_plain = is_plain and is_chunk_plain
-            *lines, rest = io.StringIO(rest + text, newline="")
-            yield lines
-        yield [rest]
-
-    lines = itertools.chain.from_iterable(chunks())
-    reader = csv.reader(lines, skipinitialspace=True, strict=True)
-    try:
-        for fields in reader:
-            n_remaining = _MAX_RECORD_SIZE
-            if fields:
-                yield reader.line_num, is_plain, fields
-            is_plain = is_chunk_plain
-    except (csv.Error, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a .csv file: {error}") from error
-
-
-def _parse_records(records: Iterator[_Record], path: str, header: str) -> np.ndarray:
-    """Return the table of the records of a .csv file."""
-    line_number, is_plain, first = next(records, (0, True, []))
-    has_header = header == "yes" or (
-        header == "auto" and any(first) and not any(map(_is_number, first))
-    )
-    if not has_header:
-        records = itertools.chain([(line_number, is_plain, first)], records)
-    # float is faster here than loadtxt with a converter for empty fields.
-    numbers = array("d")
-    for line_number, is_plain, fields in records:
-        if len(fields) != len(first):
-            raise ValueError(
-                f"{path} has {len(fields)} fields in line {line_number}, but "
-                f"{len(first)} in the first."
-            )
-        try:
-            if not (is_plain or _is_plain("".join(fields))):
-                raise ValueError
-            numbers.extend([float(field) if field else math.nan for field in fields])
-        except ValueError:
-            column = [_is_number(field) or not field for field in fields].index(False)
-            name = first[column] if has_header else column + 1
-            has_numbers = not all(map(math.isnan, numbers[column :: len(first)]))
-            kind = kind_of_text(fields[column], has_numbers)
-            raise ValueError(
-                f"{path} has a column that is not numeric: {name}, with "
-                f"{fields[column]!r} in line {line_number}. {remedies({kind})}"
-            ) from None
-    X = np.empty(0) if not numbers else np.frombuffer(numbers)
-    return X.reshape(-1, max(len(first), 1))
-
-
-def _is_plain(text: str) -> bool:
-    """Return whether float reads a text as numpy and pandas do.
-
-    float also accepts underscores and the digits of all scripts.
-    """
-    return text.isascii() and "_" not in text
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return _is_plain(field)
-
-
-def has_numeric_header(path: str) -> bool:
-    """Return whether the first line of a .csv file may be a header of numbers.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    has_numeric_header : bool
-        Whether the fields are consecutive integers, such as 0,1,2, which pandas writes
-        for columns without names, or increasing years.
-    """
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        *_, fields = next(_records(path, file), [[]])
-    if not all(f.isascii() and f.isdecimal() and len(f) < 10 for f in fields):
-        return False
-    numbers = [int(field) for field in fields]
-    if len(numbers) < 2:
-        return numbers == [0]
-    steps = np.diff(numbers)
-    are_years = numbers[0] >= 1800 and numbers[-1] < 2200
-    return bool((steps > 0).all() and (are_years or (steps == 1).all()))
-
-
-def _read_parquet(path: str) -> np.ndarray:
+def _read_parquet(path: str, columns: Columns) -> Table:
     try:
         import pandas as pd
         import pyarrow.parquet as pq
@@ -391,36 +303,58 @@ def _read_parquet(path: str) -> np.ndarray:
             f"{path} needs pandas and pyarrow: pip install skmixmate[parquet]."
         ) from error
 
-    def check_columns(frame: Any) -> None:
-        for name, dtype in frame.dtypes.items():
-            if not pd.api.types.is_numeric_dtype(dtype):
-                raise ValueError(
-                    f"{path} has a column that is not numeric: {name}, of dtype "
-                    f"{dtype}. {remedies(kinds_of_dtype(dtype))}"
-                )
-
     kind = "a Parquet table"
     with open(path, "rb") as source, _name_file_in_errors(path, kind):
         file = pq.ParquetFile(source)
         n_rows, n_groups = file.metadata.num_rows, file.metadata.num_row_groups
         groups = [file.metadata.row_group(i) for i in range(n_groups)]
         n_bytes = sum(group.total_byte_size for group in groups)
-        columns = file.schema_arrow.empty_table().to_pandas()
-    check_columns(columns)
-    _check_expansion(path, max(n_bytes, 8 * n_rows * len(columns.columns)))
+        empty = file.schema_arrow.empty_table().to_pandas()
+    names = [str(name) for name in empty.columns]
+    roles = columns.find(path, names, len(names))
+    _check_dtypes(path, empty.iloc[:, roles.numbers])
+    _check_expansion(path, max(n_bytes, 8 * n_rows * len(names)))
     with _name_file_in_errors(path, kind):
         frame = pd.read_parquet(path)
-    check_columns(frame)
-    dtype = np.float32 if (frame.dtypes == np.float32).all() else np.float64
+    numbers = frame.iloc[:, roles.numbers]
+    _check_dtypes(path, numbers)
+    is_single = bool(roles.numbers) and (numbers.dtypes == np.float32).all()
     with _name_file_in_errors(path, kind):
-        X: np.ndarray = frame.to_numpy(dtype=dtype, na_value=np.nan)
-        return X
+        X: np.ndarray = numbers.to_numpy(
+            dtype=np.float32 if is_single else np.float64, na_value=np.nan
+        )
+
+    def texts(position: int) -> list[str | None]:
+        column = frame.iloc[:, position].astype(object)
+        return [_as_text(value) for value in column.where(column.notna(), None)]
+
+    categories = {names[i]: texts(i) for i in roles.categories}
+    index = None
+    if roles.index is not None:
+        index = names[roles.index], [text or "" for text in texts(roles.index)]
+    return Table(X, [names[i] for i in roles.numbers], categories, index)
 
 
-_READERS: dict[str, Callable[..., Table]] = {
+def _check_dtypes(path: str, frame: Any) -> None:
+    """Check that the columns of a DataFrame are numbers."""
+    for name, dtype in frame.dtypes.items():
+        if dtype.kind not in "biuf":
+            dates = kinds_of_dtype(dtype) == {DATES}
+            use = (
+                "numbers in place of dates, such as days"
+                if dates
+                else ("--categorical NAME for categories")
+            )
+            raise ValueError(
+                f"{path} has a column that is not numeric: {name}, of dtype {dtype}. "
+                f"Use {use}, --index NAME for names of rows, --drop NAME to leave a "
+                "column out."
+            )
+
+
+# Arrays without names of columns.
+_READERS: dict[str, Callable[..., _Matrix]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
     ".mtx": read_matrix_market,
 }

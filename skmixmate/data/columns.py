@@ -24,7 +24,7 @@ _REMEDIES = {
         "pandas.to_numeric(column, errors='coerce')"
     ),
 }
-_CATEGORIES, _DATES, _MIXED = _REMEDIES
+_CATEGORIES, DATES, _MIXED = _REMEDIES
 
 # Columns that a message names, and the length of an example.
 _MAX_NAMED, _MAX_LENGTH = 5, 30
@@ -99,7 +99,7 @@ def kind_of_text(text: str, is_numeric_elsewhere: bool) -> str:
         datetime.datetime.fromisoformat(text)
     except ValueError:
         return _MIXED if is_numeric_elsewhere else _CATEGORIES
-    return _DATES
+    return DATES
 
 
 def kinds_of_dtype(dtype: Any) -> set[str]:
@@ -115,9 +115,9 @@ def kinds_of_dtype(dtype: Any) -> set[str]:
         For :func:`remedies`; empty if it holds numbers or records.
     """
     if dtype.kind in "mM":
-        return {_DATES}
+        return {DATES}
     if str(dtype) == "object":
-        return {_CATEGORIES, _DATES}
+        return {_CATEGORIES, DATES}
     return {_CATEGORIES} if dtype.kind in "OSUT" else set()
 
 
@@ -148,7 +148,7 @@ def _inspect(values: npt.NDArray[Any]) -> tuple[str | None, str]:
     """Return what a column holds and an example, or None if numpy can convert it."""
     if values.dtype.kind in "mM":
         example = str(values[0] if len(values) else values.dtype)
-        return _DATES, example.split("T00:00:00")[0]
+        return DATES, example.split("T00:00:00")[0]
     if values.dtype.kind not in "OSUT":
         return None, ""
     try:
@@ -166,7 +166,7 @@ def _inspect(values: npt.NDArray[Any]) -> tuple[str | None, str]:
             if text is None and not is_number:
                 text = value
         elif _is_date(value):
-            return _DATES, str(value)[:_MAX_LENGTH]
+            return DATES, str(value)[:_MAX_LENGTH]
         elif hasattr(value, "closed_left"):  # an interval of pandas.cut
             return _CATEGORIES, str(value)
         else:

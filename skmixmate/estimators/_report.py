@@ -171,10 +171,13 @@ def _samples(
         return []
     values = np.concatenate([as_dense(rows[i : i + 1]) for i in indices])
     if mixmate.image_shape_ is not None:
+        captions = [str(i) for i in indices]
+        if records is not None:
+            captions = [str(next(iter(_record(records, i).values()))) for i in indices]
         pictures = image_tags(values, mixmate.image_shape_)
         return [
-            Sample(str(i), {}, picture)
-            for i, picture in zip(indices, pictures, strict=True)
+            Sample(caption, {}, picture)
+            for caption, picture in zip(captions, pictures, strict=True)
         ]
     if records is not None:
         return [Sample(str(i), _record(records, i)) for i in indices]

@@ -54,7 +54,10 @@ _INT_LIMIT = 2**63
 
 
 def write_model(
-    estimator: Any, path: str | os.PathLike[str], classes: Mapping[str, type[Any]]
+    estimator: Any,
+    path: str | os.PathLike[str],
+    classes: Mapping[str, type[Any]],
+    table: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a fitted estimator to a file.
 
@@ -66,6 +69,9 @@ def write_model(
         Replaced if it exists.
     classes : mapping of str to type
         Classes of estimators by their names in the file.
+    table : mapping or None, default=None
+        How the features were computed from a table, as JSON: the command line writes
+        and checks it.
 
     Raises
     ------
@@ -81,6 +87,8 @@ def write_model(
     check_is_fitted(estimator, (*ATTRIBUTES, "representation_"))
     arrays: dict[str, np.ndarray] = {}
     description = _describe(estimator, arrays, classes)
+    if table is not None:
+        description["table"] = table
     text = json.dumps(description, indent=1).encode()
     _check_readable(text, arrays, classes)
     _write_archive(path, text, arrays)
@@ -193,7 +201,7 @@ def read_model(
     path: str | os.PathLike[str],
     classes: Mapping[str, type[Any]],
     device: str | torch.device | None = None,
-) -> Any:
+) -> tuple[Any, dict[str, Any] | None]:
     """Read an estimator from a file, without running any code from it.
 
     Parameters
@@ -208,6 +216,8 @@ def read_model(
     -------
     estimator : estimator
         Instance of one of `classes`.
+    table : dict or None
+        As in :func:`write_model`, not checked.
 
     Raises
     ------
@@ -229,7 +239,8 @@ def read_model(
         check_array_entries(estimator)
     except FormatError as error:
         raise ValueError(f"{os.fspath(path)!r} {error}.") from error
-    return estimator
+    table = description.get("table")
+    return estimator, table if isinstance(table, dict) else None
 
 
 def _read_archive(file: BinaryIO) -> tuple[dict[str, Any], dict[str, StoredArray]]:

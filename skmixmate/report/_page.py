@@ -228,9 +228,10 @@ def _bar(fraction: float, color: str) -> str:
 
 
 def _format(value: Any) -> str:
-    """Return a value as text: four digits of a number, a dash if it is missing."""
+    """Return a value as text: a dash if it is missing, few digits of a number."""
     if value is None or value != value:
         return "-"
     if isinstance(value, (float, np.floating)):
-        return f"{value:.4g}"
+        value = float(value)
+        return f"{value:,.0f}" if 1e4 <= abs(value) < 1e12 else f"{value:.4g}"
     return str(value)

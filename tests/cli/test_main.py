@@ -147,7 +147,7 @@ def test_a_sparse_matrix_that_is_damaged_is_rejected(folder, capsys):
 def test_demo_compares_with_kmeans(capsys, monkeypatch):
     images, classes = load_digits(return_X_y=True)
     few = images[:500], classes[:500]
-    monkeypatch.setattr("skmixmate.cli._main.load_digits", lambda **_: few)
+    monkeypatch.setattr("skmixmate.cli._commands.load_digits", lambda **_: few)
     assert main(["demo"]) == 0
     lines = capsys.readouterr().out.splitlines()
     scores = {line.split()[0]: float(line.split()[1]) for line in lines[3:]}
@@ -174,7 +174,7 @@ def test_progress_bars_are_shown_in_a_terminal(folder, capsys, monkeypatch):
     assert out.startswith("samples")
     monkeypatch.setitem(sys.modules, "rich", None)
     fit()
-    assert not capsys.readouterr().err
+    assert capsys.readouterr().err == "skmixmate: reading data.npy\n"
 
 
 # --- errors --------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_progress_bars_are_shown_in_a_terminal(folder, capsys, monkeypatch):
     ("command", "message"),
     [
         ("fit nothing.npy -o model", "nothing.npy: No such file or directory"),
-        ("fit data.txt -o model", "data.txt should end in one of .npy"),
+        ("fit data.txt -o model", "data.txt should end in one of .csv"),
         ("fit data.npy -o no/model", "no/model cannot be written: there is no"),
         ("fit data.npy -o model --labels l.txt", "l.txt should end in .npy or .csv"),
         ("fit data.npy -o model --n-atoms few", "--n-atoms must be .* Got 'few'"),
@@ -389,7 +389,7 @@ def test_control_characters_in_messages_are_escaped(folder, capsys):
     err = capsys.readouterr().err
     assert err.replace("\n", "").isprintable()
     assert r"error: \x1b]0;title\x07\u202e\udcff.csv: No such file" in err
-    assert r"not numeric: \x1b[2Jname, with '\x1b[31mred' in line 2" in err
+    assert r"not numeric: \x1b[2Jname, with '\x1b[31mred', in line 2" in err
 
 
 def test_long_messages_are_truncated(folder, capsys):
@@ -441,7 +441,7 @@ def test_an_interrupt_before_training_saves_nothing(folder, capsys, monkeypatch)
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("skmixmate.cli._main.read_table", interrupt)
+    monkeypatch.setattr("skmixmate.cli._commands.read_table", interrupt)
     assert fit() == 130
     assert capsys.readouterr().err == "skmixmate: interrupted\n"
     assert os.listdir() == ["data.npy"]
@@ -532,5 +532,5 @@ def test_help_shows_examples_and_defaults(capsys):
             main(command)
         assert exit_.value.code == 0
     out = capsys.readouterr().out
-    assert "skmixmate predict model more.csv -o labels.csv" in out
+    assert "skmixmate predict model more.csv --proba -o probabilities.npy" in out
     assert "(default: 0.01)" in out

@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skmixmate.cli._tables import has_numeric_header, read_table
+from skmixmate.cli import _tables
+from skmixmate.cli._csv import has_numeric_header
+
+
+def read_table(path, key=None, header="auto"):
+    """Return the numbers of a table."""
+    return _tables.read_table(path, key=key, header=header).numbers
+
 
 TABLE = np.array([[1.0, 2.5, -3e-7], [np.nan, 0.0, 4.0]])
 
@@ -225,7 +232,7 @@ def test_parquet_with_numeric_columns(tmp_path):
     frame.assign(a=pd.array([1, None], dtype="Int64")).to_parquet(path)
     np.testing.assert_array_equal(read_table(path), TABLE)
     frame.assign(kind=["x", "y"]).to_parquet(path)
-    with pytest.raises(ValueError, match=r"kind, of dtype str\. Encode .* by OneHot"):
+    with pytest.raises(ValueError, match=r"kind, of dtype str\. Use --categorical"):
         read_table(path)
 
 
@@ -239,10 +246,16 @@ def test_parquet_needs_packages(package, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n3,much\n", r"not numeric: b, with 'much' in line 3\. Replace text"),
-        ("1,2\n3,much\n", r"not numeric: 2, with 'much' in line 2"),
-        ("5.1,setosa\n4.9,setosa\n", r"2, with 'setosa' in line 1\. Encode categories"),
-        ("1,2020-01-31\n", r"2, with '2020-01-31' in line 1\. Convert dates"),
+        ("a,b\n1,2\n3,much\n", r"b, with 'much', in line 3\. Use --missing 'much' if"),
+        ("1,2\n3,much\n", r"not numeric: 2, with 'much', in line 2"),
+        (
+            "5.1,setosa\n4.9,setosa\n",
+            r"with 'setosa', in line 1\. Use --categorical",
+        ),
+        (
+            "1,2020-01-31\n",
+            r"with '2020-01-31', in line 1\. Use numbers in",
+        ),
         ("1,2\n3\n", r"has 1 fields in line 2, but 2 in the first"),
         ("1,2\n3,4,5\n", r"has 3 fields in line 2"),
         ('1,2\n3,"4\n', r"is not a \.csv file: unexpected end of data"),
@@ -273,7 +286,10 @@ def test_files_without_a_table_are_rejected(tmp_path):
         read_table(path)
     with pytest.raises(ValueError, match=r"--key X is for \.npz files only"):
         read_table(path, key="X")
-    with pytest.raises(ValueError, match=r"table\.txt should end in one of \.npy"):
+    with pytest.raises(
+        ValueError,
+        match=r"table\.txt should end in one of \.csv",
+    ):
         read_table("table.txt")
     with pytest.raises(FileNotFoundError):
         read_table("nothing.csv")
