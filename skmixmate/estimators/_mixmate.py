@@ -35,7 +35,11 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
     is EM, by gradient steps through the unrolled encoder, from dictionaries made of
     a clustered subsample.
 
-    Read more in :doc:`/method`.
+    Most fits need `n_clusters` only. Parameters are in groups: the clusters
+    (`n_clusters` to `alpha`), images (`image_shape` to `dictionary_penalty`), the model
+    (`prior` to `scale`), the initialisation (`init` to `supervision`), training
+    (`max_iter` to `warm_start`), and computing. :doc:`/choosing` says which to change
+    first, :doc:`/method` what they mean.
 
     Parameters
     ----------
@@ -58,6 +62,23 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         atom has its own rate, see `rates_`; otherwise "auto" is 0.75. With the
         likelihoods "poisson" and "negative_binomial" it is 1, with "bernoulli" 0.5. A
         `prior` given as an instance has its own rate, and `alpha` must then be "auto".
+    image_shape : tuple of int, "auto" or None, default="auto"
+        (height, width) or (height, width, n_channels) if the rows of X are
+        flattened images, channels last. "auto" recognises images by the correlations of
+        their pixels, see `image_shape_`. None means that rows are no images.
+    representation : {"auto", "pixels", "scattering"}, default="auto"
+        Features of images that are modelled: their pixels, or the 300 principal
+        components of the square roots of their scattering coefficients.
+        Dictionaries and intercepts are then in these components, and
+        reconstructions are mapped back to pixels by a linear decoder. Missing pixels
+        are imputed first, see :doc:`/missing_data`. "auto" is "scattering", which
+        clusters better, for images, and "pixels" for anything else, also for images
+        with a likelihood of counts or binary data.
+    dictionary_penalty : float, default=0.0
+        Strength of a penalty on atoms that are not smooth, for images with noise: the
+        loss of a sample increases by this multiple of the mean, over all atoms, of the
+        summed squared differences between adjacent pixels. For an atom the sum lies
+        between 0, flat, and 8, a checkerboard. Only with `image_shape`, on pixels.
     prior : {"laplace", "nonnegative", "group", "elastic_net"} or object, \
             default="laplace"
         Prior of the codes, which decides the penalty on them.
@@ -118,6 +139,12 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         Whether each cluster has an offset, so that it is an affine subspace
         instead of a linear one. "auto" is True, except on image pixels: there 0 means
         background, and an offset does harm.
+    scale : float or "auto", default="auto"
+        Factor that X is multiplied by. "auto" scales the root-mean-square norm
+        of a row (with `fit_intercept`, of its deviation from the mean) to 9.2,
+        the norm of MNIST, for which the default `alpha` was chosen, so that
+        multiplying X by a constant does not change the clusters. 1.0 is the paper's
+        setting.
     init : {"auto", "spectral", "ssc", "kmeans", "random"}, clusterer or \
             array-like of shape (n_clusters, n_atoms, n_features), default="auto"
         Method for initialisation.
@@ -140,10 +167,9 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         The named methods cluster scattering features of images.
     init_size : int or "auto", default="auto"
         Size of the subsample, at most n_samples. "auto" is 20,000 with known
-        labels, 10,000 where `init` is "auto" and rows are no images, and 5,000
-        otherwise and for streams. Rows with
-        missing entries are drawn only if too few are complete, and imputed with means,
-        except for images whose missing pixels are imputed anyway.
+        labels, 10,000 where `init` is "auto" and rows are no images, and 5,000 otherwise
+        and for streams. Rows with missing entries are drawn only if too few are
+        complete, and imputed with means, except for images, which are imputed anyway.
     n_init : int, default=1
         Number of initialisations to try, each with its own subsample. Each is
         trained for five epochs on up to 10,000 rows; training starts from the one
@@ -153,29 +179,6 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         Whether `fit` uses the known labels in y, see :doc:`/partial_labels`. By default
         it does not: pipelines and searches pass y to clusterers for scoring, and a fit
         that used it would leak the answers.
-    image_shape : tuple of int, "auto" or None, default="auto"
-        (height, width) or (height, width, n_channels) if the rows of X are
-        flattened images, channels last. "auto" recognises images by the correlations of
-        their pixels, see `image_shape_`. None means that rows are no images.
-    representation : {"auto", "pixels", "scattering"}, default="auto"
-        Features of images that are modelled: their pixels, or the 300 principal
-        components of the square roots of their scattering coefficients.
-        Dictionaries and intercepts are then in these components, and
-        reconstructions are mapped back to pixels by a linear decoder. Missing pixels
-        are imputed first, see :doc:`/missing_data`. "auto" is "scattering", which
-        clusters better, for images, and "pixels" for anything else, also for images
-        with a likelihood of counts or binary data.
-    dictionary_penalty : float, default=0.0
-        Strength of a penalty on atoms that are not smooth, for images with noise: the
-        loss of a sample increases by this multiple of the mean, over all atoms, of the
-        summed squared differences between adjacent pixels. For an atom the sum lies
-        between 0, flat, and 8, a checkerboard. Only with `image_shape`, on pixels.
-    scale : float or "auto", default="auto"
-        Factor that X is multiplied by. "auto" scales the root-mean-square norm
-        of a row (with `fit_intercept`, of its deviation from the mean) to 9.2,
-        the norm of MNIST, for which the default `alpha` was chosen, so that
-        multiplying X by a constant does not change the clusters. 1.0 is the paper's
-        setting.
     max_iter : int, default=50
         Maximum number of epochs. With 0 the model is left as initialised.
     batch_size : int, default=256
@@ -324,6 +327,9 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         *,
         n_atoms: int | str = "auto",
         alpha: float | str = "auto",
+        image_shape: Sequence[int] | str | None = "auto",
+        representation: str = "auto",
+        dictionary_penalty: float = 0.0,
         prior: Any = "laplace",
         likelihood: str | Likelihood = "gaussian",
         n_layers: int = 15,
@@ -331,14 +337,11 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         noise_variance: float | str = 0.5,
         weights: str | npt.ArrayLike = "uniform",
         fit_intercept: bool | str = "auto",
+        scale: float | str = "auto",
         init: str | npt.ArrayLike | ClusterMixin = "auto",
         init_size: int | str = "auto",
         n_init: int = 1,
         supervision: str = "ignore",
-        image_shape: Sequence[int] | str | None = "auto",
-        representation: str = "auto",
-        dictionary_penalty: float = 0.0,
-        scale: float | str = "auto",
         max_iter: int = 50,
         batch_size: int = 256,
         learning_rate: float = 1e-3,
@@ -355,6 +358,9 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         self.n_clusters = n_clusters
         self.n_atoms = n_atoms
         self.alpha = alpha
+        self.image_shape = image_shape
+        self.representation = representation
+        self.dictionary_penalty = dictionary_penalty
         self.prior = prior
         self.likelihood = likelihood
         self.n_layers = n_layers
@@ -362,14 +368,11 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         self.noise_variance = noise_variance
         self.weights = weights
         self.fit_intercept = fit_intercept
+        self.scale = scale
         self.init = init
         self.init_size = init_size
         self.n_init = n_init
         self.supervision = supervision
-        self.image_shape = image_shape
-        self.representation = representation
-        self.dictionary_penalty = dictionary_penalty
-        self.scale = scale
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
