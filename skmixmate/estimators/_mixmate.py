@@ -166,9 +166,9 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         All but the array cluster a subsample and make the atoms from its rows.
         The named methods cluster scattering features of images.
     init_size : int or "auto", default="auto"
-        Size of the subsample, at most n_samples. "auto" is 20,000 with known
-        labels, 10,000 where `init` is "auto" and rows are no images, and 5,000 otherwise
-        and for streams. Rows with missing entries are drawn only if too few are
+        Size of the subsample, at most n_samples. "auto" is 20,000 with known labels,
+        10,000 if `init` is "auto" and rows are no images, 5,000 otherwise and for
+        streams. Rows with missing entries are drawn only if too few are
         complete, and imputed with means, except for images, which are imputed anyway.
     n_init : int, default=1
         Number of initialisations to try, each with its own subsample. Each is
