@@ -67,7 +67,11 @@ def read_csv(path: str, columns: Columns, header: str) -> Table:
         if not has_header:
             rest = itertools.chain([(line_number, is_plain, first)], rest)
         roles = columns.find(path, names, len(first))
-        return _Reader(path, names, len(first), roles, columns, records).read(rest)
+        has_decimal_commas = records.delimiter == ";"
+        reader = _Reader(
+            path, names, len(first), roles, columns.missing, has_decimal_commas
+        )
+        return reader.read(rest)
 
 
 def has_numeric_header(path: str) -> bool:
@@ -177,9 +181,9 @@ class _Reader:
     names : list of str or None
     n_columns : int
     roles : Roles
-    columns : Columns
-    records : _Records
-        For its delimiter.
+    missing : frozenset of str
+        Texts that mark missing entries.
+    has_decimal_commas : bool
     """
 
     def __init__(
@@ -188,12 +192,12 @@ class _Reader:
         names: list[str] | None,
         n_columns: int,
         roles: Roles,
-        columns: Columns,
-        records: _Records,
+        missing: frozenset[str],
+        has_decimal_commas: bool,
     ) -> None:
         self.path, self.names, self.n_columns = path, names, n_columns
-        self.roles, self.missing = roles, columns.missing
-        self.has_decimal_commas = records.delimiter == ";"
+        self.roles, self.missing = roles, missing
+        self.has_decimal_commas = has_decimal_commas
 
     def read(self, records: Iterator[_Record]) -> Table:
         """Return the table of the records."""
@@ -275,7 +279,7 @@ class _Reader:
         numbers: Sequence[float],
     ) -> str:
         """Describe columns that should be numbers, and what to do."""
-        described, remedies = [], {}
+        described, remedies = [], []
         for i in texts:
             name = label_of(self.names, i)
             column = self.roles.numbers.index(i)
@@ -283,20 +287,22 @@ class _Reader:
             is_numeric_elsewhere = not all(map(math.isnan, values))
             described.append(f"{name}, with {fields[i]!r}")
             if is_numeric_elsewhere:
-                remedies[f"--missing {fields[i]!r} if this marks missing entries"] = 0
+                remedies.append(
+                    f"--missing {fields[i]!r} if this marks missing entries"
+                )
             elif kind_of_text(fields[i], is_numeric_elsewhere) == DATES:
-                remedies["numbers in place of dates, such as days"] = 0
+                remedies.append("numbers in place of dates, such as days")
             else:
-                remedies["--categorical NAME for categories"] = 0
-        remedies["--index NAME for names of rows"] = 0
-        remedies["--drop NAME to leave a column out"] = 0
+                remedies.append("--categorical NAME for categories")
+        remedies.append("--index NAME for names of rows")
+        remedies.append("--drop NAME to leave a column out")
         if self.names is None and line_number == 1:
-            remedies["--header yes if this line has names"] = 0
+            remedies.append("--header yes if this line has names")
         more = f" and {len(texts) - _MAX_NAMED} more" * (len(texts) > _MAX_NAMED)
         word = "columns that are" if len(texts) > 1 else "a column that is"
         return (
             f"{self.path} has {word} not numeric: {'; '.join(described[:_MAX_NAMED])}"
-            f"{more}, in line {line_number}. Use {', '.join(remedies)}."
+            f"{more}, in line {line_number}. Use {', '.join(dict.fromkeys(remedies))}."
         )
 
 
