@@ -203,7 +203,7 @@ class _Reader:
         """Return the table of the records."""
         # float is faster here than loadtxt with a converter for empty fields.
         numbers = array("d")
-        positions, n_numbers = self.roles.numbers, len(self.roles.numbers)
+        positions = self.roles.numbers
         uses_all = positions == list(range(self.n_columns))
         categories: list[list[str | None]] = [[] for _ in self.roles.categories]
         index: list[str] = []
@@ -219,7 +219,6 @@ class _Reader:
                     raise ValueError
                 numbers.extend([float(field) if field else math.nan for field in used])
             except ValueError:
-                del numbers[len(numbers) // max(n_numbers, 1) * n_numbers :]
                 numbers.extend(self._parse(fields, line_number, numbers))
             for texts, i in zip(categories, self.roles.categories, strict=True):
                 texts.append(None if fields[i] in self.missing else fields[i])
