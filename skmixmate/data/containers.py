@@ -17,6 +17,39 @@ def as_numpy(X: Any) -> Any:
     return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
 
 
+def wrap_dlpack(X: Any) -> Any:
+    """Wrap an array of another library as a tensor on its device, without a copy.
+
+    Parameters
+    ----------
+    X : object
+
+    Returns
+    -------
+    X : tensor or object
+        A tensor that shares the memory of X, if X is an array of cupy, jax or another
+        library that exports DLPack. Anything else is returned unchanged.
+    """
+    if not is_dlpack(X):
+        return X
+    try:
+        return torch.from_dlpack(X)
+    # Such as a read-only array, which numpy may still convert.
+    except (BufferError, RuntimeError, TypeError):
+        return X
+
+
+def is_dlpack(X: Any) -> bool:
+    """Return whether X is an array of another library that exports DLPack.
+
+    Parameters
+    ----------
+    X : object
+    """
+    is_known = isinstance(X, (np.ndarray, np.generic, torch.Tensor))
+    return not is_known and hasattr(X, "__dlpack__") and hasattr(X, "shape")
+
+
 def as_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
     """Convert an array to a tensor, sharing its memory if torch allows it.
 

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, get_tags
 from sklearn.utils.validation import validate_data
 
-from .containers import as_numeric, as_numpy, check_dense
+from .containers import as_numeric, as_numpy, check_dense, wrap_dlpack
 from .dask_arrays import is_dask
 from .images import ExpectedShape, flatten_images
 from .loader import Rows
@@ -48,7 +48,8 @@ def validate_images(
     X : array-like, tensor, sparse matrix, dataset or array in a file, of shape \
             (n_samples, n_features)
         Or (n_samples, height, width) or (n_samples, height, width, n_channels);
-        everything that :func:`~skmixmate.data.readers.as_reader` accepts.
+        everything that :func:`~skmixmate.data.readers.as_reader` accepts. An array of
+        another library that exports DLPack is treated as a tensor.
     reset : bool
         Whether to set the attributes that describe the features, as in fit, or
         to check X against them.
@@ -78,7 +79,7 @@ def validate_images(
     if isinstance(X, SparseRows):
         _validate_shape(estimator, X, reset)
         return _as_images(estimator, X, reset), None
-    X = as_reader(X, expected, as_floats)
+    X = as_reader(wrap_dlpack(X), expected, as_floats)
     if isinstance(X, RowReader):
         _validate_shape(estimator, X, reset)
         return X, X.item_shape

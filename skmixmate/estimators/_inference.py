@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..data.containers import as_numpy, as_tensor
+from ..data.containers import as_numpy, as_tensor, is_dlpack, wrap_dlpack
 from ..data.images import restore_images, shape_of_images
 from ..data.loader import RowLoader
 from ..data.sparse import SparseRows
@@ -313,13 +313,19 @@ def restore_container(
 ) -> np.ndarray | torch.Tensor:
     """Return a result as a tensor on the device of X, if X is a tensor.
 
-    Reconstructions of images are images.
+    If X is an array of another library that exports DLPack, the result is one, too, or
+    a tensor if that library has no array namespace. Reconstructions of images are
+    images.
     """
     if method == "reconstruct":
         array = restore_images(array, shape_of_images(X))
-    if isinstance(X, torch.Tensor):
-        return as_tensor(array).to(X.device)
-    return array
+    wrapped = wrap_dlpack(X)
+    if not isinstance(wrapped, torch.Tensor):
+        return array
+    tensor = as_tensor(array).to(wrapped.device)
+    if is_dlpack(X) and hasattr(X, "__array_namespace__"):
+        return X.__array_namespace__().from_dlpack(tensor)
+    return tensor
 
 
 def rechunk(chunks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
