@@ -41,7 +41,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"plot_",
-    "ignore_pattern": r"(^|/)digits\.py",
+    "ignore_pattern": r"(^|/)(digits|make_people)\.py",
     "abort_on_example_error": True,
     "capture_repr": (),
     "within_subsection_order": "FileNameSortKey",
