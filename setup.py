@@ -20,6 +20,12 @@ class BuildLibraries(build_ext):
         Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
         super().build_extension(ext)
 
+    def copy_extensions_to_source(self) -> None:
+        """Copy the libraries to an editable installation, and remove earlier ones."""
+        for extension in self.extensions:
+            Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+        super().copy_extensions_to_source()
+
     def run(self) -> None:
         """Compile, and remove libraries from the distribution that failed to."""
         super().run()
