@@ -51,8 +51,8 @@ class PlatformWheel(bdist_wheel):
         return "py3", "none", platform_tag
 
 
-# The encoder's layers, and products with sparse rows, in vectors of Intel's and AMD's
-# processors. Without them, or without a C compiler, torch and scipy do what they do.
+# The encoder's layers, and products with sparse rows, in vectors of the processor.
+# Without them, or without a C compiler, torch and scipy do what they do.
 layers = Extension(
     "skmixmate.model.native._kernels",
     ["skmixmate/model/native/kernels.c"],
@@ -67,7 +67,10 @@ products = Extension(
     optional=True,
 )
 
-is_supported = platform.system() == "Linux" and platform.machine() == "x86_64"
+is_supported = platform.system() == "Linux" and platform.machine() in (
+    "x86_64",
+    "aarch64",
+)
 setup(
     ext_modules=[layers, products] if is_supported else [],
     cmdclass={"build_ext": BuildLibraries, "bdist_wheel": PlatformWheel},

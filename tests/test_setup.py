@@ -53,13 +53,13 @@ def sources(tmp_path_factory):
 
 @pytest.mark.skipif(
     platform.system() != "Linux"
-    or platform.machine() != "x86_64"
+    or platform.machine() not in ("x86_64", "aarch64")
     or shutil.which("cc") is None,
-    reason="needs a C compiler for x86-64 Linux",
+    reason="needs a C compiler, and Linux on x86-64 or 64-bit ARM",
 )
 def test_a_wheel_with_libraries_is_for_one_platform(sources):
     tag, libraries, is_pure = build_wheel(sources)
-    assert tag == "py3-none-linux_x86_64"
+    assert tag == f"py3-none-linux_{platform.machine()}"
     assert libraries == LIBRARIES
     assert not is_pure
 

@@ -90,7 +90,9 @@ class LibraryWithVectors:
         return self.vlen
 
 
-@pytest.fixture(params=[8, 16], scope="module")
+@pytest.fixture(
+    params=[4] if platform.machine() == "aarch64" else [8, 16], scope="module"
+)
 def vlen(request):
     """Every vector length that this processor supports."""
     if request.param > LIBRARY.kernels_vlen():
@@ -108,9 +110,9 @@ def with_torch(*problem):
 
 @pytest.mark.skipif(
     platform.system() != "Linux"
-    or platform.machine() != "x86_64"
+    or platform.machine() not in ("x86_64", "aarch64")
     or shutil.which("cc") is None,
-    reason="needs a C compiler for x86-64 Linux",
+    reason="needs a C compiler, and Linux on x86-64 or 64-bit ARM",
 )
 def test_library_is_built_if_there_is_a_compiler():
     assert binding._PATH.exists()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PATH = Path(__file__).with_name("_kernels.so")
 
 # Instructions, by the number of floats in a vector.
-_INSTRUCTIONS = {16: "AVX-512", 8: "AVX2"}
+_INSTRUCTIONS = {16: "AVX-512", 8: "AVX2", 4: "NEON"}
 
 # As in kernels.c: rows in a tile, the number that n_atoms is padded to a multiple of,
 # and tiles of features in a unit of the gradient products.
