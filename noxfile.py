@@ -16,7 +16,8 @@ REPRESENTATIVE = [
     "tests/data",
     "tests/files",
     "tests/utils",
-    "tests/estimators/test_mixmate.py",
+    "tests/estimators/test_fit.py",
+    "tests/test_init.py",
     "tests/test_show_versions.py",
 ]
 
@@ -32,9 +33,9 @@ def tests(session: nox.Session) -> None:
 @nox.session(python="3.11", default=False)
 def floors(session: nox.Session) -> None:
     """Run representative tests with the lowest versions that setup.cfg admits."""
-    session.install("-c", "constraints-floors.txt", ".[plot,parquet,dask]", "pytest")
-    session.install("-c", "constraints-floors.txt", "hypothesis", "pytest-xdist")
-    session.install("-c", "constraints-floors.txt", "pytest-cov")
+    tools = ["hypothesis", "pytest", "pytest-cov", "pytest-xdist", "skops"]
+    extras = ".[plot,parquet,dask]"
+    session.install("-c", "constraints-floors.txt", extras, *tools)
     session.run("pytest", "--no-cov", "-m", "not slow", *REPRESENTATIVE)
 
 
