@@ -225,8 +225,11 @@ def as_dense(rows: Any) -> npt.NDArray[Any]:
     ----------
     rows : ndarray, tensor or SparseRows
     """
-    array: npt.NDArray[Any] = as_numpy(rows)
-    return array.toarray() if isinstance(array, SparseRows) else array
+    array: Any = as_numpy(rows)
+    dense: npt.NDArray[Any] = (
+        array.toarray() if isinstance(array, SparseRows) else array
+    )
+    return dense
 
 
 def append_sparse(buffer: torch.Tensor | SparseRows, rows: SparseRows) -> SparseRows:

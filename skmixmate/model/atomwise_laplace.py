@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .prior import Prior, Thresholds
-from .prior_formulas import expected_magnitudes, mask_zero_codes_
+from .prior_formulas import expected_magnitudes, mask_zero_codes_, soft_threshold
 
 
 class AtomwiseLaplace(Prior):
@@ -101,8 +101,7 @@ class AtomwiseLaplace(Prior):
         # In units of the rates all thresholds are 1, which takes three fast passes:
         # torch clamps to broadcast tensors three times as slowly.
         torch.mul(points, self._inverse_rates, out=out)
-        torch.ops.aten.softshrink.out(out, 1.0, out=out)
-        return out.mul_(self.rates)
+        return soft_threshold(out, 1.0, out=out).mul_(self.rates)
 
     def prox_vjp_(
         self, grad: Tensor, codes: Tensor, points: Tensor | None, step: Tensor

@@ -25,6 +25,7 @@ from .prior_formulas import (
     group_norms,
     mask_zero_codes_,
     safe_ratio,
+    soft_threshold,
 )
 
 __all__ = [
@@ -94,8 +95,7 @@ class Laplace(Prior):
 
     def prox_scaled(self, points: Tensor, step: Tensor, out: Tensor) -> Tensor:
         """Soft-threshold at alpha."""
-        torch.ops.aten.softshrink.out(points, self.alpha, out=out)
-        return out
+        return soft_threshold(points, self.alpha, out=out)
 
     def prox_vjp_(
         self, grad: Tensor, codes: Tensor, points: Tensor | None, step: Tensor

@@ -7,6 +7,13 @@ than the whole fit of a small data set, and tens of MiB.
 
 import torch
 
+from ..utils.operators import find_operator
+
+_fused_adam = find_operator("_fused_adam_")
+
+# Decay rates of the moments, and the constant that keeps the division finite.
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+
 
 class Adam:
     """Adam on one tensor.
@@ -51,7 +58,10 @@ class Adam:
         """
         moments = self.moments
         moments["step"] += 1
-        torch.ops.aten._fused_adam_(
+        if _fused_adam is None:
+            self._step_unfused(gradient)
+            return
+        _fused_adam(
             [self.parameter],
             [gradient],
             [moments["exp_avg"]],
@@ -59,10 +69,21 @@ class Adam:
             [],  # maxima, which only amsgrad needs
             [moments["step"]],
             lr=self.learning_rate,
-            beta1=0.9,
-            beta2=0.999,
+            beta1=_BETA1,
+            beta2=_BETA2,
             weight_decay=0.0,
-            eps=1e-8,
+            eps=_EPSILON,
             amsgrad=False,
             maximize=False,
+        )
+
+    def _step_unfused(self, gradient: torch.Tensor) -> None:
+        """Update by public operations of torch, without waiting for a device."""
+        mean, mean_square = self.moments["exp_avg"], self.moments["exp_avg_sq"]
+        mean.lerp_(gradient, 1 - _BETA1)
+        mean_square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
+        n_steps = self.moments["step"].to(self.parameter.dtype)
+        deviation = (mean_square / (1 - _BETA2**n_steps)).sqrt_().add_(_EPSILON)
+        self.parameter.sub_(
+            self.learning_rate / (1 - _BETA1**n_steps) * mean / deviation
         )

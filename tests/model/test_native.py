@@ -1,8 +1,9 @@
 """Comparison of the compiled layers with torch."""
 
+import logging
 import platform
 import shutil
-from importlib.util import find_spec
+import sys
 
 import numpy as np
 import pytest
@@ -89,7 +90,9 @@ class LibraryWithVectors:
         return self.vlen
 
 
-@pytest.fixture(params=[8, 16], scope="module")
+@pytest.fixture(
+    params=[4] if platform.machine() == "aarch64" else [8, 16], scope="module"
+)
 def vlen(request):
     """Every vector length that this processor supports."""
     if request.param > LIBRARY.kernels_vlen():
@@ -107,12 +110,12 @@ def with_torch(*problem):
 
 @pytest.mark.skipif(
     platform.system() != "Linux"
-    or platform.machine() != "x86_64"
+    or platform.machine() not in ("x86_64", "aarch64")
     or shutil.which("cc") is None,
-    reason="needs a C compiler for x86-64 Linux",
+    reason="needs a C compiler, and Linux on x86-64 or 64-bit ARM",
 )
 def test_library_is_built_if_there_is_a_compiler():
-    assert find_spec("skmixmate.model.native._kernels") is not None
+    assert binding._PATH.exists()
 
 
 @needs_library
@@ -197,40 +200,41 @@ def test_priors_without_thresholds_use_torch(prior):
     assert all(map(torch.equal, actual, expected))
 
 
-def test_falls_back_to_torch_without_library(monkeypatch):
-    monkeypatch.setattr(native, "find_spec", lambda name: None)
-    assert binding.load() is None
-    X = load_digits(n_class=3).data
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "not built" if sys.platform == "linux" else "there is none"),
+        (b"not a library", "damaged"),
+        (b"\x7fELF" + bytes(14) + b"\xb7" + bytes(99), "built for aarch64"),
+    ],
+)
+def test_labels_without_the_library(content, reason, monkeypatch, tmp_path, caplog):
+    X = load_digits(n_class=3).data.astype(np.float32)
     mixmate = MixMateClustering(3, max_iter=2, random_state=0)
     labels = mixmate.fit_predict(X)
-    monkeypatch.setattr(binding, "_library", None)
-    assert (mixmate.fit_predict(X) == labels).mean() > 0.99
-
-
-def test_library_of_another_machine_is_not_loaded(monkeypatch, tmp_path):
     path = tmp_path / "_kernels.so"
-    path.write_bytes(b"not a library")
-    monkeypatch.setattr(
-        native, "find_spec", lambda name: type("Spec", (), {"origin": str(path)})
-    )
-    assert binding.load() is None
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setattr(binding, "_PATH", path)
+    monkeypatch.delenv("SKMIXMATE_COMPILED", raising=False)
+    library, actual_reason = binding.load()
+    monkeypatch.setattr(binding, "_library", library)
+    monkeypatch.setattr(binding, "_reason", actual_reason)
+    native.log_fallback.cache_clear()
+    caplog.set_level(logging.INFO, "skmixmate")
+    assert (mixmate.fit_predict(X) == labels).all()
+    assert reason in actual_reason
+    (record,) = (r for r in caplog.records if "compiled code" in r.message)
+    assert record.message.endswith(actual_reason)
+    assert binding.implementation() == f"torch ({actual_reason})"
 
 
 @needs_library
-@pytest.mark.parametrize("kind", ["other sizes", "no sizes"])
-def test_library_of_other_sources_is_not_loaded(monkeypatch, kind):
-    class OtherLibrary:
-        def kernels_vlen(self):
-            return 8
-
-    class OtherSizes(OtherLibrary):
-        def kernels_struct_sizes(self, sizes):
-            LIBRARY.kernels_struct_sizes(sizes)
-            sizes[1] += 8
-
-    library = OtherSizes() if kind == "other sizes" else OtherLibrary()
-    monkeypatch.setattr(native.ctypes, "CDLL", lambda path: library)
-    assert binding.load() is None
+def test_a_processor_without_avx2_uses_torch(monkeypatch):
+    monkeypatch.setattr(native.ctypes, "CDLL", lambda path: LibraryWithVectors(0))
+    library, reason = binding.load()
+    assert library is None
+    assert reason == "the processor has no AVX2"
 
 
 @needs_library

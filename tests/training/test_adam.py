@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 
+from skmixmate.training import adam as adam_module
 from skmixmate.training.adam import Adam
 
 
@@ -26,6 +27,18 @@ def test_adam_is_bit_identical_to_torch(dtype):
         theirs.grad = gradient.clone()
         reference.step()
     torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_adam_without_the_fused_kernel(dtype, monkeypatch):
+    fused, unfused = torch.ones(3, 50, dtype=dtype), torch.ones(3, 50, dtype=dtype)
+    optimizers = [Adam(fused, learning_rate=1e-2), Adam(unfused, learning_rate=1e-2)]
+    for gradient in gradients(20, dtype):
+        optimizers[0].step(gradient)
+        with monkeypatch.context() as patch:
+            patch.setattr(adam_module, "_fused_adam", None)
+            optimizers[1].step(gradient)
+    torch.testing.assert_close(fused, unfused)
 
 
 def test_adam_resumes_from_saved_moments():

@@ -5,6 +5,7 @@ it scipy computes the same, which takes several times as long.
 """
 
 import ctypes
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
-from ...utils.native import load_library, struct_fields
+from ...utils.native import LoadedLibrary, load_library, log_fallback, struct_fields
+
+# Built by setup.py.
+_PATH = Path(__file__).with_name("_products.so")
 
 
 class _Rows(ctypes.Structure):
@@ -45,34 +49,44 @@ class _Gradients(ctypes.Structure):
     ]
 
 
-def load() -> Any:
+def load() -> LoadedLibrary:
     """Load the library.
 
     Returns
     -------
     library : ctypes.CDLL or None
-        None if it was not built, or was built for another machine or from other
-        sources.
+        None if :func:`~skmixmate.utils.native.load_library` cannot load it.
+    reason : str
+        Why the library is None.
     """
-    return load_library(
-        "skmixmate.data.native._products",
-        "sparse_struct_sizes",
-        (_Projection, _Gradients),
-    )
+    return load_library(_PATH, "sparse_struct_sizes", (_Projection, _Gradients))
 
 
-_library = load()
+_library, _reason = load()
+
+
+def implementation() -> str:
+    """Describe the implementation of products of sparse float32 rows on a CPU.
+
+    Returns
+    -------
+    implementation : str
+        "compiled", or "scipy" with the reason.
+    """
+    return f"scipy ({_reason})" if _library is None else "compiled"
 
 
 def can_run(tensor: torch.Tensor) -> bool:
-    """Return whether the library computes products with a tensor like this.
+    """Return whether the library supports a tensor like this, and is available.
 
     Parameters
     ----------
     tensor : tensor
     """
-    is_float = tensor.dtype == torch.float32 and tensor.device.type == "cpu"
-    return _library is not None and is_float
+    is_supported = tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+    if is_supported and _library is None:
+        log_fallback(_reason)
+    return is_supported and _library is not None
 
 
 def project(csr: sparse.csr_array, atoms: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,13 @@
 #define TILE 64
 #define ALIGNED_ATOMS 16
 
-/* The compiler chooses the instructions of the processor when the library is loaded. */
+/* The instructions of the processor are chosen when the library is loaded; ARM of 64
+   bits has one set of vectors. */
+#ifdef __x86_64__
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
 
 /* torch has loaded this function for its own threads; the threads of another library
    would compete with them. Without it, there is a single thread. */

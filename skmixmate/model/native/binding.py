@@ -8,14 +8,21 @@ installed, if there is a C compiler; without it torch does the same.
 import ctypes
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...utils.native import load_library, struct_fields
+from ...utils.native import LoadedLibrary, load_library, log_fallback, struct_fields
 
 if TYPE_CHECKING:
     from ..prior import Thresholds
+
+# Built by setup.py.
+_PATH = Path(__file__).with_name("_kernels.so")
+
+# Instructions, by the number of floats in a vector.
+_INSTRUCTIONS = {16: "AVX-512", 8: "AVX2", 4: "NEON"}
 
 # As in kernels.c: rows in a tile, the number that n_atoms is padded to a multiple of,
 # and tiles of features in a unit of the gradient products.
@@ -98,22 +105,24 @@ class _GradientProducts(ctypes.Structure):
 _STRUCTURES = (_Shape, _Layers, _ResidualCorrelations, _GradientProducts)
 
 
-def load() -> Any:
+def load() -> LoadedLibrary:
     """Load the library.
 
     Returns
     -------
     library : ctypes.CDLL or None
-        None if it was not built, was built for another machine or from other sources,
-        or if the processor does not support its instructions.
+        None if :func:`~skmixmate.utils.native.load_library` cannot load it, or if the
+        processor does not support its instructions.
+    reason : str
+        Why the library is None.
     """
-    library = load_library(
-        "skmixmate.model.native._kernels", "kernels_struct_sizes", _STRUCTURES
-    )
-    return library if library is not None and library.kernels_vlen() else None
+    loaded = load_library(_PATH, "kernels_struct_sizes", _STRUCTURES)
+    if loaded.library is not None and not loaded.library.kernels_vlen():
+        return LoadedLibrary(None, "the processor has no AVX2")
+    return loaded
 
 
-_library = load()
+_library, _reason = load()
 
 
 def _loaded() -> Any:
@@ -122,8 +131,21 @@ def _loaded() -> Any:
     return _library
 
 
+def implementation() -> str:
+    """Describe the implementation of the encoder that runs for float32 on a CPU.
+
+    Returns
+    -------
+    implementation : str
+        "compiled", with its instructions; or "torch", with the reason.
+    """
+    if _library is None:
+        return f"torch ({_reason})"
+    return f"compiled ({_INSTRUCTIONS[_library.kernels_vlen()]})"
+
+
 def can_run(codes: torch.Tensor) -> bool:
-    """Return whether the library supports codes like these.
+    """Return whether the library supports codes like these, and is available.
 
     Parameters
     ----------
@@ -133,13 +155,15 @@ def can_run(codes: torch.Tensor) -> bool:
     -------
     can_run : bool
     """
-    return (
-        _library is not None
-        and codes.dtype == torch.float32
+    is_supported = (
+        codes.dtype == torch.float32
         and codes.device.type == "cpu"
         and codes.shape[1] <= _MAX_ATOMS
         and codes.numel() > 0
     )
+    if is_supported and _library is None:
+        log_fallback(_reason)
+    return is_supported and _library is not None
 
 
 def unroll(

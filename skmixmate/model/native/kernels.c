@@ -29,7 +29,7 @@ extern void GOMP_parallel(void (*)(void *), void *, unsigned, unsigned)
 struct shape {
     int64_t n_clusters, n_atoms, n_rows;
     int64_t n_tiles, tiles_per_unit, units_per_cluster;
-    int64_t vlen; /* floats in a vector, 16 or 8 */
+    int64_t vlen; /* floats in a vector: 16, 8 or, on ARM, 4 */
 };
 
 /* All arrays are contiguous. Codes, correlations and their gradients have the shape
@@ -106,6 +106,7 @@ static ptrdiff_t tape_offset(const struct layers *layers, struct tile_index inde
     return (index.cluster * shape->n_tiles + index.number) * n_tile;
 }
 
+#ifdef __x86_64__
 #define VLEN 16
 #define MR 10
 #define NC 5
@@ -118,6 +119,14 @@ static ptrdiff_t tape_offset(const struct layers *layers, struct tile_index inde
 #define TARGET __attribute__((target("avx2,fma")))
 #define SUFFIXED(name) name##_avx2
 #include "tiles.h"
+#else /* ARM of 64 bits, all of which have these vectors */
+#define VLEN 4
+#define MR 5
+#define NC 1
+#define TARGET
+#define SUFFIXED(name) name##_neon
+#include "tiles.h"
+#endif
 
 /* The functions of `tiles.h` for one instruction set. */
 struct kernel_table {
@@ -131,30 +140,37 @@ struct kernel_table {
                           ptrdiff_t, ptrdiff_t);
 };
 
+#define TABLE(n_floats, n_atoms, instructions)                                         \
+    (struct kernel_table)                                                              \
+    {                                                                                  \
+        .vlen = n_floats, .mr = n_atoms, .forward = forward_##instructions,            \
+        .backward = backward_##instructions,                                           \
+        .correlate_residuals = correlate_residuals_##instructions,                     \
+        .add_gradients = add_gradients_##instructions                                  \
+    }
+
 static struct kernel_table kernels_for(int64_t vlen)
 {
+#ifdef __x86_64__
     if (vlen == 16)
-        return (struct kernel_table){.vlen = 16,
-                                     .mr = 10,
-                                     .forward = forward_avx512,
-                                     .backward = backward_avx512,
-                                     .correlate_residuals = correlate_residuals_avx512,
-                                     .add_gradients = add_gradients_avx512};
-    return (struct kernel_table){.vlen = 8,
-                                 .mr = 5,
-                                 .forward = forward_avx2,
-                                 .backward = backward_avx2,
-                                 .correlate_residuals = correlate_residuals_avx2,
-                                 .add_gradients = add_gradients_avx2};
+        return TABLE(16, 10, avx512);
+    return TABLE(8, 5, avx2);
+#else
+    return TABLE(4, 5, neon);
+#endif
 }
 
 /* Return the number of floats in the widest vector of this processor, or 0 if its
    vectors are too short. */
 int kernels_vlen(void)
 {
+#ifdef __x86_64__
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"))
         return 16;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 8 : 0;
+#else
+    return 4;
+#endif
 }
 
 /* Write the sizes of the structs in the interface, which the caller compares with its
