@@ -519,6 +519,16 @@ def test_the_program_prints_its_version():
     assert process.stdout == f"skmixmate {skmixmate.__version__}\n"
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_do_without_torch(option):
+    script = (
+        "import sys; from skmixmate.cli._main import main\ntry: main(sys.argv[1:])\n"
+    )
+    script += "except SystemExit: sys.exit('torch' in sys.modules)"
+    command = [sys.executable, "-c", script, option]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 def test_help_into_a_closed_pipe_is_no_error(broken_pipe):
     command = [sys.executable, "-m", "skmixmate", "--help"]
     process = subprocess.run(command, stdout=broken_pipe, stderr=subprocess.PIPE)
