@@ -33,7 +33,7 @@ def wrap_dlpack(X: Any) -> Any:
     if not is_dlpack(X):
         return X
     try:
-        return torch.from_dlpack(X)
+        return torch.utils.dlpack.from_dlpack(X)
     # Such as a read-only array, which numpy may still convert.
     except (BufferError, RuntimeError, TypeError):
         return X
