@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tables
+from docutils import nodes
 
 import skmixmate
 
@@ -69,3 +70,30 @@ html_theme_options = {
 html_sidebars = {"*": []}  # top-level pages have no section navigation
 
 tables.write(Path(__file__).parent / "_tables")
+
+# Pages of other packages, by the start of a name: inventories would need a network.
+PAGES = {
+    "joblib.": "https://joblib.readthedocs.io/en/stable/generated/{}.html",
+    "matplotlib.": "https://matplotlib.org/stable/api/_as_gen/{}.html",
+    "scipy.": "https://docs.scipy.org/doc/scipy/reference/generated/{}.html",
+    "sklearn.": "https://scikit-learn.org/stable/modules/generated/{}.html",
+}
+nitpicky = True  # any other name that is not found is an error
+# Attributes that are properties, which numpydoc takes for pages of their own.
+nitpick_ignore = [("py:obj", "n_clusters_"), ("py:obj", "linkage_")]
+
+
+def link_to_page(app, env, node, contnode):
+    """Link a name of another package to its page."""
+    target = node["reftarget"]
+    for start, page in PAGES.items():
+        if target.startswith(start):
+            reference = nodes.reference("", "", refuri=page.format(target))
+            reference += contnode
+            return reference
+    return None
+
+
+def setup(app):
+    """Connect the function above."""
+    app.connect("missing-reference", link_to_page)

@@ -19,7 +19,7 @@ class MergingMixMate(GenerativeMixMate):
 
     @property
     def linkage_(self) -> np.ndarray:
-        """Tree in which the clusters merge, as :mod:`scipy.cluster.hierarchy` has it.
+        """Tree in which the clusters merge, as scipy has it.
 
         Row k is a merge: the numbers of the two clusters or earlier merges, their
         distance, and the number of clusters in it. See :meth:`cut`.

@@ -29,10 +29,6 @@ class Prior(ABC):
     :math:`\eta`. A subclass may therefore define `prox_scaled` and `prox_vjp_` in
     place of `prox`.
 
-    See Also
-    --------
-    skmixmate.model.priors.as_prior : Also accepts objects that are not subclasses.
-
     Examples
     --------
     >>> import torch
