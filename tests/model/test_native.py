@@ -227,7 +227,7 @@ def test_labels_without_the_library(content, reason, monkeypatch, tmp_path, capl
     library, actual_reason = binding.load()
     monkeypatch.setattr(binding, "_library", library)
     monkeypatch.setattr(binding, "_reason", actual_reason)
-    native.log_fallback.cache_clear()
+    native._log_once.cache_clear()
     caplog.set_level(logging.INFO, "skmixmate")
     assert (mixmate.fit_predict(X) == labels).all()
     assert reason in actual_reason
