@@ -25,8 +25,7 @@ REPRESENTATIVE = [
 @nox.session(python=["3.11", "3.12", "3.13", "3.14"])
 def tests(session: nox.Session) -> None:
     """Run the tests that are not slow, with the newest dependencies."""
-    session.install(".[plot,test]")
-    # Not the sources: the tests import the installed package.
+    session.install("-e", ".[plot,test]")
     session.run("pytest", "--no-cov", "-m", "not slow", "tests", *session.posargs)
 
 
@@ -35,21 +34,21 @@ def floors(session: nox.Session) -> None:
     """Run representative tests with the lowest versions that setup.cfg admits."""
     tools = ["hypothesis", "pytest", "pytest-cov", "pytest-xdist", "skops"]
     extras = ".[plot,parquet,dask]"
-    session.install("-c", "constraints-floors.txt", extras, *tools)
+    session.install("-c", "constraints-floors.txt", "-e", extras, *tools)
     session.run("pytest", "--no-cov", "-m", "not slow", *REPRESENTATIVE)
 
 
 @nox.session(python="3.13", default=False)
 def prereleases(session: nox.Session) -> None:
     """Run representative tests with pre-releases of the dependencies."""
-    session.install("--pre", ".[plot,test]")
+    session.install("--pre", "-e", ".[plot,test]")
     session.run("pytest", "--no-cov", "-m", "not slow", *REPRESENTATIVE)
 
 
 @nox.session(python="3.11")
 def lint(session: nox.Session) -> None:
-    """Check the style, the direction of imports, and the workflows."""
-    session.install("-c", "constraints.txt", "ruff", "-e", ".[test]")
+    """Check the style, and the direction of imports."""
+    session.install("-c", "constraints.txt", "-e", ".[test]")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports", "--no-cache")
@@ -60,15 +59,8 @@ def types(session: nox.Session) -> None:
     """Check the types."""
     session.install("-c", "constraints.txt", "-e", ".[test]")
     session.run("mypy")
-    strict = ["-p", "skmixmate.model", "-p", "skmixmate.training"]
-    session.run(
-        "mypy",
-        "--strict",
-        "--follow-imports=silent",
-        *strict,
-        "-p",
-        "skmixmate.data",
-    )
+    packages = [f"-pskmixmate.{name}" for name in ("model", "training", "data")]
+    session.run("mypy", "--strict", "--follow-imports=silent", *packages)
 
 
 @nox.session(python="3.11", default=False)

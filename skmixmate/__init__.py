@@ -6,6 +6,13 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from . import cluster as cluster
+    from . import datasets as datasets
+    from . import distributed as distributed
+    from . import image as image
+    from . import metrics as metrics
+    from . import model as model
+    from . import plotting as plotting
     from ._show_versions import show_versions
     from .cluster import (
         EnsembleClustering,
@@ -52,14 +59,16 @@ _PUBLIC_MODULES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name in _PUBLIC_MODULES:
-        return import_module(f".{name}", __name__)
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
-    globals()[name] = value  # found without this function from now on
-    return value
+if not TYPE_CHECKING:  # for which names that do not exist are errors
+
+    def __getattr__(name: str) -> object:
+        if name in _PUBLIC_MODULES:
+            return import_module(f".{name}", __name__)
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+        globals()[name] = value  # found without this function from now on
+        return value
 
 
 def __dir__() -> list[str]:

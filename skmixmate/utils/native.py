@@ -84,7 +84,6 @@ def load_library(
     return LoadedLibrary(library, "")
 
 
-@functools.cache
 def log_fallback(reason: str) -> None:
     """Log why the compiled code is not used: each reason once per process.
 
@@ -93,6 +92,12 @@ def log_fallback(reason: str) -> None:
     reason : str
         From :func:`load_library`.
     """
+    if logger.isEnabledFor(logging.INFO):  # as it may become later
+        _log_once(reason)
+
+
+@functools.cache
+def _log_once(reason: str) -> None:
     logger.info("computing without the compiled code, more slowly: %s", reason)
 
 
