@@ -2,8 +2,10 @@
 
 import os
 
+import pytest
+
 # Default number of tries of each random test; --tries sets another.
-_FEW_TRIES = 40
+_FEW_TRIES = 20
 
 
 def pytest_addoption(parser):
@@ -21,6 +23,22 @@ def pytest_addoption(parser):
         default=0,
         help="seed of the first try; each further try adds one",
     )
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
+def pytest_collection_modifyitems(items):
+    """Mark most combinations of the parameters of some tests as exhaustive.
+
+    ``@pytest.mark.combinations(n)`` leaves one in n, at equal distances.
+    """
+    counts = {}
+    for item in items:
+        marker = item.get_closest_marker("combinations")
+        if marker is not None:
+            name = item.nodeid.split("[")[0]
+            position = counts[name] = counts.get(name, -1) + 1
+            if position % marker.args[0]:
+                item.add_marker("exhaustive")
 
 
 def pytest_configure(config):

@@ -24,6 +24,7 @@ def mean_agreement(cluster):
     return np.mean([adjusted_rand_score(*pair) for pair in pairs])
 
 
+@pytest.mark.combinations(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_consensus_is_more_stable_than_k_means(seed):

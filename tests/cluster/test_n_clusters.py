@@ -16,6 +16,7 @@ def estimate(X, **params):
     return estimate_n_clusters(X, random_state=0, **params)[0]
 
 
+@pytest.mark.combinations(3)
 @pytest.mark.parametrize(
     ("n_clusters", "n_features", "spreads"),
     [
@@ -39,6 +40,7 @@ def test_blobs_of_unequal_size_are_counted():
     assert estimate(X) == 5
 
 
+@pytest.mark.combinations(3)
 @pytest.mark.parametrize(
     ("n_clusters", "n_features", "n_atoms"), [(5, 32, 4), (3, 64, 8), (7, 64, 3)]
 )
@@ -76,6 +78,7 @@ def test_digits_are_counted_within_one():
     assert 9 <= estimate(load_digits().data) <= 11
 
 
+@pytest.mark.combinations(3)
 @pytest.mark.parametrize("draw", ["normal", "uniform"])
 @pytest.mark.parametrize("n_features", [2, 5, 20])
 def test_data_without_clusters_are_one_cluster(draw, n_features):

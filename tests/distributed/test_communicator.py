@@ -30,6 +30,7 @@ pytestmark = pytest.mark.skipif(
 # --- fitted models -------------------------------------------------------------------
 
 
+@pytest.mark.combinations(3)
 @pytest.mark.parametrize(
     ("params", "missing"),
     [
@@ -58,6 +59,7 @@ def fit_sparse(params, missing):
     return evaluate(small(**params).fit(rows), rows, y)
 
 
+@pytest.mark.combinations(3)
 @pytest.mark.parametrize("missing", [0.0, 0.1])
 @pytest.mark.parametrize("few_entries", [0, 2**21])
 def test_sparse_rows(few_entries, missing, peer, monkeypatch):

@@ -44,6 +44,7 @@ def kinds(X):
     return [X, torch.from_numpy(X), File(X, 80), Pairs(X), loader]
 
 
+@pytest.mark.combinations(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "method",

@@ -66,6 +66,7 @@ def test_noise_variance_auto_estimates_the_noise_of_the_data():
     assert mixmate.scale_ == 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_held_out_score_selects_the_true_number_of_clusters():
     scores = np.empty((2, 4))

@@ -33,6 +33,7 @@ def test_max_iter_0_leaves_the_model_as_initialised():
     assert not mixmate.intercepts_.any()
 
 
+@pytest.mark.combinations(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("fit_intercept", [False, True])
 def test_the_best_of_several_initializations_is_kept(fit_intercept):

@@ -81,6 +81,7 @@ def digits_with_holes(n_images=1797, fraction=0.9):
     return np.where(is_missing, np.nan, X), X, y
 
 
+@pytest.mark.combinations(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("fraction", [0.5, 1.0])
 def test_incomplete_images_are_clustered_as_complete_ones(fraction):

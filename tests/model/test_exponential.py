@@ -105,6 +105,7 @@ def cost(mixture, k, rows, observed, codes):
     return -(log_density * mask).sum(dim=1) + mixture.prior.value(codes.mT[None])[0]
 
 
+@pytest.mark.combinations(7)
 @pytest.mark.slow
 @with_all_combinations
 def test_codes_minimise_the_energy(likelihood, prior, with_intercepts, masked):

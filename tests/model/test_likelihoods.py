@@ -317,6 +317,7 @@ def subspace_similarity(dictionaries, atoms):
     return np.mean(cosines)
 
 
+@pytest.mark.combinations(7)
 @pytest.mark.slow
 # As they should be: each row was made of all three atoms.
 @pytest.mark.filterwarnings("ignore:The codes are nearly full")
@@ -392,6 +393,7 @@ def test_density_adds_up_to_nearly_one(name, values):
     assert 0.85 < total < 1
 
 
+@pytest.mark.combinations(3)
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The codes are nearly full")
 @pytest.mark.parametrize("name", NAMES)
