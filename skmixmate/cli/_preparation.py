@@ -64,7 +64,8 @@ class Preparation:
             be standardised.
         """
         means = scales = None
-        if standardize:
+        n_numbers = int(table.numbers.shape[1])
+        if standardize and n_numbers:
             if sparse.issparse(table.numbers):
                 raise ValueError(
                     f"{path} holds a sparse matrix, which --standardize would make "
@@ -84,7 +85,6 @@ class Preparation:
                     f"column out by --drop {name}."
                 )
             categories[name] = values
-        n_numbers = int(table.numbers.shape[1])
         return cls(table.names, n_numbers, means, scales, categories)
 
     @property

@@ -39,6 +39,13 @@ def test_a_table_without_options_is_left_as_it_is():
     assert preparation.transform("table.npy", table) is NUMBERS
 
 
+def test_only_categories_need_no_scales():
+    table = Table(np.empty((3, 0)), [], {"home": ["rent", "own", "own"]})
+    preparation = Preparation.fit("people.csv", table, standardize=True)
+    X = preparation.transform("people.csv", table)
+    np.testing.assert_array_equal(X, [[0, 1], [1, 0], [1, 0]])
+
+
 def test_a_model_reads_its_columns_by_name():
     preparation = Preparation.fit("people.csv", TABLE, standardize=False)
     columns = preparation.columns(Columns(index="id"))
