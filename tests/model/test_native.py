@@ -245,6 +245,17 @@ def test_a_processor_without_avx2_uses_torch(monkeypatch):
 
 
 @needs_library
+def test_one_thread_without_openmp_is_named(monkeypatch):
+    class WithoutThreads(LibraryWithVectors):
+        def kernels_has_threads(self):
+            return 0
+
+    monkeypatch.setattr(binding, "_library", WithoutThreads(8))
+    expected = "compiled (AVX2; one thread, since torch has no GNU OpenMP)"
+    assert binding.implementation() == expected
+
+
+@needs_library
 def test_memory_error_if_allocation_fails(monkeypatch):
     class OutOfMemory(LibraryWithVectors):
         def kernels_run_layers(self, layers, n_threads):

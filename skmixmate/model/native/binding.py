@@ -141,7 +141,10 @@ def implementation() -> str:
     """
     if _library is None:
         return f"torch ({_reason})"
-    return f"compiled ({_INSTRUCTIONS[_library.kernels_vlen()]})"
+    instructions = _INSTRUCTIONS[_library.kernels_vlen()]
+    if not _library.kernels_has_threads():
+        return f"compiled ({instructions}; one thread, since torch has no GNU OpenMP)"
+    return f"compiled ({instructions})"
 
 
 def can_run(codes: torch.Tensor) -> bool:

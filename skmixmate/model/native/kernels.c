@@ -173,6 +173,9 @@ int kernels_vlen(void)
 #endif
 }
 
+/* Return whether there are several threads. */
+int kernels_has_threads(void) { return GOMP_parallel != 0; }
+
 /* Write the sizes of the structs in the interface, which the caller compares with its
    own definitions. */
 void kernels_struct_sizes(int64_t sizes[4])
