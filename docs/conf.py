@@ -49,6 +49,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
     "plot_gallery": True,
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skmixmate",),
