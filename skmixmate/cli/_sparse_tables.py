@@ -1,5 +1,6 @@
 """Reading of sparse matrices, for the command line."""
 
+import warnings
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -83,7 +84,10 @@ def read_matrix_market(path: str) -> sparse.csr_array:
         If it is damaged, or does not hold real numbers.
     """
     try:
-        matrix = sparse.csr_array(io.mmread(path))
+        with warnings.catch_warnings():
+            # From scipy 1.18 on, of a default value that does not matter here.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            matrix = sparse.csr_array(io.mmread(path))
     except (ValueError, TypeError, IndexError, OverflowError, MemoryError) as error:
         raise ValueError(f"{path} is not a Matrix Market file: {error}") from error
     if matrix.dtype.kind not in "biuf":

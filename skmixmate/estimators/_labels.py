@@ -18,7 +18,7 @@ from ._state import Rows
 _CHUNK_ROWS = 2048
 
 # Rows whose most probable class is less probable than this are assigned in training.
-_MIN_PROBABILITY = 0.5
+_MIN_PROBABILITY = 0.3
 
 
 def validate_labels(
