@@ -3,8 +3,8 @@ Clusters of texts, from their embeddings
 ========================================
 
 The texts are the documentation of more than a thousand functions of scipy, and the
-embeddings the simplest there are: which words occur, reduced to 60 dimensions. With
-those of a language model nothing else changes.
+embeddings the simplest there are: which words occur, reduced to 60 dimensions.
+Embeddings of a language model are clustered in the same way.
 """
 
 import importlib

@@ -127,7 +127,7 @@ class Table:
 
     @property
     def n_columns(self) -> int:
-        """Number of columns, without that of the index."""
+        """Number of columns, not counting the index."""
         return int(self.numbers.shape[1]) + len(self.categories)
 
 

@@ -20,7 +20,7 @@ _MAX_RECORD_SIZE = 2**22
 # Characters that are read at a time.
 _CHUNK_SIZE = 2**18
 
-# Delimiters of fields; the first one is that of files with one column.
+# Delimiters of fields; files with one column have none, and get the first.
 _DELIMITERS = ",;\t"
 
 # A number with a decimal comma, as in files whose delimiter is a semicolon.
