@@ -212,7 +212,7 @@ def _as_float_tensor(X: torch.Tensor, name: str) -> torch.Tensor:
     if X.dtype not in (torch.float32, torch.float64):
         try:
             X = X.to(torch.promote_types(torch.get_default_dtype(), torch.float32))
-        except NotImplementedError as error:
+        except RuntimeError as error:  # NotImplementedError from torch 2.5 on
             raise ValueError(
                 f"{name} has dtype {X.dtype}, which torch cannot convert to floats; "
                 "convert it to float32 or float64 first."

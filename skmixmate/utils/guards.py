@@ -11,8 +11,12 @@ import torch
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Types of devices that support autocast.
-_AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
+# Types of devices that support autocast: torch 2.4 raises an error for "mps".
+_AUTOCAST_DEVICES = [
+    device
+    for device in ("cpu", "cuda", "mps", "xpu")
+    if torch.amp.is_autocast_available(device)
+]
 
 
 @contextlib.contextmanager
@@ -39,7 +43,8 @@ def default_modes() -> Iterator[None]:
         for device in _AUTOCAST_DEVICES:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
-        if torch.get_default_device().type != "cpu":
+        # torch.get_default_device() ignores context managers before torch 2.5.
+        if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
         yield
 
