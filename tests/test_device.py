@@ -16,7 +16,10 @@ from skmixmate.model.spherical import SphericalMixture
 from skmixmate.training import em as training
 from skmixmate.training.em import ExpectationMaximization
 
-from .stand_in import StandIn
+try:
+    from .stand_in import StandIn
+except ImportError:
+    pytest.skip("torch has no devices written in Python", allow_module_level=True)
 
 N_CLUSTERS, N_FEATURES, BATCH_SIZE = 3, 12, 32
 

@@ -10,6 +10,9 @@ from ..utils.operators import find_operator
 # One pass without a boolean tensor, which costs several times as much on a CPU.
 _softshrink = find_operator("softshrink", "out")
 _softshrink_backward = find_operator("softshrink_backward", "grad_input")
+# Early versions of torch return 0 for NaN, and would hide a training that diverges.
+if not torch.nn.functional.softshrink(torch.tensor(math.nan)).isnan():
+    _softshrink = None
 
 
 def soft_threshold(points: Tensor, threshold: float, out: Tensor) -> Tensor:
