@@ -13,7 +13,7 @@ from ._version import __version__
 from .data.native import binding as sparse_products
 from .model.native import binding as encoder
 
-# Packages that skmixmate needs, and those of its extras.
+# Required packages, and packages of the extras.
 _DEPENDENCIES = ["numpy", "scipy", "scikit-learn", "torch", "joblib", "threadpoolctl"]
 _EXTRAS = ["matplotlib", "rich", "pandas", "pyarrow", "dask", "distributed"]
 

@@ -24,6 +24,7 @@ from ..io import load_with_table
 from ..metrics import clustering_accuracy_score
 from ._columns import MISSING, Columns, Table
 from ._csv import has_numeric_header
+from ._exit_codes import INTERRUPTED
 from ._image_folders import read_images
 from ._options import PARAMETERS
 from ._outputs import (
@@ -36,9 +37,6 @@ from ._outputs import (
 from ._preparation import Preparation
 from ._streams import is_terminal, log, write_line
 from ._tables import check_source, read_table
-
-# Exit code of an interrupted fit, whose model is written.
-_EXIT_INTERRUPTED = 130
 
 
 def fit(arguments: argparse.Namespace) -> int:
@@ -81,12 +79,11 @@ def fit(arguments: argparse.Namespace) -> int:
         mixmate.fit(X)
     if preparation.feature_names is not None:
         mixmate.feature_names_in_ = np.array(preparation.feature_names, dtype=object)
-    is_trivial = preparation.is_trivial
     write_model(
         mixmate,
         arguments.output,
         {"MixMateClustering": MixMateClustering},
-        None if is_trivial else preparation.to_dict(),
+        None if preparation.is_trivial else preparation.to_dict(),
     )
     if arguments.labels is not None:
         write_table(arguments.labels, mixmate.labels_, ["cluster"], table.index)
@@ -95,7 +92,7 @@ def fit(arguments: argparse.Namespace) -> int:
     _summarize(mixmate, table, preparation)
     # There are no callbacks that stop a fit early.
     was_interrupted = not mixmate.converged_ and mixmate.n_iter_ < mixmate.max_iter
-    return _EXIT_INTERRUPTED if was_interrupted else 0
+    return INTERRUPTED if was_interrupted else 0
 
 
 def _summarize(

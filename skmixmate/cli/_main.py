@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from .._version import __version__
+from ._exit_codes import INTERRUPTED, USER_ERROR
 from ._streams import flush, log, printable
-
-# Exit codes: for errors of the user, and for an interrupt, as in shells. The code of
-# argparse for an invalid command line is 2.
-_EXIT_USER_ERROR, _EXIT_INTERRUPTED = 1, 130
 
 _EXAMPLES = """\
 examples:
@@ -68,10 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(_parser().parse_args(argv))
     except KeyboardInterrupt:
         log("interrupted")
-        code = _EXIT_INTERRUPTED
+        code = INTERRUPTED
     finally:
         is_written = flush()
-    return code if is_written else _EXIT_USER_ERROR
+    return code if is_written else USER_ERROR
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -87,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> int:
     # torch raises RuntimeError if memory is exhausted or a device fails.
     except (ImportError, RuntimeError, ValueError) as error:
         log(f"error: {_with_options(str(error))}")
-    return _EXIT_USER_ERROR
+    return USER_ERROR
 
 
 def _with_options(message: str) -> str:
