@@ -183,11 +183,14 @@ def fit_interrupted_at_once():
         return step(em, *batch)
 
     ExpectationMaximization.step = interrupted
+    # Programs that a shell runs in the background ignore this signal.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.warns(UserWarning, match="interrupted after 0 whole epochs"):
             return small().fit(shards()[0][dist.get_rank()]).dictionaries_
     finally:
         ExpectationMaximization.step = step
+        signal.signal(signal.SIGINT, handler)
 
 
 def test_an_interrupt_of_all_processes_at_once(peer):

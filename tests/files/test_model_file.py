@@ -118,6 +118,7 @@ def test_an_interrupted_save_raises_and_keeps_the_existing_file(
     def open_and_interrupt(archive, name, mode="r", **options):
         member = open_member(archive, name, mode, **options)
         if mode == "w":
+            member.close()  # or Python 3.13 warns when it is collected
             raise KeyboardInterrupt
         return member
 
