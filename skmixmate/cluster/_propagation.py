@@ -5,12 +5,12 @@ from typing import Any, Self
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from ._graph import nearest_neighbors, self_tuning_affinity
+from ._whitening import PrincipalComponents
 
 # Neighbours of each sample, and steps of the walk: far more than it takes on average.
 _N_NEIGHBORS, _N_STEPS = 10, 100
@@ -20,10 +20,9 @@ _N_NEIGHBORS, _N_STEPS = 10, 100
 # reliable than the walk, and the probability is smaller in proportion.
 _STOPPING, _N_LABELS = 0.1, 10
 
-# Principal components that are used, and the powers of their standard deviations that
-# they are divided by for the classifier and for the graph: 0 leaves them as they are, 1
-# makes all of them count the same.
-_N_COMPONENTS, _WHITENING, _GRAPH_WHITENING = 150, 0.5, 0.75
+# Powers of their standard deviations that principal components are divided by, for the
+# classifier and for the graph.
+_WHITENING, _GRAPH_WHITENING = 0.5, 0.75
 
 # Root mean square of the norm of samples for the classifier, and the inverse strength
 # of its penalty.
@@ -92,15 +91,15 @@ class GraphClassifier:
         -------
         self : object
         """
-        self._fit_whitening(X)
-        points = self._whiten(X)
+        self._pca = PrincipalComponents(self.random_state).fit(X)
+        components = self._pca.transform(X)
         is_known = labels >= 0
-        self._fit_regression(points[is_known], labels[is_known])
-        guesses = self._guess(points)
+        self._fit_regression(components[is_known], labels[is_known])
+        guesses = self._guess(components)
         n_labels = is_known.sum() / len(np.unique(labels[is_known]))
         self._stopping = _STOPPING * min(1.0, n_labels / _N_LABELS)
         one_hot = labels[is_known, None] == np.arange(self.n_classes)
-        nodes = self._nodes(points)
+        nodes = self._nodes(components)
         affinity = self_tuning_affinity(*nearest_neighbors(nodes, _N_NEIGHBORS))
         degrees = affinity.sum(axis=1)
         degrees[degrees == 0] = 1.0
@@ -127,9 +126,10 @@ class GraphClassifier:
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
         """
-        points = self._whiten(X)
+        components = self._pca.transform(X)
+        nodes = torch.from_numpy(self._nodes(components))
         # Faster than NearestNeighbors, which computes in float64.
-        distances = torch.cdist(torch.from_numpy(self._nodes(points)), self._reference)
+        distances = torch.cdist(nodes, self._reference)
         n_neighbors = min(_N_NEIGHBORS, len(self._reference))
         found = torch.topk(distances, n_neighbors, largest=False)
         squares = found.values.numpy() ** 2
@@ -137,39 +137,31 @@ class GraphClassifier:
         weights = normalize(np.exp(-squares / local_scales), norm="l1")
         probabilities = self._probabilities[found.indices.numpy()]
         means = np.einsum("ij,ijk->ik", weights, probabilities)
-        return self._mix(means, self._guess(points))
+        return self._mix(means, self._guess(components))
 
-    def _fit_whitening(self, X: np.ndarray) -> None:
-        pca = PCA(min(_N_COMPONENTS, *X.shape), random_state=self.random_state)
-        pca.fit(X)
-        stds = np.sqrt(pca.explained_variance_)
-        is_large = stds > np.sqrt(np.finfo(X.dtype).eps) * stds[0]
-        stds, axes = stds[is_large], pca.components_[is_large]
-        axes = axes.T / stds**_WHITENING
-        norm = np.sqrt(np.sum(stds ** (2 - 2 * _WHITENING)))
-        self._mean, self._axes = pca.mean_, axes * (_NORM / norm)
-        self._stretch = stds ** (_WHITENING - _GRAPH_WHITENING)
-
-    def _whiten(self, X: np.ndarray) -> np.ndarray:
-        points: np.ndarray = (X - self._mean) @ self._axes
-        return points
-
-    def _nodes(self, points: np.ndarray) -> np.ndarray:
+    def _nodes(self, components: np.ndarray) -> np.ndarray:
         """Return the points whose neighbours are found."""
-        nodes: np.ndarray = points * self._stretch
+        nodes = self._pca.whiten(components, _GRAPH_WHITENING)
         return normalize(nodes) if self.metric == "cosine" else nodes
 
-    def _fit_regression(self, points: np.ndarray, labels: np.ndarray) -> None:
+    def _fit_regression(self, components: np.ndarray, labels: np.ndarray) -> None:
         regression: Any = LogisticRegression(C=_C, max_iter=_MAX_ITER)
         if (labels == labels[0]).all():  # nothing to separate
             regression = DummyClassifier()
-        self._regression = regression.fit(points, labels)
+        self._regression = regression.fit(self._standardize(components), labels)
 
-    def _guess(self, points: np.ndarray) -> np.ndarray:
+    def _guess(self, components: np.ndarray) -> np.ndarray:
         """Return the probabilities of the linear classifier."""
-        guesses = np.zeros((len(points), self.n_classes))
+        guesses = np.zeros((len(components), self.n_classes))
+        points = self._standardize(components)
         guesses[:, self._regression.classes_] = self._regression.predict_proba(points)
         return guesses
+
+    def _standardize(self, components: np.ndarray) -> np.ndarray:
+        """Return the points that the linear classifier gets."""
+        norm = np.sqrt(np.sum(self._pca.stds_ ** (2 - 2 * _WHITENING)))
+        points: np.ndarray = self._pca.whiten(components, _WHITENING) * (_NORM / norm)
+        return points
 
     def _mix(self, walked: np.ndarray, guesses: np.ndarray) -> np.ndarray:
         """Return the probabilities after a step, at which the walk may stop."""

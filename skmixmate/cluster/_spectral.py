@@ -1,6 +1,6 @@
 """Spectral clustering of the sum of two graphs."""
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +21,10 @@ from ._graph import (
     spectral_labels,
     validate_graph_data,
 )
+from ._whitening import PrincipalComponents
+
+# Weight of the graph of self-representation; that of the graph of neighbours is 1.
+_REPRESENTATION_WEIGHT = 0.5
 
 
 class SpectralGraphClustering(ClusterMixin, BaseEstimator):
@@ -31,9 +35,10 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
     to the last of its neighbours, so that no bandwidth has to be chosen and
     the overall scale of X does not matter. The other, optional, graph connects each
     sample to the few samples that represent it best, as in
-    :class:`SparseSubspaceClustering`. The graph, or the sum of the two after degree
-    normalisation, is partitioned by k-means on the row-normalised leading eigenvectors
-    of its normalised Laplacian.
+    :class:`SparseSubspaceClustering`. If both are used, they are normalised by the
+    degrees, and the first one counts twice as much as the second. The graph is
+    partitioned by k-means on the row-normalised leading eigenvectors of its normalised
+    Laplacian.
 
     Parameters
     ----------
@@ -49,6 +54,12 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
     metric : {"euclidean", "cosine"}, default="euclidean"
         Distance between neighbours; "cosine" is the Euclidean distance between rows
         scaled to norm 1. It does not affect the graph of self-representation.
+    whitening : float, default=0.0
+        Power of their standard deviations by which principal components are divided
+        before neighbours are found, 0 to 1: 0 leaves distances as they are, 1 makes all
+        components count the same. Unless it is 0, distances are between the first 150
+        principal components. It does not affect the graph of self-representation. On
+        scattering coefficients of images, 0.75 gives better results.
     n_steps : int or None, default=None
         With None, k-means uses `n_clusters` eigenvectors of equal weight. With an int,
         it uses 1.5 times as many eigenvectors, weighted by their eigenvalues to the
@@ -69,7 +80,8 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
     Attributes
     ----------
     affinity_matrix_ : csr_array of shape (n_samples, n_samples)
-        The graph; if there are two, the sum of the degree-normalised graphs.
+        The graph; if there are two, the sum of the degree-normalised graphs, the one
+        of self-representation multiplied by 0.5.
     labels_ : ndarray of shape (n_samples,)
         Cluster of each sample.
     n_features_in_ : int
@@ -108,6 +120,7 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         "n_neighbors": [Interval(Integral, 1, None, closed="left"), None],
         "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
         "metric": [StrOptions({"euclidean", "cosine"})],
+        "whitening": [Interval(Real, 0, 1, closed="both")],
         "n_steps": [Interval(Integral, 1, None, closed="left"), None],
         "refine": ["boolean"],
         "random_state": ["random_state"],
@@ -120,6 +133,7 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         n_neighbors: int | None = 10,
         n_nonzero_coefs: int | None = None,
         metric: str = "euclidean",
+        whitening: float = 0.0,
         n_steps: int | None = None,
         refine: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -128,6 +142,7 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         self.n_neighbors = n_neighbors
         self.n_nonzero_coefs = n_nonzero_coefs
         self.metric = metric
+        self.whitening = whitening
         self.n_steps = n_steps
         self.refine = refine
         self.random_state = random_state
@@ -162,25 +177,29 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
                 "least one of them to an int."
             )
         samples = validate_graph_data(self, X)
+        random_state = private_random_state(self.random_state)
         # Distances and covariances do not depend on the origin, but angles and
         # subspaces do.
         centered = with_safe_squares(near_origin(samples))
         samples = with_safe_squares(samples)
         graphs = []
         if self.n_neighbors is not None:
-            points = normalize(samples) if self.metric == "cosine" else centered
+            points = samples if self.metric == "cosine" else centered
+            if self.whitening > 0:
+                pca = PrincipalComponents(random_state).fit(centered)
+                points = pca.whiten(pca.transform(centered), self.whitening)
+            if self.metric == "cosine":
+                points = normalize(points)
             neighbors = nearest_neighbors(points, self.n_neighbors)
             graphs.append(self_tuning_affinity(*neighbors))
         if self.n_nonzero_coefs is not None:
             graphs.append(representation_affinity(samples, self.n_nonzero_coefs))
-        if len(graphs) > 1:  # so that both have the same weight
-            graphs = [degree_normalize(graph) for graph in graphs]
+        if len(graphs) > 1:  # normalised, so that the weights are of equal graphs
+            graphs[0] = degree_normalize(graphs[0])
+            graphs[1] = _REPRESENTATION_WEIGHT * degree_normalize(graphs[1])
         self.affinity_matrix_ = sum(graphs[1:], start=graphs[0])
         self.labels_ = spectral_labels(
-            self.affinity_matrix_,
-            self.n_clusters,
-            private_random_state(self.random_state),
-            self.n_steps,
+            self.affinity_matrix_, self.n_clusters, random_state, self.n_steps
         )
         if self.refine:
             self.labels_ = gaussian_labels(centered, self.labels_, self.n_clusters)

@@ -121,11 +121,11 @@ def find_checkpoint(
     fit_key = {"X": "; ".join(fingerprints)} | {
         name: hash_param(name, value) for name, value in values.items()
     }
-    expected = _expected_fit(estimator, X, image_shape)
+    expected = _expected_fit(estimator, X, image_shape, communicator)
     if labels is not None:
         labels = np.concatenate(communicator.all_gather(labels))
         fit_key["y"] = hash_param("y", labels)
-        expected = replace(expected, n_labels=len(labels))
+        expected = replace(expected, has_known_labels=True)
     checkpoint = communicator.broadcast(
         lambda: Checkpoint(estimator.checkpoint, fit_key, expected)
     )
@@ -134,7 +134,10 @@ def find_checkpoint(
 
 
 def _expected_fit(
-    estimator: Any, X: Rows, image_shape: tuple[int, ...] | None
+    estimator: Any,
+    X: Rows,
+    image_shape: tuple[int, ...] | None,
+    communicator: Communicator,
 ) -> ExpectedFit:
     """Describe the fit that the content of a checkpoint must agree with."""
     params = read_params(estimator)
@@ -147,6 +150,7 @@ def _expected_fit(
         attributes=CHECKPOINTED,
         n_clusters=given_n_clusters(params),
         n_features=X.shape[1],
+        n_rows=communicator.all_reduce(len(X)),
         n_atoms=estimator.n_atoms,
         dtype=numpy_dtype(X).name,
         image_shape=image_shape,

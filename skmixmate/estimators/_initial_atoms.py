@@ -9,6 +9,7 @@ from sklearn.utils import check_array
 from ..cluster._propagation import GraphClassifier
 from ..data.containers import as_numpy
 from ..data.sparse import SparseRows
+from ..image._features import ScatteringFeatures
 from ..initialization import (
     add_seeds,
     cluster_subsample,
@@ -32,6 +33,10 @@ from ._state import (
     Rows,
     numpy_dtype,
 )
+
+# Principal components of scattering coefficients that are modelled, and how many
+# images, at most, they are computed from.
+_N_COMPONENTS, REPRESENTATION_SIZE = 300, 20_000
 
 # Smallest mean magnitude along an atom that its rate follows: the standard deviation
 # of the noise, in the same units, is the root of one half.
@@ -76,10 +81,9 @@ def find_initial_atoms(
     atoms : dict
         Values of fields of `ModelState`.
     classifier : GraphClassifier or None
-        Of features, fitted to the subsample; None if no label is known, or an array is
-        given as `init`.
+        Of features, fitted to the subsample, that decides in which clusters training
+        keeps the other rows; None if it assigns all rows.
     """
-    dtype = numpy_dtype(X)
     options: dict[str, Any] = {
         "fit_intercept": settings.fit_intercept,
         "random_state": random_state,
@@ -88,21 +92,7 @@ def find_initial_atoms(
         "likelihood": settings.likelihood,
     }
     if is_init_array(estimator.init):
-        init = check_array(estimator.init, allow_nd=True, dtype=dtype)
-        rows = state.to_model_space(init.reshape(-1, X.shape[1]))
-        dictionaries, intercepts = dictionaries_from_array(
-            rows.reshape(*init.shape[:2], -1), **options
-        )
-        atoms = {
-            "dictionaries": dictionaries.astype(dtype),
-            "intercepts": intercepts.astype(dtype),
-            "rates": None,
-            "likelihood": settings.likelihood.initial(
-                init.reshape(-1, init.shape[2]),
-                np.repeat(np.arange(len(init)), init.shape[1]),
-            ),
-        }
-        return atoms, None
+        return _atoms_from_array(estimator, settings, state, X, options), None
     # Fewer atoms do not mean that fewer rows find the clusters of tabular data.
     n_clusters = len(state.weights)
     image_shape = settings.image_shape
@@ -124,6 +114,13 @@ def find_initial_atoms(
     inverse: slice | np.ndarray = slice(None)
     if copies is not None:
         first, inverse = find_distinct(indices)
+    image_features = None
+    is_named = isinstance(estimator.init, str) and estimator.init != "random"
+    if settings.models_scattering or (is_named and n_clusters > 1):
+        image_features = find_image_features(
+            estimator, settings, state, features, indices, sample, random_state
+        )
+    modelled: Any = image_features if settings.models_scattering else sample
 
     def find_clusters(rows: slice | np.ndarray) -> np.ndarray:
         return cluster_subsample(
@@ -131,38 +128,84 @@ def find_initial_atoms(
             estimator.init,
             n_clusters,
             random_state,
-            image_shape,
+            None if image_features is None else image_features[rows],
             is_imputed=bool(n_missing[indices[rows]].any()),
             likelihood=settings.likelihood,
         )
 
-    if isinstance(sample, SparseRows):
-        labels = find_clusters(first)[inverse]
-        atoms = _atoms_from_sparse(settings, sample, labels, n_clusters, random_state)
-        return atoms, None
-    n_distinct, modelled, classifier = len(indices[first]), sample, None
-    if state.representation is not None:
-        modelled = as_numpy(features[indices])
     if known is None:
         labels = find_clusters(first)[inverse]
     else:
-        metric = "euclidean" if image_shape is None else "cosine"
-        classifier = GraphClassifier(n_clusters, metric, random_state)
-        known = known[indices]
-        if len(np.intersect1d(known, np.arange(n_clusters))) < n_clusters:
+        labels = known[indices]
+        if len(np.intersect1d(labels, np.arange(n_clusters))) < n_clusters:
             n_rows = resolve_init_size(estimator, image_shape)
             clusters = find_clusters(slice(n_rows))
-            known = add_seeds(known, clusters, n_clusters, random_state)
+            labels = add_seeds(labels, clusters, n_clusters, random_state)
+    classifier = None
+    if known is not None or _keeps_start(estimator, settings):
+        metric = "euclidean" if image_shape is None else "cosine"
+        classifier = GraphClassifier(n_clusters, metric, random_state)
         stabilized = settings.likelihood.variance_stabilize(modelled)
-        labels = classifier.fit(stabilized, known).labels_
-    sample = modelled
-    n_atoms = settings.n_atoms
-    if settings.uses_atom_rates and estimator.n_atoms == "auto":
-        n_atoms = min(n_atoms, max(1, n_distinct // (_ROWS_PER_ATOM * n_clusters)))
+        labels = classifier.fit(stabilized, labels).labels_
+    if isinstance(sample, SparseRows):
+        atoms = _atoms_from_sparse(settings, sample, labels, n_clusters, random_state)
+    else:
+        n_atoms = settings.n_atoms
+        if settings.uses_atom_rates and estimator.n_atoms == "auto":
+            n_distinct = len(indices[first])
+            n_atoms = min(n_atoms, max(1, n_distinct // (_ROWS_PER_ATOM * n_clusters)))
+        atoms = _atoms_from_labels(settings, state, modelled, labels, n_atoms, options)
+    return atoms, classifier
+
+
+def _keeps_start(estimator: Any, settings: Settings) -> bool:
+    """Return whether training keeps rows in the clusters of the start.
+
+    The named start for images finds clusters better than training does, which moves
+    rows to other clusters if clusters are not dictionaries: see benchmarks/NOTES.rst.
+    """
+    is_auto = isinstance(estimator.init, str) and estimator.init == "auto"
+    return is_auto and settings.models_scattering
+
+
+def _atoms_from_array(
+    estimator: Any,
+    settings: Settings,
+    state: ModelState,
+    X: Rows,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """Make the first atoms from those that are given."""
+    dtype = numpy_dtype(X)
+    init = check_array(estimator.init, allow_nd=True, dtype=dtype)
+    rows = state.to_model_space(init.reshape(-1, X.shape[1]))
+    dictionaries, intercepts = dictionaries_from_array(
+        rows.reshape(*init.shape[:2], -1), **options
+    )
+    return {
+        "dictionaries": dictionaries.astype(dtype),
+        "intercepts": intercepts.astype(dtype),
+        "rates": None,
+        "likelihood": settings.likelihood.initial(
+            init.reshape(-1, init.shape[2]),
+            np.repeat(np.arange(len(init)), init.shape[1]),
+        ),
+    }
+
+
+def _atoms_from_labels(
+    settings: Settings,
+    state: ModelState,
+    sample: np.ndarray,
+    labels: np.ndarray,
+    n_atoms: int,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """Make the first atoms of each cluster from its rows."""
     dictionaries, intercepts = dictionaries_from_labels(
         sample,
         labels,
-        n_clusters,
+        len(state.weights),
         n_atoms,
         **options,
         atoms="pca" if settings.uses_atom_rates else "samples",
@@ -172,14 +215,63 @@ def find_initial_atoms(
         magnitudes = state.scale * mean_abs_projections(
             sample, labels, dictionaries, intercepts
         )
-        rates = (1 / np.maximum(magnitudes, _MIN_ATOM_SCALE)).astype(dtype)
-    atoms = {
-        "dictionaries": dictionaries.astype(dtype),
-        "intercepts": intercepts.astype(dtype),
+        rates = (1 / np.maximum(magnitudes, _MIN_ATOM_SCALE)).astype(sample.dtype)
+    return {
+        "dictionaries": dictionaries.astype(sample.dtype),
+        "intercepts": intercepts.astype(sample.dtype),
         "rates": rates,
         "likelihood": settings.likelihood.initial(sample, labels),
     }
-    return atoms, classifier
+
+
+def find_image_features(
+    estimator: Any,
+    settings: Settings,
+    state: ModelState,
+    features: Rows,
+    indices: np.ndarray,
+    sample: Any,
+    random_state: np.random.RandomState,
+) -> np.ndarray | None:
+    """Return the scattering features of rows that are drawn, if these are images.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+    settings : Settings
+    state : ModelState
+    features : ndarray, tensor or RowReader of shape (n_samples, n_features)
+        Features of all rows that are modelled.
+    indices : ndarray of shape (n_drawn,)
+    sample : ndarray of shape (n_drawn, n_pixels)
+        Complete images.
+    random_state : RandomState
+
+    Returns
+    -------
+    image_features : ndarray of shape (n_drawn, n_components) or None
+        Those that are modelled, unless pixels are.
+    """
+    if settings.image_shape is None:
+        return None
+    if settings.models_scattering:
+        return as_numpy(features[indices])
+    representation = new_representation(estimator, settings, random_state)
+    return representation.fit_transform(sample)
+
+
+def new_representation(
+    estimator: Any, settings: Settings, random_state: np.random.RandomState
+) -> ScatteringFeatures:
+    """Return a representation of images that is not fitted."""
+    assert settings.image_shape is not None  # scattering coefficients are of images
+    return ScatteringFeatures(
+        settings.image_shape,
+        _N_COMPONENTS,
+        REPRESENTATION_SIZE,
+        estimator.device,
+        random_state,
+    )
 
 
 def _atoms_from_sparse(

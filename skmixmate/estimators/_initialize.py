@@ -37,7 +37,13 @@ from ..utils.random_state import (
 )
 from ._checks import initial_weights
 from ._fit import FitContext, make_em
-from ._initial_atoms import draw_sample, find_initial_atoms
+from ._initial_atoms import (
+    REPRESENTATION_SIZE,
+    draw_sample,
+    find_image_features,
+    find_initial_atoms,
+    new_representation,
+)
 from ._labels import label_rows, own_part
 from ._logging import log_to_stdout
 from ._settings import (
@@ -59,10 +65,6 @@ from ._state import (
 # Root-mean-square norm of a row for which the default alpha was chosen: that of
 # MNIST with pixels in [0, 1], the paper's data.
 _REFERENCE_NORM = 9.2
-
-# Principal components of scattering coefficients that are modelled, and how many
-# images, at most, they are computed from.
-_N_COMPONENTS, _REPRESENTATION_SIZE = 300, 20_000
 
 # Complete rows from which the number of clusters is estimated; if there are fewer, rows
 # with missing entries are used as well.
@@ -91,8 +93,8 @@ def initialize(
         Features that are modelled.
     labels : int64 ndarray of shape (n_samples,) or None
         Clusters in which training keeps the rows: known ones and, if the fit starts
-        from data, those that follow from them; -1 for rows that it assigns. None if no
-        label is known.
+        from data, those that follow from them or from the start; -1 for rows that it
+        assigns. None if it assigns all.
     """
     stored = None if ctx.checkpoint is None else ctx.checkpoint.start
     is_new = stored is None and not ctx.is_warm
@@ -111,7 +113,7 @@ def initialize(
         X, labels = _initialize_from_data(estimator, ctx, state, n_trials, subtask)
     else:
         X = state.to_model_space(ctx.X)
-    if stored is not None and labels is not None:
+    if stored is not None and "labels" in stored:
         labels = own_part(stored["labels"], len(ctx.X), ctx.communicator)
     if ctx.communicator.size > 1:
         stored = ctx.communicator.broadcast(lambda: dump_state(ctx, state))
@@ -182,7 +184,7 @@ def load_state(estimator: Any, ctx: FitContext, stored: dict[str, Any]) -> Model
     load_random_state(ctx.random_state, stored["random_state"])
     representation = None
     if stored["representation"] is not None:
-        representation = _new_representation(estimator, ctx)
+        representation = new_representation(estimator, ctx.settings, ctx.random_state)
         representation.load_state_dict(stored["representation"])
     attributes = {name.rstrip("_"): v for name, v in stored["attributes"].items()}
     return ModelState(
@@ -237,7 +239,7 @@ def _initialize_from_data(
         return classifier
 
     classifier = ctx.communicator.broadcast(find_atoms)
-    if ctx.labels is None or classifier is None:
+    if classifier is None:
         return X, ctx.labels
     return X, label_rows(classifier, ctx.settings, X, ctx.labels)
 
@@ -267,9 +269,19 @@ def _estimate_n_clusters(
         data["copies"],
     )
     if data["copies"] is not None:
-        sample = sample[find_distinct(indices)[0]]
+        first = find_distinct(indices)[0]
+        indices, sample = indices[first], sample[first]
+    image_features = find_image_features(
+        estimator,
+        ctx.settings,
+        state,
+        data["features"],
+        indices,
+        sample,
+        random_state,
+    )
     n_clusters, state.n_clusters_scores = estimate_initial_n_clusters(
-        sample, random_state, image_shape, ctx.settings.likelihood
+        sample, random_state, image_features, ctx.settings.likelihood
     )
     n_clusters = max(n_clusters, n_labelled)
     state.weights = initial_weights(
@@ -287,13 +299,13 @@ def _fit_representation(
     copies: np.ndarray | None,
 ) -> np.ndarray:
     """Fit the representation to rows of all processes; return features of X."""
-    representation = _new_representation(estimator, ctx)
+    representation = new_representation(estimator, ctx.settings, ctx.random_state)
     state.representation = representation
 
     def fit(indices: slice | np.ndarray) -> ScatteringFeatures:
         drawn = draw_rows(
             np.arange(len(rows))[indices],
-            _REPRESENTATION_SIZE,
+            REPRESENTATION_SIZE,
             ctx.random_state,
             copies,
         )
@@ -315,18 +327,6 @@ def _fit_representation(
     return state.to_model_space(ctx.X)
 
 
-def _new_representation(estimator: Any, ctx: FitContext) -> ScatteringFeatures:
-    image_shape = ctx.settings.image_shape
-    assert image_shape is not None  # scattering coefficients are of images
-    return ScatteringFeatures(
-        image_shape,
-        _N_COMPONENTS,
-        _REPRESENTATION_SIZE,
-        estimator.device,
-        ctx.random_state,
-    )
-
-
 def _gather_rows(
     estimator: Any, ctx: FitContext, n_trials: int
 ) -> tuple[np.ndarray | SparseRows | None, np.ndarray | None, np.ndarray | None]:
@@ -337,7 +337,7 @@ def _gather_rows(
     if n_trials:
         n_rows = max(n_rows, _TRIAL_ROWS)
     if ctx.settings.models_scattering:
-        n_rows = max(n_rows, _REPRESENTATION_SIZE)
+        n_rows = max(n_rows, REPRESENTATION_SIZE)
     return gather_rows(
         ctx.X,
         ctx.summary.n_missing,
@@ -430,7 +430,7 @@ def _try_initialization(
     atoms, classifier = find_initial_atoms(estimator, settings, state, **data)
     vars(state).update(atoms)
     labels = known
-    if known is not None and classifier is not None:
+    if classifier is not None:
         labels = label_rows(classifier, settings, rows, known)
     em = make_em(
         estimator,

@@ -122,7 +122,7 @@ def check_no_labels(params: Mapping[str, Any], y: Any) -> None:
 
 
 def label_rows(
-    classifier: GraphClassifier, settings: Settings, X: Rows, known: np.ndarray
+    classifier: GraphClassifier, settings: Settings, X: Rows, known: np.ndarray | None
 ) -> np.ndarray:
     """Classify the rows that training keeps in one cluster.
 
@@ -132,19 +132,19 @@ def label_rows(
     settings : Settings
     X : ndarray, tensor or RowReader of shape (n_samples, n_features)
         Features that are modelled.
-    known : int ndarray of shape (n_samples,)
-        Known clusters, -1 where unknown.
+    known : int ndarray of shape (n_samples,) or None
+        Known clusters, -1 where unknown; None if no label is known.
 
     Returns
     -------
-    labels : int ndarray of shape (n_samples,)
+    labels : int64 ndarray of shape (n_samples,)
         The known ones; those of the classifier for other complete rows; -1 for rows
         with missing entries.
     """
-    labels = known.copy()
+    labels = np.full(len(X), -1) if known is None else known.copy()
     for chunk in RowLoader(X, device=torch.device("cpu")).chunks(_CHUNK_ROWS):
         rows = as_numpy(X[chunk])
-        is_open = (known[chunk] < 0) & ~np.isnan(rows).any(axis=1)
+        is_open = (labels[chunk] < 0) & ~np.isnan(rows).any(axis=1)
         if is_open.any():
             stabilized = settings.likelihood.variance_stabilize(rows[is_open])
             probabilities = classifier.predict_proba(stabilized)

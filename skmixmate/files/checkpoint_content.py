@@ -7,8 +7,8 @@ The content is a dictionary of
   attributes by name; "representation", returned by
   :meth:`ScatteringFeatures.state_dict`, or None; "random_state", returned by
   :func:`~skmixmate.utils.random_state.dump_random_state`; "n_clusters_scores", if the
-  number of clusters was estimated; and "labels", the clusters in which rows are kept,
-  if labels are known;
+  number of clusters was estimated; and "labels", the clusters in which training keeps
+  rows, if it does;
 - "state": returned by :meth:`ExpectationMaximization.state_dict`;
 - "losses", a list of floats, and "stopped", a bool: the history of the training.
 """
@@ -109,8 +109,10 @@ class ExpectedFit:
     max_iter : int
     random_state : RandomState
         Not changed.
-    n_labels : int or None
-        Rows of all processes; None if no label is known.
+    n_rows : int
+        Of all processes.
+    has_known_labels : bool, default=False
+        Whether training keeps rows in known clusters.
     """
 
     attributes: Collection[str]
@@ -123,7 +125,8 @@ class ExpectedFit:
     has_intercepts: Callable[[bool], bool]
     max_iter: int
     random_state: np.random.RandomState
-    n_labels: int | None = None
+    n_rows: int
+    has_known_labels: bool = False
 
 
 def read_content(file: BinaryIO) -> dict[str, Any]:
@@ -203,12 +206,12 @@ def _start_as_arrays(start: Any, expected: ExpectedFit) -> dict[str, Any]:
         keys = keys | {"n_clusters_scores"}
         scores["n_clusters_scores"] = _as_arrays(start["n_clusters_scores"])
         check_n_clusters_scores(scores["n_clusters_scores"])
-    if expected.n_labels is not None:
+    # Training may also keep rows in clusters of the start.
+    has_labels = isinstance(start, dict) and "labels" in start
+    if has_labels or expected.has_known_labels:
         keys = keys | {"labels"}
     check_keys("start", start, keys)
-    labels = {}
-    if expected.n_labels is not None:
-        labels = _as_arrays({"labels": start["labels"]})
+    labels = _as_arrays({"labels": start["labels"]}) if has_labels else {}
     if likelihood.is_learned:
         _check_likelihood(start["likelihood"], likelihood)
     check_keys("attributes", start["attributes"], set(expected.attributes))
@@ -269,9 +272,9 @@ def _check_start(start: Mapping[str, Any], expected: ExpectedFit) -> None:
             f"{shape[0]} of {shape[1]}"
         )
     check_entries(attributes)
-    if expected.n_labels is not None:
+    if "labels" in start:
         labels = start["labels"]
-        check_arrays({"labels": labels}, {"labels": (expected.n_labels,)}, ("int64",))
+        check_arrays({"labels": labels}, {"labels": (expected.n_rows,)}, ("int64",))
         is_valid = labels.min() >= -1 and labels.max() < n_clusters
         check_value("labels", labels, is_valid, "numbers of clusters, or -1")
     _check_random_state(start["random_state"], expected.random_state)

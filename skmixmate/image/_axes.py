@@ -13,7 +13,7 @@ MANY_COLUMNS = 4096
 _CHUNK_BYTES = 2**25
 
 
-def has_few_rows(n_rows: int, n_columns: int) -> bool:
+def _has_few_rows(n_rows: int, n_columns: int) -> bool:
     """Return whether to compute principal axes from inner products of rows.
 
     Parameters
@@ -47,7 +47,7 @@ def principal_axes(X: np.ndarray, n_components: int) -> np.ndarray:
         Orthonormal columns, in ascending order of the second moment.
     """
     n_rows, n_features = X.shape
-    if not has_few_rows(n_rows, n_features):
+    if not _has_few_rows(n_rows, n_features):
         first = max(0, n_features - n_components)
         return eigh(X.T @ X, subset_by_index=[first, n_features - 1])[1]
     first = max(0, n_rows - n_components)
@@ -77,24 +77,3 @@ def _column_chunks(X: np.ndarray) -> Iterator[slice]:
     size = max(1, _CHUNK_BYTES // (8 * len(X)))
     for start in range(0, X.shape[1], size):
         yield slice(start, start + size)
-
-
-def principal_scores(X: np.ndarray, n_components: int) -> np.ndarray:
-    """Compute the coordinates of rows along their principal axes, without the axes.
-
-    The eigenproblem has the size of the number of rows, which should be small.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    n_components : int
-        At most n_samples are returned.
-
-    Returns
-    -------
-    scores : ndarray of shape (n_samples, n_components)
-        Equal to ``X @ principal_axes(X, n_components)`` up to the signs of columns.
-    """
-    first = max(0, len(X) - n_components)
-    squares, directions = eigh(X @ X.T, subset_by_index=[first, len(X) - 1])
-    return directions * np.sqrt(squares.clip(min=0))

@@ -1,4 +1,4 @@
-"""Features of images for initial clustering, and as a representation to train on."""
+"""Features of images, to cluster and to train on."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,16 +13,12 @@ from ..data.statistics import scale_of_norm
 from ..data.validation import resolve_device
 from ..utils.guards import default_modes
 from ..utils.numbers import largest_magnitude
-from ._axes import MANY_COLUMNS, has_few_rows, principal_axes, principal_scores
+from ._axes import MANY_COLUMNS, principal_axes
 from ._imputation import PixelDistribution, fit_pixel_distribution
 from ._scattering import ScatteringTransform
 
 # Number of images whose coefficients are computed at a time.
 IMAGES_AT_A_TIME = 2048
-
-# If there are many coefficients and also many rows, a subsample of these is used, so
-# that memory and time do not depend on their number.
-_MANY_ROWS = 5000
 
 # Maximum number of images in the subsample if there are many coefficients, and maximum
 # size of their coefficients; at least twice as many as the axes are always used.
@@ -58,93 +54,6 @@ def default_scale(image_shape: Sequence[int]) -> int:
     (3, 2, 1)
     """
     return max(1, int(math.log2(min(image_shape[:2]) / 3)))
-
-
-def graph_features(
-    images: np.ndarray, image_shape: Sequence[int], n_components: int = 500
-) -> np.ndarray:
-    """Compute features of images for building the affinity graph.
-
-    Two views of the scattering coefficients are concatenated, each with a root mean
-    square norm of 1. In the shape view, each path of each image is divided by its
-    largest magnitude, so that only the position of large coefficients matters. The
-    magnitude view is the square root of the coefficients, which retains magnitudes but
-    reduces the influence of the largest ones. Both are projected onto their principal
-    axes, without centring.
-
-    Parameters
-    ----------
-    images : ndarray of shape (n_samples, n_pixels)
-        Finite.
-    image_shape : tuple of int
-    n_components : int, default=500
-
-    Returns
-    -------
-    features : ndarray of shape (n_samples, n_components)
-        Fewer columns if there are fewer scattering coefficients.
-
-    References
-    ----------
-    The code published with the paper initializes its clustering with features like
-    the shape view.
-    """
-    scattering = ScatteringTransform(image_shape, J=default_scale(image_shape))
-    n_columns = 2 * math.prod(scattering.fit(images[:1]).output_shape_)
-    n_max = len(images)
-    if n_columns > MANY_COLUMNS:
-        n_bytes = 2 * _MAX_BYTES // (n_columns * images.dtype.itemsize)
-        n_max = min(_MANY_ROWS, max(2 * n_components, n_bytes))
-    step = math.ceil(len(images) / n_max)
-    features, norms = _two_views(scattering, images[::step])
-    if step == 1 and has_few_rows(*features.shape):
-        return principal_scores(features, n_components)
-    axes = principal_axes(features, n_components)
-    if step == 1:
-        return features @ axes
-    del features
-    projected = [
-        _two_views(scattering, images[chunk], norms)[0] @ axes
-        for chunk in _chunks(images)
-    ]
-    return np.concatenate(projected)
-
-
-def _two_views(
-    scattering: ScatteringTransform,
-    images: np.ndarray,
-    norms: Sequence[float] | None = None,
-) -> tuple[np.ndarray, Sequence[float]]:
-    """Compute the shape view and the magnitude view of scattering coefficients.
-
-    Parameters
-    ----------
-    scattering : ScatteringTransform
-        Fitted.
-    images : ndarray of shape (n_samples, n_pixels)
-    norms : list of float, default=None
-        Divisors of the views; by default their root mean square norms.
-
-    Returns
-    -------
-    features : ndarray of shape (n_samples, 2 * n_coefficients)
-    norms : list of float
-    """
-    coefficients: np.ndarray = np.asarray(scattering.transform(images))
-    n_samples, n_coefficients = coefficients.shape
-    features = np.empty((n_samples, 2 * n_coefficients), dtype=coefficients.dtype)
-    shape_view, magnitude_view = views = np.hsplit(features, 2)
-    np.abs(coefficients, out=coefficients)
-    np.sqrt(coefficients, out=magnitude_view)
-    by_path = coefficients.reshape(n_samples, scattering.output_shape_[0], -1)
-    largest = by_path.max(axis=2, keepdims=True)
-    by_path /= np.where(largest > 0, largest, 1)
-    shape_view[:] = coefficients
-    if norms is None:
-        norms = [np.linalg.norm(view) / np.sqrt(n_samples) or 1.0 for view in views]
-    for view, norm in zip(views, norms, strict=True):
-        view /= norm
-    return features, norms
 
 
 class ScatteringFeatures(TransformerMixin, BaseEstimator):

@@ -4,7 +4,7 @@ An initialiser is any clusterer with `fit_predict`; the named ones are listed in
 `INITIALIZERS`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,29 +19,27 @@ from ..cluster import (
 )
 from ..cluster._n_clusters import MAX_SAMPLES
 from ..data.sparse import SparseRows
-from ..image._features import graph_features
 from ..model.likelihood import Likelihood
 from ..utils.numbers import near_origin
 from .sparse import svd_components
 
 
-def _auto(n_clusters: int, image_shape: Sequence[int] | None) -> Any:
-    if image_shape is None:
+def _auto(n_clusters: int, is_image: bool) -> Any:
+    if not is_image:
         return EnsembleClustering(n_clusters)
-    # Each of these does better on scattering features, and none on tabular data: see
-    # benchmarks/NOTES.rst.
+    # Each of these does better on scattering features: see benchmarks/NOTES.rst.
     return SpectralGraphClustering(
-        n_clusters, n_nonzero_coefs=5, metric="cosine", n_steps=4
+        n_clusters, n_nonzero_coefs=5, metric="cosine", whitening=0.75, n_steps=4
     )
 
 
-# Factories of clusterers by name, of (n_clusters, image_shape). For images, the
-# clusterers get scattering features.
-INITIALIZERS: dict[str, Callable[[int, Sequence[int] | None], Any]] = {
+# Factories of clusterers by name, of (n_clusters, is_image). For images, the clusterers
+# get scattering features.
+INITIALIZERS: dict[str, Callable[[int, bool], Any]] = {
     "auto": _auto,
-    "spectral": lambda n_clusters, image_shape: SpectralGraphClustering(n_clusters),
-    "ssc": lambda n_clusters, image_shape: SparseSubspaceClustering(n_clusters),
-    "kmeans": lambda n_clusters, image_shape: KMeans(n_clusters, n_init=10),
+    "spectral": lambda n_clusters, is_image: SpectralGraphClustering(n_clusters),
+    "ssc": lambda n_clusters, is_image: SparseSubspaceClustering(n_clusters),
+    "kmeans": lambda n_clusters, is_image: KMeans(n_clusters, n_init=10),
 }
 
 
@@ -50,7 +48,7 @@ def cluster_subsample(
     init: Any,
     n_clusters: int,
     random_state: np.random.RandomState,
-    image_shape: Sequence[int] | None = None,
+    image_features: np.ndarray | None = None,
     is_imputed: bool = False,
     likelihood: Likelihood | None = None,
 ) -> np.ndarray:
@@ -64,9 +62,8 @@ def cluster_subsample(
         which is cloned; its unset random states are set.
     n_clusters : int
     random_state : RandomState
-    image_shape : tuple of int, default=None
-        Of the images that the rows are; named clusterers then get their scattering
-        features.
+    image_features : ndarray of shape (n_samples, n_components), default=None
+        Scattering features, if the rows are images: named clusterers get these.
     is_imputed : bool, default=False
         Whether some entries were imputed by means. These distort the shapes of
         clusters, which several members of the ensemble depend on: for tabular data
@@ -96,11 +93,12 @@ def cluster_subsample(
         likelihood = None
     if is_named:
         is_normal = likelihood is None or likelihood.has_noise_variance
-        if image_shape is None and init == "auto" and (is_imputed or not is_normal):
+        is_image = image_features is not None
+        if not is_image and init == "auto" and (is_imputed or not is_normal):
             init = "spectral"
-        clusterer = INITIALIZERS[init](n_clusters, image_shape)
+        clusterer = INITIALIZERS[init](n_clusters, is_image)
         # The origin is meaningful for the subspaces of "ssc".
-        sample = _features(sample, image_shape, likelihood, center=init != "ssc")
+        sample = _features(sample, image_features, likelihood, center=init != "ssc")
     else:
         clusterer = clone(init)
     _seed(clusterer, random_state)
@@ -118,7 +116,7 @@ def cluster_subsample(
 def estimate_initial_n_clusters(
     sample: np.ndarray | SparseRows,
     random_state: np.random.RandomState,
-    image_shape: Sequence[int] | None = None,
+    image_features: np.ndarray | None = None,
     likelihood: Likelihood | None = None,
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Estimate the number of clusters, from the features that are clustered.
@@ -128,7 +126,7 @@ def estimate_initial_n_clusters(
     sample : ndarray of shape (n_samples, n_features)
         In random order: only the first rows are used.
     random_state : RandomState
-    image_shape, likelihood
+    image_features, likelihood
         As in :func:`cluster_subsample`.
 
     Returns
@@ -138,21 +136,23 @@ def estimate_initial_n_clusters(
         See :func:`~skmixmate.cluster.estimate_n_clusters`.
     """
     sample = sample[:MAX_SAMPLES]
+    if image_features is not None:
+        image_features = image_features[:MAX_SAMPLES]
     if isinstance(sample, SparseRows):
         sample, likelihood = svd_components(sample, likelihood, random_state), None
-    features = _features(sample, image_shape, likelihood, center=True)
+    features = _features(sample, image_features, likelihood, center=True)
     return estimate_n_clusters(features, random_state=random_state)
 
 
 def _features(
     sample: np.ndarray,
-    image_shape: Sequence[int] | None,
+    image_features: np.ndarray | None,
     likelihood: Likelihood | None,
     center: bool,
 ) -> np.ndarray:
     """Compute the features that named clusterers get."""
-    if image_shape is not None:  # the origin is meaningful for pixels
-        return graph_features(canonicalize_scale(sample), image_shape)
+    if image_features is not None:
+        return canonicalize_scale(image_features)
     if likelihood is not None:
         sample = likelihood.variance_stabilize(sample)
     return canonicalize_scale(near_origin(sample) if center else sample)

@@ -87,9 +87,41 @@ def test_affinity_is_the_sum_of_the_graphs(n_neighbors, n_nonzero_coefs):
     )
     expected = neighbors if n_neighbors else representation
     if n_neighbors and n_nonzero_coefs:
-        expected = degree_normalize(neighbors) + degree_normalize(representation)
+        expected = degree_normalize(neighbors) + 0.5 * degree_normalize(representation)
     assert abs(graph.affinity_matrix_ - expected).max() < 1e-12
     assert adjusted_rand_score(y, graph.labels_) > (0.9 if n_nonzero_coefs else 0.5)
+
+
+def test_whitening_finds_clusters_that_differ_in_small_components():
+    X, y = make_blobs(300, 2, centers=[[0, 0], [9, 9]], random_state=0)
+    wide = np.random.default_rng(0).normal(scale=100, size=(300, 2))
+    X = np.hstack([X, wide])
+    scores = [
+        adjusted_rand_score(
+            y,
+            SpectralGraphClustering(2, whitening=whitening, random_state=0)
+            .fit(X)
+            .labels_,
+        )
+        for whitening in (0, 1)
+    ]
+    assert scores[0] < 0.2
+    assert scores[1] == 1
+
+
+def test_whitened_neighbors_do_not_depend_on_the_scale_of_components():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    graphs = [
+        SpectralGraphClustering(2, whitening=1.0, random_state=0).fit(rows)
+        for rows in (X, X @ np.diag([1, 10, 100]))
+    ]
+    assert abs(graphs[0].affinity_matrix_ - graphs[1].affinity_matrix_).max() < 1e-9
+
+
+def test_constant_samples_can_be_whitened():
+    spectral = SpectralGraphClustering(2, whitening=0.5, random_state=0)
+    labels = spectral.fit_predict(np.ones((20, 3)))
+    assert set(labels) <= {0, 1}
 
 
 def test_cosine_metric_ignores_norms():

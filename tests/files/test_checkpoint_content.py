@@ -155,6 +155,28 @@ def test_labels_that_do_not_fit_are_rejected(damage, path, fail_in_epoch):
         mixmate.fit(X, y)
 
 
+def test_known_labels_have_to_be_in_the_file(path, fail_in_epoch):
+    X, y = data(), np.where(np.arange(120) < 30, np.arange(120) % 3, -1)
+    mixmate = small(checkpoint=path, supervision="auto")
+    fail_in_epoch(mixmate, X, y=y)
+    content = content_of(path)
+    del content["start"]["labels"]
+    path.write_bytes(sealed(written(content)))
+    with pytest.raises(ValueError, match=r"checkpoint=.* damaged: it has .*labels"):
+        mixmate.fit(X, y)
+
+
+def test_images_that_are_not_kept_in_clusters_are_assigned_further(path, fail_in_epoch):
+    """Earlier versions assigned all images in training."""
+    X = load_digits().data[:100]
+    fail_in_epoch(small(checkpoint=path, image_shape=(8, 8)), X)
+    content = content_of(path)
+    assert content["start"].pop("labels").shape == (100,)
+    path.write_bytes(sealed(written(content)))
+    mixmate = small(checkpoint=path, image_shape=(8, 8)).fit(X)
+    np.testing.assert_array_equal(mixmate.labels_, mixmate.predict(X))
+
+
 def test_pixels_of_incomplete_images_are_modelled_further(path, fail_in_epoch):
     """Earlier versions modelled the pixels of incomplete images."""
     X = load_digits().data[:100]

@@ -6,12 +6,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from skmixmate.image import ScatteringTransform, _features
-from skmixmate.image._axes import has_few_rows, principal_axes, principal_scores
-from skmixmate.image._features import (
-    ScatteringFeatures,
-    default_scale,
-    graph_features,
-)
+from skmixmate.image._axes import principal_axes
+from skmixmate.image._features import ScatteringFeatures, default_scale
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +38,6 @@ def test_principal_axes_span_low_rank_data():
 )
 def test_default_scale(image_shape, J):
     assert default_scale(image_shape) == J
-
-
-def test_graph_features_do_not_depend_on_the_scale_of_images(digits):
-    features = graph_features(digits, (8, 8))
-    np.testing.assert_allclose(
-        np.abs(graph_features(1e3 * digits, (8, 8))), np.abs(features), atol=1e-6
-    )
-
-
-def test_both_views_of_graph_features_have_norm_one(digits):
-    # Uncentred principal axes keep all inner products, and so the norms.
-    features = graph_features(digits, (8, 8), n_components=10_000)
-    assert np.mean(np.linalg.norm(features, axis=1) ** 2) == pytest.approx(2)
 
 
 def test_features_are_principal_components_of_sqrt_coefficients(digits):
@@ -139,27 +122,10 @@ def test_incomplete_images_have_features_by_fit_transform_and_by_transform(digit
     assert np.isnan(incomplete).any()  # not imputed in place
 
 
-@pytest.mark.parametrize("n_components", [5, 30])
-def test_scores_are_coordinates_along_the_axes(n_components):
-    X = np.random.default_rng(0).normal(size=(12, 20))
-    scores = principal_scores(X, n_components)
-    expected = X @ principal_axes(X, n_components)
-    assert scores.shape[1] == min(n_components, 12)
-    np.testing.assert_allclose(scores @ scores.T, expected @ expected.T)
-
-
-def test_graph_features_of_few_large_images_are_fast():
-    images = np.random.default_rng(0).normal(size=(6, 64 * 64)).astype(np.float32)
-    features = graph_features(images, (64, 64))
-    assert features.shape == (6, 6)
-    assert features.dtype == np.float32
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_principal_axes_of_few_rows_are_singular_vectors(dtype):
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(12, 100)) * 10.0 ** -np.arange(12)[:, None]).astype(dtype)
-    assert has_few_rows(*X.shape)
     axes = principal_axes(X, 5)
     assert axes.dtype == dtype
     np.testing.assert_allclose(axes.T @ axes, np.eye(5), atol=1e-6)
@@ -201,7 +167,6 @@ def test_few_large_images_need_little_time_and_memory(n_images):
 def test_many_large_images_are_subsampled(monkeypatch):
     monkeypatch.setattr(_features, "MANY_COLUMNS", 100)
     monkeypatch.setattr(_features, "_MAX_IMAGES", 200)
-    monkeypatch.setattr(_features, "_MANY_ROWS", 200)
     digits = load_digits().data[:1000]
     features = fit_features(digits, n_components=50)
     transformed = features.transform(digits)
@@ -210,12 +175,6 @@ def test_many_large_images_are_subsampled(monkeypatch):
         digits - digits.mean(axis=0)
     )
     assert error < 0.6
-    scores = graph_features(digits, (8, 8), n_components=50)
-    assert scores.shape == (1000, 50)
-    monkeypatch.undo()
-    expected = graph_features(digits, (8, 8), n_components=50)
-    norms, others = np.linalg.norm(scores, axis=1), np.linalg.norm(expected, axis=1)
-    np.testing.assert_allclose(norms, others, rtol=0.05)
 
 
 @pytest.mark.parametrize(

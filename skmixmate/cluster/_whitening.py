@@ -1,0 +1,86 @@
+"""Principal components, of which the large ones can be made to count for less."""
+
+from typing import Self
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+# Principal components that are used, at most.
+_N_COMPONENTS = 150
+
+
+class PrincipalComponents:
+    """Principal components that are divided by a power of their standard deviation.
+
+    The largest components often vary within clusters as much as between them.
+    Neighbours are more often of the same cluster if components are divided by a power
+    of their standard deviation that makes their variances more alike.
+
+    Parameters
+    ----------
+    random_state : RandomState
+        Of the decomposition, where it is randomized.
+
+    Attributes
+    ----------
+    stds_ : ndarray of shape (n_components,)
+        Standard deviations, in descending order. At most 150 components are used, those
+        that are larger than rounding errors.
+    """
+
+    def __init__(self, random_state: np.random.RandomState) -> None:
+        self.random_state = random_state
+
+    def fit(self, X: np.ndarray) -> Self:
+        """Find the components.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            Finite.
+
+        Returns
+        -------
+        self : object
+        """
+        n_components = min(_N_COMPONENTS, *X.shape)
+        pca = PCA(n_components, random_state=self.random_state)
+        with np.errstate(invalid="ignore"):  # ratios of the variance of equal samples
+            pca.fit(X)
+        stds = np.sqrt(pca.explained_variance_)
+        is_large = stds > np.sqrt(np.finfo(X.dtype).eps) * stds[0]
+        is_large[0] = True
+        self.stds_: np.ndarray = np.where(stds > 0, stds, 1)[is_large]
+        self._mean, self._axes = pca.mean_, pca.components_[is_large].T
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Compute the components of samples.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+
+        Returns
+        -------
+        components : ndarray of shape (n_samples, n_components)
+        """
+        components: np.ndarray = (X - self._mean) @ self._axes
+        return components
+
+    def whiten(self, components: np.ndarray, power: float) -> np.ndarray:
+        """Divide components by a power of their standard deviations.
+
+        Parameters
+        ----------
+        components : ndarray of shape (n_samples, n_components)
+            Returned by :meth:`transform`.
+        power : float
+            0 leaves them as they are, 1 makes all of them count the same.
+
+        Returns
+        -------
+        whitened : ndarray of shape (n_samples, n_components)
+        """
+        whitened: np.ndarray = components / self.stds_**power
+        return whitened
