@@ -151,8 +151,8 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
 
         - "auto": for tabular data :class:`EnsembleClustering`, or "spectral" if
           entries were imputed or are counts or binary; for images, given or
-          recognised, :class:`SpectralGraphClustering` with neighbours by cosine,
-          self-representation and a walk of four steps;
+          recognised, :class:`SpectralGraphClustering` with whitened neighbours by
+          cosine and self-representation; `fit` keeps images in its clusters;
         - "spectral": :class:`SpectralGraphClustering`;
         - "ssc": :class:`SparseSubspaceClustering`;
         - "kmeans": :class:`sklearn.cluster.KMeans`;
