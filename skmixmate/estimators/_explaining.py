@@ -117,7 +117,7 @@ class ExplainingMixMate(MergingMixMate):
         >>> from skmixmate import MixMateClustering
         >>> X, y = load_digits(return_X_y=True)
         >>> mixmate = MixMateClustering(10, random_state=0).fit(X)
-        >>> y[mixmate.representatives(X, n=4).typical[3]]
+        >>> y[mixmate.representatives(X, n=4).typical[4]]
         array([5, 5, 5, 5])
         """
         self._check_is_fitted()
