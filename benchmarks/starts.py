@@ -13,7 +13,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from sklearn.preprocessing import StandardScaler
 
 from skmixmate import SpectralGraphClustering, clustering_accuracy_score, datasets
-from skmixmate.image._features import graph_features
+from skmixmate.image._features import ScatteringFeatures
 
 from . import report
 from .table1 import IMAGE_SHAPES
@@ -23,8 +23,14 @@ GRAPHS = {
     "neighbors": {},
     "self_representation": {"n_neighbors": None, "n_nonzero_coefs": 5},
     "both": {"n_nonzero_coefs": 5},
-    # The default for images.
     "both_cosine_walk": {"n_nonzero_coefs": 5, "metric": "cosine", "n_steps": 4},
+    # The default for images.
+    "both_whitened_walk": {
+        "n_nonzero_coefs": 5,
+        "metric": "cosine",
+        "whitening": 0.75,
+        "n_steps": 4,
+    },
 }
 
 
@@ -65,9 +71,10 @@ def load_bundled(load, seed):
 def load_images(name, seed):
     bunch = getattr(datasets, f"load_{name}")()
     indices = np.random.default_rng(seed).permutation(len(bunch.data))[:5000]
-    return graph_features(bunch.data[indices], IMAGE_SHAPES[name]), bunch.target[
-        indices
-    ]
+    features = ScatteringFeatures(
+        IMAGE_SHAPES[name], 300, 5000, "cpu", np.random.RandomState(seed)
+    )
+    return features.fit_transform(bunch.data[indices]), bunch.target[indices]
 
 
 def main():
