@@ -18,6 +18,9 @@ ROWS = {
     "DCN": ("TRAIN", "dcn", "dcn"),
     "DAMIC": ("TRAIN", "damic", "damic"),
     "K-DAE": ("TRAIN", "k_dae", "k_dae"),
+    "N2D, 50 epochs": ("TRAIN", "n2d", None),
+    "UMAP and GaussianMixture, scattering": ("TRAIN", "umap_scattering", None),
+    "UMAP and GaussianMixture, pixels": ("TRAIN", "umap", None),
     "GaussianMixture, diagonal": ("TRAIN", "gaussian_mixture", None),
     "KMeans": ("TRAIN", "kmeans", None),
 }
