@@ -32,6 +32,14 @@ PLAIN_COLUMNS = {
     "MixMate, without rates": "without rates",
     "MixMate, one graph, without rates": "one graph, without rates",
 }
+IMAGE_NAMES = DATA | {
+    "olivetti": "faces (Olivetti)",
+    "coil20": "COIL-20",
+    "umist": "UMIST",
+    "kmnist": "KMNIST",
+    "emnist": "EMNIST",
+    "stl10": "STL-10",
+}
 # Fits of more sets of images, whose scores are shown, and those to labels of one half.
 IMAGE_FITS = {
     "untrained": "MixMate, untrained",
@@ -243,7 +251,7 @@ def images():
 
 def set_name(name):
     """Format the name of a set of images."""
-    return DATA.get(name, name.replace("_", " "))
+    return IMAGE_NAMES.get(name, name.replace("_", " "))
 
 
 def likelihoods():
