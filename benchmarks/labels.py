@@ -37,6 +37,7 @@ from sklearn.semi_supervised import LabelSpreading
 from skmixmate import MixMateClustering, datasets
 
 from . import report, suite
+from .table1 import scattering_features
 
 IMAGES = ["fashion_mnist", "mnist", "usps"]
 N_GRAPH, N_NEIGHBORS, CLAMPING = 20_000, (7, 15), (0.2, 0.8)
@@ -59,10 +60,7 @@ def load(name, folder):
         X, y = suite.load(folder / f"{name}.npz")
         return X, y, {}
     images = getattr(datasets, f"load_{name}")()
-    mixmate = MixMateClustering(10, init="random", max_iter=0, random_state=0)
-    mixmate.fit(images.data)
-    rows = images.data.reshape(len(images.data), -1)
-    features = mixmate.representation_.transform(rows)
+    features, _ = scattering_features(images.data, 0)
     if cache:
         np.savez(cache, F=features, y=images.target)
     return features, images.target, params

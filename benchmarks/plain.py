@@ -137,6 +137,11 @@ def compare(draw):
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 labels = model.fit_predict(X)
             runs.setdefault(name, []).append(scores(y, labels))
+    return summarize(runs)
+
+
+def summarize(runs):
+    """Return the mean and worst scores of each model over its runs."""
     return {
         name: {
             score: summary([one[score] for one in model_scores])

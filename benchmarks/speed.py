@@ -69,8 +69,9 @@ from skmixmate.training.em import ExpectationMaximization
 from tests import reference
 
 from . import report
+from .peers.worker import ClustPy
 from .report import quartiles
-from .table1 import ClustPy, fit, make
+from .table1 import fit, make
 
 OURS = "50 epochs on pixels"
 ALPHA, BATCH_SIZE, CPU = 0.75, 256, torch.device("cpu")

@@ -9,9 +9,13 @@ representation, and "features" is told that the rows are no images.
 are for MNIST only.
 
 The methods for comparison are KMeans, GaussianMixture, K-DAE and DAMIC
-(``benchmarks/peers``), and ClustPy's DEC and DCN with their defaults. ClustPy needs a
-separate environment, with clustpy 0.0.3 and torch; pass its ``python`` by
-``--clustpy-python``. Without it DEC and DCN are left out.
+(``benchmarks/peers``), ClustPy's DEC and DCN with their defaults, and Gaussian mixtures
+of UMAPs: "umap" of the pixels, "umap_scattering" of the features that "scattering"
+models, and "n2d" of the codes of an auto-encoder. The latter has 50 epochs, like those
+of K-DAE and DAMIC, and not the 1,000 of the paper that proposed it. ClustPy and UMAP
+need separate environments, with clustpy 0.0.3 and torch, and with umap-learn 0.5.12;
+pass their ``python`` by ``--clustpy-python`` and ``--umap-python``. Without it the
+methods are left out.
 
 ``--quick`` uses USPS, one seed, the default representation, and for comparison only
 KMeans and GaussianMixture; it takes about a minute. The figures are written to
@@ -22,10 +26,7 @@ not repeated, and several of these commands may run at the same time.
 
 import argparse
 import json
-import subprocess
-import tempfile
 import warnings
-from pathlib import Path
 
 import numpy as np
 from sklearn.base import clone
@@ -37,7 +38,9 @@ from sklearn.mixture import GaussianMixture
 from skmixmate import MixMateClustering, clustering_accuracy_score, datasets
 
 from . import report
+from .peers import embeddings
 from .peers.autoencoders import MixtureOfAutoencoders
+from .peers.worker import ClustPy
 
 IMAGE_SHAPES = {"mnist": (28, 28), "fashion_mnist": (28, 28), "usps": (16, 16)}
 OURS = {
@@ -49,7 +52,8 @@ OURS = {
 MNIST_ONLY = ["features", "incomplete"]
 QUICK = ["scattering", "kmeans", "gaussian_mixture"]
 CLUSTPY = ["dec", "dcn"]
-METHODS = [*OURS, "kmeans", "gaussian_mixture", "k_dae", "damic", *CLUSTPY]
+UMAP = ["umap", "umap_scattering", "n2d"]
+METHODS = [*OURS, "kmeans", "gaussian_mixture", "k_dae", "damic", *CLUSTPY, *UMAP]
 
 
 def scores(y, labels):
@@ -60,42 +64,16 @@ def scores(y, labels):
     }
 
 
-class ClustPy:
-    """A deep clustering method of ClustPy, run in a separate environment.
-
-    Parameters
-    ----------
-    python : str
-        Path of the Python interpreter of that environment.
-    method : {"DEC", "DCN"}
-    seed : int
-    **parameters : dict
-        Parameters of the method that differ from its defaults.
-    """
-
-    def __init__(self, python, method, seed, **parameters):
-        self.arguments = [python, "-W", "ignore", "clustpy_worker.py", method, seed]
-        self.parameters = json.dumps(parameters)
-
-    def fit(self, X):
-        """Cluster the rows of X, float32 of shape (n_samples, n_features)."""
-        with tempfile.TemporaryDirectory() as folder:
-            images, labels = Path(folder, "images.npy"), Path(folder, "labels.npy")
-            np.save(images, X)
-            output = subprocess.run(
-                [*map(str, self.arguments), images, labels, self.parameters],
-                cwd=Path(__file__).with_name("peers"),
-                stdout=subprocess.PIPE,
-                check=True,
-            ).stdout
-            self.labels_ = np.load(labels)
-        self.description_ = json.loads(output.splitlines()[-1])
-        self.n_parameters_ = self.description_["parameters"]
-        return self
+def scattering_features(X, seed):
+    """Return the features that a default fit models, and the number of parameters."""
+    mixmate = MixMateClustering(10, init="random", max_iter=0, random_state=seed)
+    representation = mixmate.fit(X).representation_
+    n_parameters = representation.mean_.size + representation.components_.size
+    return representation.transform(X), n_parameters
 
 
-def make(method, seed, clustpy_python=None, **params):
-    """Create the estimator of one fit."""
+def make(method, seed, python=None, **params):
+    """Create the estimator of one fit; `python` has the packages of its worker."""
     if method == "kmeans":
         return KMeans(10, n_init=10, random_state=seed)
     if method == "gaussian_mixture":
@@ -104,7 +82,12 @@ def make(method, seed, clustpy_python=None, **params):
             10, covariance_type="diag", reg_covar=1e-2, random_state=seed
         )
     if method in CLUSTPY:
-        return ClustPy(clustpy_python, method.upper(), seed)
+        return ClustPy(python, method.upper(), seed)
+    if method in UMAP:
+        features = {"umap_scattering": scattering_features, "n2d": embeddings.codes}
+        return embeddings.UmapMixture(
+            python, 10, seed, features.get(method, embeddings.no_features)
+        )
     if method not in OURS:
         return MixtureOfAutoencoders(10, method, seed)
     return MixMateClustering(10, random_state=seed, **OURS[method], **params)
@@ -132,12 +115,12 @@ def without_pixels(images, seed):
     return images
 
 
-def run(method, seed, bunch, clustpy_python):
+def run(method, seed, bunch, python):
     """Fit once, and score the labels before and after training."""
     X, y = bunch.data, bunch.target
     if method == "incomplete":
         X = without_pixels(X, seed)
-    estimator = make(method, seed, clustpy_python)
+    estimator = make(method, seed, python)
     seconds = report.seconds(lambda: fit(estimator, X))
     labels = getattr(estimator, "labels_", None)
     result = {
@@ -146,7 +129,7 @@ def run(method, seed, bunch, clustpy_python):
         "parameters": n_parameters(estimator),
         "machine": report.machine(),
     }
-    if method in CLUSTPY:
+    if hasattr(estimator, "description_"):
         result["description"] = estimator.description_
     if method in OURS:
         untrained = clone(estimator).set_params(max_iter=0).fit(X)
@@ -197,15 +180,21 @@ def main():
     parser.add_argument(
         "--clustpy-python", help="Python interpreter of the environment with ClustPy"
     )
+    parser.add_argument(
+        "--umap-python", help="Python interpreter of the environment with umap-learn"
+    )
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     report_name = "table1_quick" if options.quick else "table1"
     if options.quick:
         options.data, options.methods, options.seeds = ["usps"], QUICK, [0]
+    pythons = dict.fromkeys(CLUSTPY, options.clustpy_python)
+    pythons |= dict.fromkeys(UMAP, options.umap_python)
     for name in options.data:
         bunch = getattr(datasets, f"load_{name}")()
         for method in options.methods:
-            if method in CLUSTPY and options.clustpy_python is None:
+            python = pythons.get(method)
+            if method in pythons and python is None:
                 continue
             if method in MNIST_ONLY and name != "mnist":
                 continue
@@ -214,7 +203,7 @@ def main():
                 earlier = load_runs(report_name).get(key, {}).get(str(seed), {})
                 if earlier.get("machine") == report.machine():
                     continue
-                result = run(method, seed, bunch, options.clustpy_python)
+                result = run(method, seed, bunch, python)
                 runs = load_runs(report_name)  # other processes may have written since
                 runs.setdefault(key, {})[str(seed)] = result
                 write(report_name, runs)

@@ -18,6 +18,9 @@ ROWS = {
     "DCN": ("TRAIN", "dcn", "dcn"),
     "DAMIC": ("TRAIN", "damic", "damic"),
     "K-DAE": ("TRAIN", "k_dae", "k_dae"),
+    "N2D, 50 epochs": ("TRAIN", "n2d", None),
+    "UMAP and GaussianMixture, scattering": ("TRAIN", "umap_scattering", None),
+    "UMAP and GaussianMixture, pixels": ("TRAIN", "umap", None),
     "GaussianMixture, diagonal": ("TRAIN", "gaussian_mixture", None),
     "KMeans": ("TRAIN", "kmeans", None),
 }
@@ -29,6 +32,22 @@ PLAIN_COLUMNS = {
     "MixMate, without rates": "without rates",
     "MixMate, one graph, without rates": "one graph, without rates",
 }
+IMAGE_NAMES = DATA | {
+    "olivetti": "faces (Olivetti)",
+    "coil20": "COIL-20",
+    "umist": "UMIST",
+    "kmnist": "KMNIST",
+    "emnist": "EMNIST",
+    "stl10": "STL-10",
+}
+# Fits of more sets of images, whose scores are shown, and those to labels of one half.
+IMAGE_FITS = {
+    "untrained": "MixMate, untrained",
+    "MixMate": "**MixMate**",
+    "KMeans": "KMeans",
+}
+CEILINGS = ["labels of half", "logistic regression"]
+AUGMENTATION = ["without augmentation", "with augmentation"]
 SCORES = ["ACC", "NMI", "ARI"]
 HEADER = ["", *SCORES, "worst ACC", "seeds", "seconds", "parameters"]
 
@@ -187,6 +206,52 @@ def of_set(name, results):
     sizes = [f"{results[key]:,}" for key in ("rows", "columns", "clusters")]
     cells = [f"{means[method]:.3f}" for method in ("MixMate", "KMeans", best)]
     return [name.replace("_", " "), *sizes, *cells, best]
+
+
+def images():
+    """Format scores of more sets of images, with published ones, and their sources."""
+    results = figures("images")
+    published = json.loads((BENCHMARKS / "published.json").read_text())["sets"]
+    header = ["", "images", "classes", *IMAGE_FITS.values()]
+    header += ["MixMate, worst ACC", "seconds of a fit"]
+    header += [*CEILINGS, *(f"published, {kind}" for kind in AUGMENTATION)]
+    rows = []
+    for name, of in results["sets"].items():
+        shape = " x ".join(map(str, of["shape"]))
+        row = [f"{set_name(name)}, {shape}", f"{of['images']:,}", of["classes"]]
+        for fit in IMAGE_FITS:
+            means = [of["fits"][fit][score]["mean"] for score in SCORES]
+            row.append(" / ".join(f"{mean:.3f}" for mean in means))
+        row.append(f"{of['fits']['MixMate']['ACC']['worst']:.3f}")
+        row.append(f"{of['seconds']:.1f}")
+        row += [f"{of['fits'][fit]['ACC']['mean']:.3f}" for fit in CEILINGS]
+        for kind in AUGMENTATION:
+            entries = published.get(name, {}).get(kind, [])
+            cells = []
+            for score in SCORES if entries else []:
+                best = max(entry.get(score, 0) for entry in entries)
+                cells.append(f"{best:.3f}" if best else "-")
+            row.append(" / ".join(cells))
+        rows.append(row)
+    sources = []
+    for name, kinds in published.items():
+        for kind, entries in kinds.items():
+            for entry in entries:
+                cells = [f"{entry[s]:.3f}" if s in entry else "" for s in SCORES]
+                row = [set_name(name), kind, entry["method"], *cells, entry["source"]]
+                sources.append(row)
+    return [
+        *list_table(header, rows),
+        *measured_on(results),
+        "Best published scores, of fits without labels:",
+        "",
+        *list_table(["", "", "method", *SCORES, "source"], sources),
+    ]
+
+
+def set_name(name):
+    """Format the name of a set of images."""
+    return IMAGE_NAMES.get(name, name.replace("_", " "))
 
 
 def likelihoods():
@@ -572,6 +637,7 @@ def write(folder):
     (folder / "sparse.rst").write_text("\n".join(sparse()))
     (folder / "rows.rst").write_text("\n".join(rows()))
     (folder / "plain.rst").write_text("\n".join(plain()))
+    (folder / "images.rst").write_text("\n".join(images()))
     (folder / "suite.rst").write_text("\n".join(suite()))
     (folder / "likelihoods.rst").write_text("\n".join(likelihoods()))
     (folder / "fits.rst").write_text("\n".join(fits()))

@@ -77,10 +77,10 @@ class Networks(torch.nn.Module):
         return rows
 
 
-def autoencoders(n_networks, n_features, generator):
+def autoencoders(n_networks, n_features, generator, hidden=HIDDEN):
     """Mirrored auto-encoders, with linear codes and outputs."""
-    sizes = (n_features, *HIDDEN, N_CODES, *HIDDEN[::-1], n_features)
-    n_encoding = len(HIDDEN) + 1
+    sizes = (n_features, *hidden, N_CODES, *hidden[::-1], n_features)
+    n_encoding = len(hidden) + 1
     return Networks(
         n_networks, sizes, generator, linear=(n_encoding - 1, 2 * n_encoding - 1)
     )
@@ -102,12 +102,13 @@ def minimize(loss, modules, draw, n_steps):
 
 
 class Trainer:
-    """The data, and the steps that both methods take."""
+    """The data, and the steps that the methods share."""
 
-    def __init__(self, X, n_clusters, random_state):
+    def __init__(self, X, n_clusters, random_state, hidden=HIDDEN):
         self.rows = torch.from_numpy(X)
         self.n_clusters = n_clusters
         self.random_state = random_state
+        self.hidden = hidden
         self.generator = torch.Generator().manual_seed(random_state)
         self.n_steps = len(X) // BATCH_SIZE  # in an epoch
 
@@ -115,19 +116,24 @@ class Trainer:
         """Draw the indices of a mini-batch."""
         return torch.randint(len(self.rows), (BATCH_SIZE,), generator=self.generator)
 
-    def initial_labels(self):
-        """k-means on the codes of a single auto-encoder, after its training."""
-        single = autoencoders(1, self.rows.shape[1], self.generator)
+    def single_codes(self):
+        """Codes of a single auto-encoder, after its training."""
+        single = autoencoders(1, self.rows.shape[1], self.generator, self.hidden)
         minimize(
             lambda batch: errors(single, self.rows[batch]).mean(),
             [single],
             self.draw,
             PRETRAINING_EPOCHS * self.n_steps,
         )
+        self.n_single_parameters = sum(p.numel() for p in single.parameters())
         with torch.no_grad():
-            codes = single(self.rows, last=len(HIDDEN) + 1)[0].numpy()
+            return single(self.rows, last=len(self.hidden) + 1)[0].numpy()
+
+    def initial_labels(self):
+        """k-means on the codes of a single auto-encoder."""
         kmeans = KMeans(self.n_clusters, n_init=20, random_state=self.random_state)
-        return torch.from_numpy(kmeans.fit_predict(codes).astype(np.int64))
+        labels = kmeans.fit_predict(self.single_codes())
+        return torch.from_numpy(labels.astype(np.int64))
 
     def autoencoders(self, labels):
         """One auto-encoder for each cluster, trained on its members.
