@@ -47,6 +47,7 @@ IMAGE_FITS = {
     "KMeans": "KMeans",
 }
 CEILINGS = ["labels of half", "logistic regression"]
+PLACES = ["alone", "beside"]
 AUGMENTATION = ["without augmentation", "with augmentation"]
 SCORES = ["ACC", "NMI", "ARI"]
 HEADER = ["", *SCORES, "worst ACC", "seeds", "seconds", "parameters"]
@@ -599,6 +600,25 @@ def campaigns():
     return [*measured_on(results), *list_table(header, cells)]
 
 
+def busy():
+    """Format the time of a fit beside another process that is busy."""
+    results = figures("busy")
+    names = {
+        "default": "as many threads as cores",
+        "passive": "the same, ``OMP_WAIT_POLICY=passive``",
+        "one thread": "``OMP_NUM_THREADS=1``",
+    }
+    cells = [
+        [
+            name,
+            *(f"{results[f'{way}, {place}']['seconds'][1]:.1f}" for place in PLACES),
+        ]
+        for way, name in names.items()
+    ]
+    header = ["fit of USPS, seconds", "alone", "beside a busy process"]
+    return [*measured_on(results), *list_table(header, cells)]
+
+
 def draw_growth(path):
     """Plot the growth of times with each size, relative to the smallest size."""
     results = figures("speed_growth")
@@ -647,5 +667,6 @@ def write(folder):
     (folder / "mixed.rst").write_text("\n".join(mixed()))
     (folder / "labels.rst").write_text("\n".join(labels()))
     (folder / "speed.rst").write_text("\n".join(speed()))
+    (folder / "busy.rst").write_text("\n".join(busy()))
     (folder / "campaigns.rst").write_text("\n".join(campaigns()))
     draw_growth(folder / "growth.png")

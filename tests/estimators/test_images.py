@@ -148,14 +148,14 @@ def test_images_on_scattering_coefficients():
 
 
 def test_training_keeps_images_in_the_clusters_of_the_start():
-    X, y, mixmate = fit_digits(n_atoms=20, max_iter=10)
+    _, y, mixmate = fit_digits(n_atoms=20, max_iter=10)
     _, _, untrained = fit_digits(n_atoms=20, max_iter=0)
     assert nmi(y, mixmate.labels_) > 0.91
     assert nmi(mixmate.labels_, untrained.labels_) > 0.95
 
 
 def test_training_moves_images_from_clusters_of_k_means():
-    X, y, mixmate = fit_digits(n_atoms=20, max_iter=10, init="kmeans")
+    _, y, mixmate = fit_digits(n_atoms=20, max_iter=10, init="kmeans")
     _, _, untrained = fit_digits(n_atoms=20, max_iter=0, init="kmeans")
     assert nmi(mixmate.labels_, untrained.labels_) < 0.95
     assert nmi(y, mixmate.labels_) > nmi(y, untrained.labels_)
