@@ -84,13 +84,13 @@ def digits_with_holes(n_images=1797, fraction=0.9):
 @pytest.mark.combinations(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("fraction", [0.5, 1.0])
-def test_incomplete_images_are_clustered_as_complete_ones(fraction):
+def test_incomplete_images_are_clustered_nearly_as_complete_ones(fraction):
     incomplete, X, y = digits_with_holes(fraction=fraction)
     mixmate = MixMateClustering(10, image_shape=(8, 8), random_state=0)
-    expected = nmi(y, mixmate.fit_predict(X))
+    assert nmi(y, mixmate.fit_predict(X)) > 0.92
     found = nmi(y, mixmate.fit_predict(incomplete))
     assert mixmate.representation_ is not None
-    assert found > expected - 0.05
+    assert found > 0.85
     on_pixels = mixmate.set_params(representation="pixels").fit_predict(incomplete)
     assert found > nmi(y, on_pixels)
 
