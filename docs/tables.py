@@ -86,7 +86,12 @@ def ours(summary, fits, stage):
     if f"{stage} ACC" not in summary:
         return None
     scores = [summary[f"{stage} {score}"] for score in ("ACC", "NMI", "ARI")]
-    cells = [f"{score['mean']:.3f} ± {score['std']:.3f}" for score in scores]
+    cells = [f"{score['mean']:.3f}" for score in scores]
+    if summary["seeds"] > 1:
+        cells = [
+            f"{mean} ± {score['std']:.3f}"
+            for mean, score in zip(cells, scores, strict=True)
+        ]
     cells += [f"{scores[0]['worst']:.3f}", str(summary["seeds"])]
     if stage == "INIT":
         return [*cells, "", ""]
