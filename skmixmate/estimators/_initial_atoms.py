@@ -142,7 +142,7 @@ def find_initial_atoms(
             clusters = find_clusters(slice(n_rows))
             labels = add_seeds(labels, clusters, n_clusters, random_state)
     classifier = None
-    if known is not None or _keeps_start(estimator, settings):
+    if known is not None or (n_clusters > 1 and _keeps_start(estimator, settings)):
         metric = "euclidean" if image_shape is None else "cosine"
         classifier = GraphClassifier(n_clusters, metric, random_state)
         stabilized = settings.likelihood.variance_stabilize(modelled)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 
+from ..cluster._n_clusters import MAX_SAMPLES
 from ..cluster._propagation import GraphClassifier
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader, is_lazy
@@ -201,7 +202,8 @@ def _initialize_from_data(
 ) -> tuple[Rows, np.ndarray | None]:
     """Find representation, scale and first atoms.
 
-    Returns the features to train on, and the clusters that follow from known ones.
+    Returns the features to train on, and the clusters in which training keeps rows,
+    None if it assigns all.
     """
     rows: Any = ctx.X
     copies = ctx.copies
@@ -271,6 +273,7 @@ def _estimate_n_clusters(
     if data["copies"] is not None:
         first = find_distinct(indices)[0]
         indices, sample = indices[first], sample[first]
+    indices, sample = indices[:MAX_SAMPLES], sample[:MAX_SAMPLES]
     image_features = find_image_features(
         estimator,
         ctx.settings,

@@ -1,4 +1,4 @@
-"""Known labels of rows, which fit takes as y where `supervision` is "auto"."""
+"""Known labels, which fit takes as y, and clusters in which training keeps rows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -139,7 +139,7 @@ def label_rows(
     -------
     labels : int64 ndarray of shape (n_samples,)
         The known ones; those of the classifier for other complete rows; -1 for rows
-        with missing entries.
+        with missing entries, and where no class is probable.
     """
     labels = np.full(len(X), -1) if known is None else known.copy()
     for chunk in RowLoader(X, device=torch.device("cpu")).chunks(_CHUNK_ROWS):

@@ -17,7 +17,6 @@ from ..cluster import (
     SpectralGraphClustering,
     estimate_n_clusters,
 )
-from ..cluster._n_clusters import MAX_SAMPLES
 from ..data.sparse import SparseRows
 from ..model.likelihood import Likelihood
 from ..utils.numbers import near_origin
@@ -124,7 +123,6 @@ def estimate_initial_n_clusters(
     Parameters
     ----------
     sample : ndarray of shape (n_samples, n_features)
-        In random order: only the first rows are used.
     random_state : RandomState
     image_features, likelihood
         As in :func:`cluster_subsample`.
@@ -135,9 +133,6 @@ def estimate_initial_n_clusters(
     scores : dict of str to ndarray
         See :func:`~skmixmate.cluster.estimate_n_clusters`.
     """
-    sample = sample[:MAX_SAMPLES]
-    if image_features is not None:
-        image_features = image_features[:MAX_SAMPLES]
     if isinstance(sample, SparseRows):
         sample, likelihood = svd_components(sample, likelihood, random_state), None
     features = _features(sample, image_features, likelihood, center=True)
