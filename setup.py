@@ -53,20 +53,21 @@ class PlatformWheel(bdist_wheel):
 
 # The encoder's layers, and products with sparse rows, in vectors of the processor.
 # Without them, or without a C compiler, torch and scipy do what they do.
+threads = "skmixmate/utils/threads.h"
 layers = Extension(
     "skmixmate.model.native._kernels",
     ["skmixmate/model/native/kernels.c"],
-    depends=["skmixmate/model/native/tiles.h"],
+    depends=[threads, "skmixmate/model/native/tiles.h"],
     extra_compile_args=["-O3"],
     optional=True,
 )
 products = Extension(
     "skmixmate.data.native._products",
     ["skmixmate/data/native/products.c"],
+    depends=[threads],
     extra_compile_args=["-O3"],
     optional=True,
 )
-
 is_supported = platform.system() == "Linux" and platform.machine() in (
     "x86_64",
     "aarch64",

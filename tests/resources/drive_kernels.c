@@ -123,9 +123,8 @@ int main(void)
         .sparse_rows = matrix,
         .atoms = residuals.dictionaries,
         .products = allocate(n_rows * n_clusters * n_atoms),
-        .n_atoms = n_clusters * n_atoms,
-        .n_threads = 1};
-    if (sparse_project(&projection))
+        .n_atoms = n_clusters * n_atoms};
+    if (sparse_project(&projection, 1))
         return 9;
     emit(projection.products, n_rows * n_clusters * n_atoms);
     struct gradients gradients = {.sparse_rows = matrix,
@@ -136,9 +135,8 @@ int main(void)
                                   .index = index,
                                   .n_blocks = n_clusters,
                                   .n_atoms = n_atoms,
-                                  .n_block = n_rows,
-                                  .n_threads = 1};
-    sparse_add_gradients(&gradients);
+                                  .n_block = n_rows};
+    sparse_add_gradients(&gradients, 1);
     emit(gradients.gradient, n_clusters * n_atoms * n_features);
     return 0;
 }

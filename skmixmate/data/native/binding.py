@@ -31,8 +31,6 @@ class _Projection(ctypes.Structure):
     _fields_ = [
         ("rows", _Rows),
         *struct_fields("atoms products", "n_atoms"),
-        ("n_threads", ctypes.c_int),
-        ("has_failed", ctypes.c_int),
     ]
 
 
@@ -44,8 +42,6 @@ class _Gradients(ctypes.Structure):
         *struct_fields(
             "gradient grad_correlations cluster_ids index", "n_blocks n_atoms n_block"
         ),
-        ("n_threads", ctypes.c_int),
-        ("has_failed", ctypes.c_int),
     ]
 
 
@@ -115,14 +111,9 @@ def project(csr: sparse.csr_array, atoms: torch.Tensor) -> torch.Tensor:
         atoms.data_ptr(),
         products.data_ptr(),
         len(atoms),
-        torch.get_num_threads(),
-        0,
     )
-    assert _library is not None
-    has_failed = _library.sparse_project(ctypes.byref(problem))
+    _run("sparse_project", problem)
     del arrays  # which had to be kept alive
-    if has_failed:
-        raise MemoryError("Products with sparse rows could not allocate memory.")
     return products
 
 
@@ -143,6 +134,11 @@ def add_gradient_products(
     grad_correlations : float32 tensor of shape (n_blocks, n_atoms, n_block)
     cluster_ids : int64 tensor of shape (n_blocks,)
     index : int64 tensor of shape (n_blocks, n_block)
+
+    Raises
+    ------
+    MemoryError
+        If the working memory of a thread cannot be allocated.
     """
     grad, clusters, rows_of_blocks = (
         tensor.contiguous() for tensor in (grad_correlations, cluster_ids, index)
@@ -155,12 +151,15 @@ def add_gradient_products(
         clusters.data_ptr(),
         rows_of_blocks.data_ptr(),
         *grad.shape,
-        torch.get_num_threads(),
-        0,
     )
-    assert _library is not None
-    _library.sparse_add_gradients(ctypes.byref(problem))
+    _run("sparse_add_gradients", problem)
     del arrays  # which had to be kept alive
+
+
+def _run(name: str, problem: ctypes.Structure) -> None:
+    function = getattr(_library, name)
+    if function(ctypes.byref(problem), torch.get_num_threads()):
+        raise MemoryError("Products with sparse rows could not allocate memory.")
 
 
 def _rows_of(csr: sparse.csr_array) -> tuple[list[Any], _Rows]:

@@ -4,29 +4,14 @@
    `sparse_batch.py` documents these products, and computes them with scipy where this
    library was not built. */
 
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
+#include "../../utils/threads.h"
+
 #include <string.h>
 
 /* Features whose atoms are transposed at a time, so that they stay in the cache, and a
    number that the atoms of a thread are a multiple of. */
 #define TILE 64
 #define ALIGNED_ATOMS 16
-
-/* The instructions of the processor are chosen when the library is loaded; ARM of 64
-   bits has one set of vectors. */
-#ifdef __x86_64__
-#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define CLONES
-#endif
-
-/* torch has loaded this function for its own threads; the threads of another library
-   would compete with them. Without it, there is a single thread. */
-extern void GOMP_parallel(void (*function)(void *), void *data, unsigned n_threads,
-                          unsigned flags) __attribute__((weak));
-extern int omp_get_thread_num(void) __attribute__((weak));
 
 struct rows {
     const float *entries;
@@ -35,16 +20,17 @@ struct rows {
     int64_t n_rows, n_features;
 };
 
-/* A range of atoms, one for each thread. */
+/* A range of atoms, which is a unit of work. */
 struct part {
     int64_t first, last;
 };
 
-static struct part part_of(int64_t n_atoms, int64_t multiple, int thread, int n_threads)
+static struct part part_of(int64_t n_atoms, int64_t multiple, ptrdiff_t unit,
+                           ptrdiff_t n_units)
 {
-    const int64_t n_units = (n_atoms + multiple - 1) / multiple;
-    struct part part = {n_units * thread / n_threads * multiple,
-                        n_units * (thread + 1) / n_threads * multiple};
+    const int64_t n_groups = (n_atoms + multiple - 1) / multiple;
+    struct part part = {n_groups * unit / n_units * multiple,
+                        n_groups * (unit + 1) / n_units * multiple};
     if (part.last > n_atoms)
         part.last = n_atoms;
     return part;
@@ -55,7 +41,6 @@ struct projection {
     const float *atoms; /* (n_atoms, n_features) */
     float *products;    /* (n_rows, n_atoms) */
     int64_t n_atoms;
-    int n_threads, has_failed;
 };
 
 struct gradients {
@@ -64,7 +49,6 @@ struct gradients {
     const float *grad_correlations;     /* (n_blocks, n_atoms, n_block) */
     const int64_t *cluster_ids, *index; /* (n_blocks,) and (n_blocks, n_block) */
     int64_t n_blocks, n_atoms, n_block;
-    int n_threads, has_failed;
 };
 
 /* Lay out some features of some atoms with the atoms last. */
@@ -88,22 +72,17 @@ static void add_multiple(float *restrict sum, const float *restrict terms, float
         sum[i] += factor * terms[i];
 }
 
-static void project_part(struct projection *problem, int thread)
+static void project_part(const struct job *job, ptrdiff_t unit, char *memory)
 {
+    const struct projection *problem = job->problem;
     const struct rows *rows = &problem->rows;
     const struct part part =
-        part_of(problem->n_atoms, ALIGNED_ATOMS, thread, problem->n_threads);
+        part_of(problem->n_atoms, ALIGNED_ATOMS, unit, job->n_units);
     const int64_t n_atoms = part.last - part.first;
     if (n_atoms <= 0)
         return;
-    float *tile = malloc(TILE * n_atoms * sizeof(float));
-    int64_t *next = malloc((rows->n_rows + 1) * sizeof(int64_t));
-    if (!tile || !next) {
-        problem->has_failed = 1;
-        free(tile);
-        free(next);
-        return;
-    }
+    int64_t *next = (int64_t *)memory;
+    float *tile = (float *)(next + rows->n_rows);
     memcpy(next, rows->starts, rows->n_rows * sizeof(int64_t));
     for (int64_t r = 0; r < rows->n_rows; r++)
         memset(problem->products + r * problem->n_atoms + part.first, 0,
@@ -127,14 +106,14 @@ static void project_part(struct projection *problem, int thread)
             next[r] = i;
         }
     }
-    free(tile);
-    free(next);
 }
 
-static void add_gradients_part(struct gradients *problem, int thread)
+static void add_gradients_part(const struct job *job, ptrdiff_t unit, char *memory)
 {
+    (void)memory;
+    const struct gradients *problem = job->problem;
     const struct rows *rows = &problem->rows;
-    const struct part part = part_of(problem->n_atoms, 1, thread, problem->n_threads);
+    const struct part part = part_of(problem->n_atoms, 1, unit, job->n_units);
     for (int64_t b = 0; b < problem->n_blocks; b++) {
         const int64_t *index = problem->index + b * problem->n_block;
         for (int64_t a = part.first; a < part.last; a++) {
@@ -155,44 +134,25 @@ static void add_gradients_part(struct gradients *problem, int thread)
     }
 }
 
-static int thread_number(void)
+/* Like the function below, return 0, or -1 if memory could not be allocated. */
+int sparse_project(const struct projection *problem, int n_threads)
 {
-    return omp_get_thread_num ? omp_get_thread_num() : 0;
+    const size_t n_largest = problem->n_atoms / n_threads + 2 * ALIGNED_ATOMS;
+    struct job job = {.problem = problem,
+                      .run_unit = project_part,
+                      .n_units = n_threads,
+                      .n_bytes = problem->rows.n_rows * sizeof(int64_t) +
+                                 TILE * n_largest * sizeof(float)};
+    return run(&job, n_threads);
 }
 
-static void run_projection(void *data)
+int sparse_add_gradients(const struct gradients *problem, int n_threads)
 {
-    project_part(data, thread_number());
-}
-
-static void run_gradients(void *data)
-{
-    add_gradients_part(data, thread_number());
-}
-
-static int n_usable_threads(int n_threads)
-{
-    return GOMP_parallel && omp_get_thread_num ? n_threads : 1;
-}
-
-int sparse_project(struct projection *problem)
-{
-    problem->n_threads = n_usable_threads(problem->n_threads);
-    if (problem->n_threads > 1)
-        GOMP_parallel(run_projection, problem, (unsigned)problem->n_threads, 0);
-    else
-        project_part(problem, 0);
-    return problem->has_failed;
-}
-
-int sparse_add_gradients(struct gradients *problem)
-{
-    problem->n_threads = n_usable_threads(problem->n_threads);
-    if (problem->n_threads > 1)
-        GOMP_parallel(run_gradients, problem, (unsigned)problem->n_threads, 0);
-    else
-        add_gradients_part(problem, 0);
-    return 0;
+    struct job job = {.problem = problem,
+                      .run_unit = add_gradients_part,
+                      .n_units = n_threads,
+                      .n_bytes = ALIGNMENT};
+    return run(&job, n_threads);
 }
 
 void sparse_struct_sizes(int64_t *sizes)

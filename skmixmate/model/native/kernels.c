@@ -9,21 +9,13 @@
    The names follow BLIS: a micro-kernel multiplies MR atoms by NR rows, in vectors of
    VLEN floats. */
 
-#include <stdatomic.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
+#include "../../utils/threads.h"
+
 #include <string.h>
 
 #define NR 16           /* rows in a tile */
 #define MR_TAIL 5       /* the number of atoms is padded to a multiple of this */
 #define FEATURE_TILES 8 /* tiles of features in a unit of the gradient products */
-#define ALIGNMENT 64
-
-/* torch has loaded this function for its own threads; the threads of another library
-   would compete with them. Without it, there is a single thread. */
-extern void GOMP_parallel(void (*)(void *), void *, unsigned, unsigned)
-    __attribute__((weak));
 
 /* Sizes of a problem. A unit of work consists of some tiles of one cluster. */
 struct shape {
@@ -186,44 +178,6 @@ void kernels_struct_sizes(int64_t sizes[4])
     sizes[3] = sizeof(struct gradient_products);
 }
 
-/* Units of work, which the threads take one after the other. */
-struct job {
-    struct kernel_table kernels;
-    const void *problem; /* struct layers, residual_correlations or gradient_products */
-    ptrdiff_t n_units;
-    size_t n_bytes; /* memory of each thread */
-    void (*run_unit)(const struct job *, ptrdiff_t unit, char *memory);
-    atomic_ptrdiff_t next_unit;
-    atomic_int has_failed;
-};
-
-static size_t aligned(size_t n_bytes)
-{
-    return (n_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
-
-static void run_thread(void *data)
-{
-    struct job *job = data;
-    char *memory = aligned_alloc(ALIGNMENT, aligned(job->n_bytes));
-    if (!memory) {
-        job->has_failed = 1;
-        return;
-    }
-    for (ptrdiff_t unit; (unit = atomic_fetch_add(&job->next_unit, 1)) < job->n_units;)
-        job->run_unit(job, unit, memory);
-    free(memory);
-}
-
-static int run(struct job *job, int n_threads)
-{
-    if (n_threads > 1 && GOMP_parallel)
-        GOMP_parallel(run_thread, job, (unsigned)n_threads, 0);
-    else
-        run_thread(job);
-    return job->has_failed ? -1 : 0;
-}
-
 /* Set the position of a tile of a unit; return 0 if the unit has no such tile. */
 static int next_tile(const struct shape *shape, ptrdiff_t unit, ptrdiff_t tile,
                      struct tile_index *index)
@@ -288,6 +242,7 @@ static void run_layers_unit(const struct job *job, ptrdiff_t unit, char *memory)
     const struct layers *layers = job->problem;
     const ptrdiff_t n_atoms = layers->shape.n_atoms, n_padded = padded(n_atoms);
     const ptrdiff_t cluster = unit / layers->shape.units_per_cluster;
+    const struct kernel_table kernels = kernels_for(layers->shape.vlen);
     struct workspace ws;
     struct tile_index index;
     layout_workspace(&ws, memory, layers);
@@ -297,26 +252,27 @@ static void run_layers_unit(const struct job *job, ptrdiff_t unit, char *memory)
     memcpy(ws.lower, layers->lower + cluster * n_atoms, n_atoms * sizeof(float));
     memcpy(ws.upper, layers->upper + cluster * n_atoms, n_atoms * sizeof(float));
     pack_contraction(ws.contraction, layers->gram + cluster * n_atoms * n_atoms,
-                     ws.step, n_atoms, job->kernels.mr);
+                     ws.step, n_atoms, kernels.mr);
     if (!layers->grad_gram) {
         for (ptrdiff_t t = 0; next_tile(&layers->shape, unit, t, &index); t++)
-            job->kernels.forward(layers, &ws, index);
+            kernels.forward(layers, &ws, index);
         return;
     }
     memset(ws.gram_products, 0,
-           n_padded * n_padded * job->kernels.vlen * sizeof(float));
+           n_padded * n_padded * kernels.vlen * sizeof(float));
     for (ptrdiff_t t = 0; next_tile(&layers->shape, unit, t, &index); t++)
-        job->kernels.backward(layers, &ws, index);
+        kernels.backward(layers, &ws, index);
     reduce_grad_gram(layers->grad_gram + unit * n_atoms * n_atoms, ws.gram_products,
-                     ws.step, n_atoms, job->kernels.vlen);
+                     ws.step, n_atoms, kernels.vlen);
 }
 
 static void run_residuals_unit(const struct job *job, ptrdiff_t unit, char *memory)
 {
     const struct residual_correlations *problem = job->problem;
+    const struct kernel_table kernels = kernels_for(problem->shape.vlen);
     struct tile_index index;
     for (ptrdiff_t t = 0; next_tile(&problem->shape, unit, t, &index); t++)
-        job->kernels.correlate_residuals(problem, memory, index);
+        kernels.correlate_residuals(problem, memory, index);
 }
 
 static void run_gradients_unit(const struct job *job, ptrdiff_t unit, char *memory)
@@ -324,9 +280,10 @@ static void run_gradients_unit(const struct job *job, ptrdiff_t unit, char *memo
     const struct gradient_products *problem = job->problem;
     const ptrdiff_t first_feature = unit / problem->n_groups * NR * FEATURE_TILES;
     const ptrdiff_t group = unit % problem->n_groups;
-    job->kernels.add_gradients(problem, memory, first_feature,
-                               group * problem->n_clusters / problem->n_groups,
-                               (group + 1) * problem->n_clusters / problem->n_groups);
+    kernels_for(problem->vlen)
+        .add_gradients(problem, memory, first_feature,
+                       group * problem->n_clusters / problem->n_groups,
+                       (group + 1) * problem->n_clusters / problem->n_groups);
 }
 
 static ptrdiff_t count_units(const struct shape *shape)
@@ -339,8 +296,7 @@ static ptrdiff_t count_units(const struct shape *shape)
 int kernels_run_layers(const struct layers *layers, int n_threads)
 {
     struct workspace ws;
-    struct job job = {.kernels = kernels_for(layers->shape.vlen),
-                      .problem = layers,
+    struct job job = {.problem = layers,
                       .n_units = count_units(&layers->shape),
                       .n_bytes = layout_workspace(&ws, NULL, layers),
                       .run_unit = run_layers_unit};
@@ -352,8 +308,7 @@ int kernels_correlate_residuals(const struct residual_correlations *problem,
                                 int n_threads)
 {
     const size_t n_padded = padded(problem->shape.n_atoms);
-    struct job job = {.kernels = kernels_for(problem->shape.vlen),
-                      .problem = problem,
+    struct job job = {.problem = problem,
                       .n_units = count_units(&problem->shape),
                       .n_bytes = 2 * n_padded * NR * sizeof(float),
                       .run_unit = run_residuals_unit};
@@ -364,8 +319,7 @@ int kernels_correlate_residuals(const struct residual_correlations *problem,
 int kernels_add_gradients(const struct gradient_products *problem, int n_threads)
 {
     const ptrdiff_t n_wide = NR * FEATURE_TILES;
-    struct job job = {.kernels = kernels_for(problem->vlen),
-                      .problem = problem,
+    struct job job = {.problem = problem,
                       .n_units = (problem->n_features + n_wide - 1) / n_wide *
                                  problem->n_groups,
                       .n_bytes = problem->n_total_rows * n_wide * sizeof(float),
