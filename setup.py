@@ -51,8 +51,8 @@ class PlatformWheel(bdist_wheel):
         return "py3", "none", platform_tag
 
 
-# The encoder's layers, and products with sparse rows, in vectors of the processor.
-# Without them, or without a C compiler, torch and scipy do what they do.
+# The encoder's layers, products with sparse rows, and wavelet scattering, in vectors of
+# the processor. Without them, or without a C compiler, torch and scipy do what they do.
 threads = "skmixmate/utils/threads.h"
 layers = Extension(
     "skmixmate.model.native._kernels",
@@ -68,12 +68,21 @@ products = Extension(
     extra_compile_args=["-O3"],
     optional=True,
 )
+scattering = Extension(
+    "skmixmate.image.native._scattering",
+    ["skmixmate/image/native/scattering.c"],
+    depends=[threads],
+    # No error number for the root of a negative one: it would need a call for each.
+    extra_compile_args=["-O3", "-fno-math-errno", "-Wno-psabi"],
+    optional=True,
+)
+
 is_supported = platform.system() == "Linux" and platform.machine() in (
     "x86_64",
     "aarch64",
 )
 setup(
-    ext_modules=[layers, products] if is_supported else [],
+    ext_modules=[layers, products, scattering] if is_supported else [],
     cmdclass={"build_ext": BuildLibraries, "bdist_wheel": PlatformWheel},
     license_expression="BSD-3-Clause",  # for which setup.cfg has no key
 )

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_info
 
 from ._version import __version__
 from .data.native import binding as sparse_products
+from .image.native import binding as scattering
 from .model.native import binding as encoder
 
 # Required packages, and packages of the extras.
@@ -38,6 +39,7 @@ def show_versions() -> None:
     Computation:
          CUDA devices: ...
               encoder: ...
+           scattering: ...
       sparse products: ...
     """
     sections = {
@@ -54,6 +56,7 @@ def show_versions() -> None:
         "Computation": {
             "CUDA devices": _cuda_devices(),
             "encoder": encoder.implementation(),
+            "scattering": scattering.implementation(),
             "sparse products": sparse_products.implementation(),
         },
     }

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIBRARIES = ["skmixmate/data/native/_products.so", "skmixmate/model/native/_kernels.so"]
+LIBRARIES = [
+    "skmixmate/data/native/_products.so",
+    "skmixmate/image/native/_scattering.so",
+    "skmixmate/model/native/_kernels.so",
+]
 
 pytestmark = [
     pytest.mark.exhaustive,

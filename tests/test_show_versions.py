@@ -7,6 +7,7 @@ import torch
 
 import skmixmate
 from skmixmate.data.native import binding as products
+from skmixmate.image.native import binding as scattering
 from skmixmate.model.native import binding as kernels
 
 
@@ -23,6 +24,7 @@ def test_versions_threads_and_implementations_are_printed(capsys):
     assert printed["numpy"] == np.__version__
     assert printed["torch"].isdecimal()  # of the last section with this name: threads
     assert printed["encoder"] == kernels.implementation()
+    assert printed["scattering"] == scattering.implementation()
     assert printed["sparse products"] == products.implementation()
 
 
@@ -50,4 +52,5 @@ def test_the_variable_that_turns_the_compiled_code_off():
     reason = "the environment variable SKMIXMATE_COMPILED is 0"
     printed = rows(process.stdout)
     assert printed["encoder"] == f"torch ({reason})"
+    assert printed["scattering"] == f"torch ({reason})"
     assert printed["sparse products"] == f"scipy ({reason})"

@@ -1,4 +1,6 @@
-"""Filters of the scattering transform: Morlet wavelets and the final average.
+"""Filters of the scattering transform, and the margins of images.
+
+The filters are Morlet wavelets and the final average.
 
 The mathematics follows Bruna and Mallat (2013), the choice of the wavelets kymatio
 0.3. The Fourier transform of a Gabor wavelet is a Gaussian, so that the wavelets are
@@ -10,17 +12,49 @@ from collections.abc import Sequence
 
 import torch
 
-from ._fourier import Fourier
-
 # kymatio scales Gaussians by this number instead of pi; kept for equal features.
 _KYMATIO_PI = 3.1415
 
 # Width of the finest Gaussian in pixels, and frequency of the finest wavelet.
 _SIGMA, _XI = 0.8, 3 * math.pi / 4
 
+# Standard deviations from its centre beyond which a Gaussian is 0 in any sum.
+_REACH = 10.0
+
 # Exponents are clipped from below at this value, where Gaussians are negligible in any
 # sum. Computing denormal exponentials takes a hundred times as long.
 _MIN_EXPONENT = -100.0
+
+
+def padded_size(size: int, J: int) -> int:
+    """Return the size with margins for the average, a multiple of 2 ** J.
+
+    Parameters
+    ----------
+    size, J : int
+
+    Returns
+    -------
+    padded_size : int
+    """
+    return (size // 2**J + 2) * 2**J
+
+
+def reflected(size: int, padded_size: int) -> torch.Tensor:
+    """Return the index of the pixel at each place of an axis padded by reflection.
+
+    Parameters
+    ----------
+    size, padded_size : int
+
+    Returns
+    -------
+    index : int64 tensor of shape (padded_size,)
+    """
+    before = (padded_size - size) // 2
+    places = torch.arange(-before, padded_size - before, device="cpu")
+    period = max(1, 2 * (size - 1))
+    return (size - 1) - ((places % period) - (size - 1)).abs()
 
 
 def _frequencies(size: int, n_copies: int) -> torch.Tensor:
@@ -67,7 +101,9 @@ def wavelet_spectrum(
     """
     sigma, xi, slant = _SIGMA * 2**j, _XI / 2**j, 4 / n_angles
     angle = (int(n_angles / 2 - 1) - theta) * math.pi / n_angles
-    n_copies = 1 + math.ceil(max(slant, 1))
+    # Kymatio's number of copies; large wavelets are 0 in most of them.
+    reach = (xi + _REACH * max(slant, 1) / sigma) / (2 * math.pi)
+    n_copies = min(1 + math.ceil(max(slant, 1)), math.ceil(reach - 0.5))
     # (n_copies, height, n_copies, width)
     y = _frequencies(shape[0], n_copies)[:, :, None, None]
     x = _frequencies(shape[1], n_copies)
@@ -102,88 +138,33 @@ def crop(spectra: torch.Tensor, dim: int, factor: int) -> torch.Tensor:
     return torch.cat([low, high], dim=dim)
 
 
-class Wavelets:
-    """Convolve images of one resolution with the wavelets of one scale.
-
-    The result is subsampled if the wavelets are large: in its spectrum, frequencies
-    that become aliases of each other are added up.
+def wavelet_spectra(
+    shape: Sequence[int], J: int, n_angles: int, order: int
+) -> dict[tuple[int, int], torch.Tensor]:
+    """Compute the Fourier transforms of all wavelets that a scattering transform needs.
 
     Parameters
     ----------
-    spectra : float64 tensor of shape (n_angles, height, width)
-        Fourier transforms of the wavelets.
-    fourier : Fourier
-        Transforms of the size of the subsampled result.
+    shape : tuple of int
+        (height, width) of the padded images.
+    J, n_angles : int
+        Number of scales, and of orientations.
+    order : {1, 2}
+        Maximum number of successive convolutions.
+
+    Returns
+    -------
+    spectra : dict of float64 tensors of shape (n_angles, height, width)
+        By (start, j): for images subsampled by 2 ** start, and the scale j of the
+        wavelets. Height and width are those of the subsampled images.
     """
-
-    def __init__(self, spectra: torch.Tensor, fourier: Fourier) -> None:
-        height, width = spectra.shape[1:]
-        self.fourier = fourier
-        factor, half = height // fourier.height, width // 2 + 1
-        settings = fourier.buffers.settings
-        row, column = (torch.arange(size, device="cpu") for size in (height, width))
-        row = row[:, None]
-        is_conjugate = (column >= half).expand(height, width)
-        row = torch.where(is_conjugate, -row % height, row)
-        column = torch.where(is_conjugate, width - column, column)
-        real = self._fold(2 * row * half + column, factor)
-        # By row, column, real or imaginary part, and alias.
-        index = torch.stack([real, real + half], dim=2).flatten()
-        self.index = index.to(settings["device"])
-        # Negligible tails are set to 0: they would be denormal numbers, which are slow.
-        is_tail = spectra.abs() < torch.finfo(spectra.dtype).eps * spectra.abs().max()
-        spectra = spectra.masked_fill(is_tail, 0) / factor**2
-        signs = 1.0 - 2.0 * is_conjugate.float()
-        parts = [self._fold(part, factor) for part in (spectra, spectra * signs)]
-        # (height * width * 2, n_angles, factor ** 2)
-        filters = torch.stack(parts, dim=2).flatten(0, 2)
-        self.filters = filters.to(**settings)
-
-    @staticmethod
-    def _fold(values: torch.Tensor, factor: int) -> torch.Tensor:
-        """Gather the frequencies that are aliases after subsampling by a factor.
-
-        Parameters
-        ----------
-        values : tensor of shape (..., height, width)
-        factor : int
-
-        Returns
-        -------
-        folded : tensor of shape (height / factor, width / factor, ..., factor ** 2)
-        """
-        *leading, height, width = values.shape
-        folded = values.reshape(
-            *leading, factor, height // factor, factor, width // factor
-        )
-        return folded.movedim((-3, -1), (0, 1)).flatten(-2)
-
-    def moduli(self, spectra: torch.Tensor, name: str) -> torch.Tensor:
-        """Compute the moduli of images convolved with each of the wavelets.
-
-        Parameters
-        ----------
-        spectra : tensor of shape (height, 2, width // 2 + 1, n_images)
-            Spectra of the images, as from :meth:`Fourier.spectra`.
-        name : str
-            Name of the buffer for the moduli.
-
-        Returns
-        -------
-        moduli : tensor of shape (height, width, n_angles * n_images)
-            Height and width are those of `fourier`.
-        """
-        n_entries, n_angles, n_folded = self.filters.shape
-        n_images, buffers = spectra.shape[3], self.fourier.buffers
-        folded = buffers("folded", n_entries * n_folded, n_images)
-        torch.index_select(spectra.view(-1, n_images), 0, self.index, out=folded)
-        folded = folded.view(n_entries, n_folded, n_images)
-        products = buffers("products", n_entries, n_angles, n_images)
-        # bmm is slow for outer products of two vectors.
-        multiply = torch.mul if n_folded == 1 else torch.bmm
-        multiply(self.filters, folded, out=products)
-        height, width = self.fourier.height, self.fourier.width
-        return self.fourier.moduli(products.view(height, width, 2, -1), name)
+    spectra = {}
+    for j in range(J):
+        angles = range(n_angles)
+        full = torch.stack([wavelet_spectrum(shape, j, t, n_angles) for t in angles])
+        for start in range(max(j, 1)) if order == 2 else [0]:
+            spectra[start, j] = crop(crop(full, 1, 2**start), 2, 2**start)
+    return spectra
 
 
 def average_matrix(size: int, padded_size: int, J: int, j: int) -> torch.Tensor:

@@ -1,15 +1,7 @@
-r"""Wavelet scattering of images.
+"""Wavelet scattering of images.
 
-Convolutions are products in the Fourier domain. The mathematics follows Bruna
-and Mallat (2013), the choice of the Morlet wavelets and the order of the output
-kymatio 0.3, so that the features of both can be compared. Two choices make it fast:
-
-- Images are along the last axis, so that all operations are products of small
-  matrices with large ones: Fourier transforms (see ``_fourier.py``), and, if
-  convolutions are subsampled by k, sums over the k x k frequencies that become aliases,
-  for all orientations and images at once (see ``_filters.py``).
-- The final average is computed at few positions only, and is separable: it is two
-  small matrices, applied from both sides, which also leave out the margins.
+The mathematics follows Bruna and Mallat (2013), the choice of the Morlet wavelets and
+the order of the output kymatio 0.3, so that the features of both can be compared.
 """
 
 import math
@@ -30,134 +22,8 @@ from ..data.sparse import SparseRows
 from ..data.validation import resolve_device, validate_rows
 from ..utils.guards import all_or_nothing, default_modes
 from ..utils.types import ArrayOut, Data
-from ._filters import Wavelets, average_matrix, crop, wavelet_spectrum
-from ._fourier import Buffers, choose_fourier
-
-# Complex entries of the largest buffer of a batch: on a CPU, few enough to fit into the
-# caches; elsewhere, enough to use all of the device.
-_CPU_ENTRIES, _DEVICE_ENTRIES = 2**19, 2**24
-
-# Minimum number of images in a batch, so that matrix products have enough columns, as
-# long as they have no more entries than this.
-_MIN_IMAGES, _MAX_ENTRIES = 4, 2**22
-
-
-class Scattering:
-    """Compute the scattering coefficients of images of one size.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (height, width) of the images.
-    J, L, order : int
-        See :class:`ScatteringTransform`.
-    dtype : torch.dtype
-    device : torch.device
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, int],
-        J: int,
-        L: int,
-        order: int,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self.J, self.L, self.order = J, L, order
-        padded = [_padded_size(size, J) for size in shape]
-        self.margins = [
-            torch.from_numpy(_reflected(size, padded_size)).to(device)
-            for size, padded_size in zip(shape, padded, strict=True)
-        ]
-        self.averages = [
-            [
-                average_matrix(size, padded_size, J, j).to(device, dtype)
-                for size, padded_size in zip(shape, padded, strict=True)
-            ]
-            for j in range(J)
-        ]
-        buffers = Buffers(dtype, device)
-        # By the scale j, for images subsampled by 2 ** j.
-        self.fourier = [
-            choose_fourier(padded[0] // 2**j, padded[1] // 2**j, buffers)
-            for j in range(J)
-        ]
-        # By the scale of the images that they are applied to, and the scale of the
-        # wavelets.
-        self.wavelets = {}
-        for j in range(J):
-            spectra = torch.stack(
-                [wavelet_spectrum(padded, j, theta, L) for theta in range(L)]
-            )
-            for start in range(max(j, 1)) if order == 2 else [0]:
-                low = crop(crop(spectra, 1, 2**start), 2, 2**start)
-                self.wavelets[start, j] = Wavelets(low, self.fourier[j])
-
-    def transform(self, images: torch.Tensor) -> torch.Tensor:
-        """Compute the scattering coefficients of images.
-
-        Parameters
-        ----------
-        images : tensor of shape (n_images, height, width)
-
-        Returns
-        -------
-        coefficients : tensor of shape (n_images, n_paths, n_positions)
-        """
-        rows, columns = self.margins
-        images = images.index_select(1, rows).index_select(2, columns)
-        images = images.permute(1, 2, 0).contiguous()  # (height, width, n_images)
-        spectra = self.fourier[0].spectra(images, "spectra of images")
-        paths = [self._average(images, 0, 1)]
-        second = []
-        for j1 in range(self.J):
-            moduli = self.wavelets[0, j1].moduli(spectra, "moduli")
-            paths.append(self._average(moduli, j1, self.L))
-            if self.order == 2 and j1 < self.J - 1:
-                second.append(self._second_order(moduli, j1))
-        flat = [averages.flatten(1, -2) for averages in [*paths, *second]]
-        return torch.cat(flat, dim=1).permute(2, 1, 0)
-
-    def _second_order(self, moduli: torch.Tensor, j1: int) -> torch.Tensor:
-        """Compute the coefficients of order 2 from the moduli at scale `j1`.
-
-        Parameters
-        ----------
-        moduli : tensor of shape (height, width, L * n_images)
-        j1 : int
-
-        Returns
-        -------
-        averages : tensor of shape (n_positions, L, J - 1 - j1, L, n_images)
-            By the first angle, the second scale and the second angle.
-        """
-        spectra = self.fourier[j1].spectra(moduli, "spectra of moduli")
-        averages = []
-        for j2 in range(j1 + 1, self.J):
-            moduli = self.wavelets[j1, j2].moduli(spectra, "moduli of moduli")
-            averages.append(self._average(moduli, j2, self.L, self.L))
-        # In the moduli the second angle comes before the first.
-        return torch.stack(averages, dim=1).movedim(3, 1)
-
-    def _average(self, moduli: torch.Tensor, j: int, *n_angles: int) -> torch.Tensor:
-        """Average moduli at scale `j`.
-
-        Parameters
-        ----------
-        moduli : tensor of shape (height, width, prod(n_angles) * n_images)
-        j : int
-        *n_angles : int
-
-        Returns
-        -------
-        averages : tensor of shape (n_positions, *n_angles, n_images)
-        """
-        down, across = self.averages[j]
-        averaged = torch.bmm(across.expand(len(moduli), -1, -1), moduli)
-        averaged = down @ averaged.flatten(1)
-        return averaged.view(len(down) * len(across), *n_angles, -1)
+from ._torch_scattering import TorchScattering
+from .native import binding as native
 
 
 def _safe_exponents(images: torch.Tensor) -> torch.Tensor | None:
@@ -192,23 +58,6 @@ def is_image_shape(shape: Sequence[Any]) -> bool:
     return len(shape) in (2, 3) and all(
         isinstance(size, Integral) and int(size) > 0 for size in shape
     )
-
-
-def _padded_size(size: int, J: int) -> int:
-    """Return the size with margins for the average, a multiple of 2 ** J."""
-    return (size // 2**J + 2) * 2**J
-
-
-def _reflected(size: int, padded_size: int) -> np.ndarray:
-    """Return the index of the pixel at each position of an axis padded by reflection.
-
-    Returns
-    -------
-    index : int ndarray of shape (padded_size,)
-    """
-    before = (padded_size - size) // 2
-    after = padded_size - size - before
-    return np.pad(np.arange(size), (before, after), mode="reflect")
 
 
 class ScatteringTransform(TransformerMixin, BaseEstimator):
@@ -386,17 +235,10 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
             coefficients = torch.empty(
                 (len(X), n_coefficients), dtype=dtype, device="cpu"
             )
-        scattering = Scattering(
-            (height, width),
-            self.J,
-            self.L,
-            self.order,
-            dtype=coefficients.dtype,
-            device=device,
-        )
+        scattering = self._make_scattering(coefficients.dtype, device)
         loader = RowLoader(X, device=device)
         with torch.inference_mode():
-            for chunk in loader.chunks(self._chunk_size(device)):
+            for chunk in loader.chunks(self._chunk_size(scattering)):
                 images = loader.load(chunk).rows.view(-1, height, width, n_channels)
                 images = images.permute(0, 3, 1, 2).flatten(0, 1)
                 exponents = _safe_exponents(images)
@@ -482,16 +324,21 @@ class ScatteringTransform(TransformerMixin, BaseEstimator):
             )
         return X
 
-    def _chunk_size(self, device: torch.device) -> int:
+    def _make_scattering(
+        self, dtype: torch.dtype, device: torch.device
+    ) -> "TorchScattering | native.CompiledScattering":
+        """Create the transform of the images of one channel."""
+        height, width, _ = self._image_shape()
+        params = (height, width), self.J, self.L, self.order
+        if native.can_run(height, width, self.J, dtype, device):
+            return native.CompiledScattering(*params)
+        return TorchScattering(*params, dtype=dtype, device=device)
+
+    def _chunk_size(
+        self, scattering: "TorchScattering | native.CompiledScattering"
+    ) -> int:
         """Return the number of images to transform at a time."""
         if not isinstance(self.batch_size, str):
             return self.batch_size
-        height, width, n_channels = self._image_shape()
-        n_pixels = _padded_size(height, self.J) * _padded_size(width, self.J)
-        n_wavelets = self.L
-        if self.order == 2 and self.J > 1:  # at half the resolution
-            n_wavelets = max(self.L, self.L**2 // 4)
-        n_entries = _CPU_ENTRIES if device.type == "cpu" else _DEVICE_ENTRIES
-        n_min = min(_MIN_IMAGES, _MAX_ENTRIES // (n_pixels * n_wavelets))
-        n_planes = max(n_min, n_entries // (n_pixels * n_wavelets))
-        return max(1, n_planes // n_channels)
+        *_, n_channels = self._image_shape()
+        return max(1, scattering.images_at_a_time // n_channels)

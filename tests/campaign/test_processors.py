@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skmixmate.image.native import binding as scattering
+
 ROOT = Path(__file__).parents[2]
-DRIVER = ROOT / "tests" / "resources" / "drive_kernels.c"
-SOURCES = [ROOT / "skmixmate" / part / "native" for part in ("model", "data")]
+DRIVERS = ROOT / "tests" / "resources"
+SOURCES = [ROOT / "skmixmate" / part / "native" for part in ("model", "data", "image")]
 CROSS_COMPILER = "aarch64-linux-gnu-gcc"
 PROGRAMS = ["gcc", CROSS_COMPILER, "qemu-aarch64", "qemu-x86_64"]
 
@@ -27,20 +29,36 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory):
-    """Commands that run the driver, by processor."""
-    folder = tmp_path_factory.mktemp("drivers")
+def build(name, folder):
+    """Build a driver; return the commands that run it, by processor."""
     for compiler in ("gcc", CROSS_COMPILER):
         include = [f"-I{path}" for path in SOURCES]
-        command = [compiler, "-O3", "-static", "-Wall", "-Werror", *include]
-        subprocess.run([*command, DRIVER, "-o", folder / compiler], check=True)
+        flags = ["-O3", "-fno-math-errno", "-static", "-Wall", "-Werror", "-Wno-psabi"]
+        driver = DRIVERS / f"{name}.c"
+        command = [compiler, *flags, *include, driver, "-o", folder / compiler, "-lm"]
+        subprocess.run(command, check=True)
     return {
         "this one": [folder / "gcc"],
         "ARM": ["qemu-aarch64", folder / CROSS_COMPILER],
         "AVX2": ["qemu-x86_64", "-cpu", "Haswell", folder / "gcc"],
         "SSE": ["qemu-x86_64", "-cpu", "Westmere", folder / "gcc"],
     }
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    return build("drive_kernels", tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture(scope="module")
+def scatterings(tmp_path_factory):
+    return build("drive_scattering", tmp_path_factory.mktemp("scattering"))
+
+
+def run(command, problem):
+    """Return the floats that a driver writes."""
+    process = subprocess.run(command, input=problem, capture_output=True, check=True)
+    return np.frombuffer(process.stdout, np.float32)
 
 
 def problem(n_clusters, n_atoms, n_rows, n_layers, n_features):
@@ -73,22 +91,59 @@ def problem(n_clusters, n_atoms, n_rows, n_layers, n_features):
     "sizes",
     [(1, 1, 1, 1, 1), (3, 12, 40, 15, 30), (2, 33, 70, 8, 150), (5, 5, 16, 2, 8)],
 )
-def test_results_are_the_same(processor, sizes, commands):
-    here, there = (
-        np.frombuffer(
-            subprocess.run(
-                commands[name], input=problem(*sizes), capture_output=True, check=True
-            ).stdout,
-            np.float32,
-        )
-        for name in ("this one", processor)
-    )
+def test_results_are_the_same(processor, sizes, kernels):
+    here, there = (run(kernels[p], problem(*sizes)) for p in ("this one", processor))
     assert len(here) == len(there) > 0
     np.testing.assert_allclose(there, here, rtol=1e-3, atol=1e-4)
 
 
-def test_an_old_processor_has_no_kernels(commands):
+def test_an_old_processor_has_no_kernels(kernels):
     process = subprocess.run(
-        commands["SSE"], input=problem(1, 1, 1, 1, 1), capture_output=True
+        kernels["SSE"], input=problem(1, 1, 1, 1, 1), capture_output=True
     )
     assert process.returncode == NO_KERNELS
+
+
+def images_to_scatter(n_images, shape, J, L, order):
+    """Draw the input of the driver."""
+    constants = scattering._constants(shape, J, L, order)
+    arrays = {array.ctypes.data: array for array in constants.arrays}
+
+    def blob(array):
+        return np.int64(array.nbytes).tobytes() + array.tobytes()
+
+    def at(pointer):
+        return blob(arrays[pointer]) if pointer else np.int64(0).tobytes()
+
+    def axis(a):
+        return (
+            np.array([a.size, a.n_radices]).tobytes() + at(a.radices) + at(a.twiddles)
+        )
+
+    shape_out = [size // 2**J for size in shape]
+    n_paths = 1 + J * L + (L * L * J * (J - 1) // 2 if order == 2 else 0)
+    numbers = np.array([n_images, *shape, n_paths, *shape_out, J, L, order])
+    images = np.random.default_rng(0).normal(size=(n_images, *shape))
+    return b"".join(
+        [
+            numbers.tobytes(),
+            blob(images.astype(np.float32)),
+            *map(blob, constants.margins),
+            *(
+                axis(v.x) + axis(v.y) + at(v.across) + at(v.down)
+                for v in constants.levels
+            ),
+            *(at(w.bands) + at(w.starts) + at(w.values) for w in constants.wavelets),
+        ]
+    )
+
+
+@pytest.mark.parametrize("processor", ["ARM", "AVX2", "SSE"])
+@pytest.mark.parametrize(
+    "sizes", [(3, (28, 28), 3, 8, 2), (17, (9, 22), 2, 3, 2), (1, (4, 30), 1, 2, 1)]
+)
+def test_scattering_is_the_same(processor, sizes, scatterings):
+    images = images_to_scatter(*sizes)
+    here, there = (run(scatterings[p], images) for p in ("this one", processor))
+    assert len(here) == len(there) > 0
+    np.testing.assert_allclose(there, here, atol=1e-5 * np.abs(here).max())

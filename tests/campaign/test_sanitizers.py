@@ -1,4 +1,4 @@
-"""Random problems in the compiled layers, built with sanitizers.
+"""Random problems in the compiled code, built with sanitizers.
 
 They run in a separate process, as the library of the sanitizer has to be loaded first.
 """
@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "skmixmate" / "model" / "native" / "kernels.c"
+SOURCES = {
+    "layers": ROOT / "skmixmate" / "model" / "native" / "kernels.c",
+    "scattering": ROOT / "skmixmate" / "image" / "native" / "scattering.c",
+}
 
 needs_compiler = pytest.mark.skipif(
     platform.system() != "Linux"
@@ -22,11 +25,11 @@ needs_compiler = pytest.mark.skipif(
     reason="needs gcc for x86-64 Linux",
 )
 
-# Sanitizers slow the layers down several times.
+# Sanitizers slow the code down several times.
 _COST = 4
 
 # All arrays have their exact sizes, so that reading beyond one is detected.
-PROGRAM = """
+LAYERS = """
 import ctypes, sys
 import numpy as np, torch
 from skmixmate.data.batch import Batch
@@ -84,14 +87,40 @@ for seed in map(int, sys.argv[2:]):
 print("done")
 """
 
+SCATTERING = """
+import ctypes, sys
+import numpy as np, torch
+from skmixmate.image.native import binding
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """Build the layers; return their path and the environment of the process."""
-    path = tmp_path_factory.mktemp("sanitized") / "kernels.so"
+binding._library = ctypes.CDLL(sys.argv[1])
+for seed in map(int, sys.argv[2:]):
+    print("seed", seed, flush=True)
+    rng = np.random.default_rng(seed)
+    torch.set_num_threads(int(rng.integers(1, 4)))
+    height, width, n_images = (int(rng.integers(2, top)) for top in (50, 50, 40))
+    J = int(rng.integers(1, min(height, width).bit_length()))
+    L, order = int(rng.integers(1, 9)), int(rng.integers(1, 3))
+    scattering = binding.CompiledScattering((height, width), J, L, order)
+    images = rng.normal(size=(n_images - 1, height, width)).astype(np.float32)
+    scattering.transform(torch.from_numpy(images))
+print("done")
+"""
+
+PROGRAMS = {"layers": LAYERS, "scattering": SCATTERING}
+
+
+@pytest.fixture(params=list(SOURCES))
+def part(request):
+    return request.param
+
+
+@pytest.fixture
+def environment(part, tmp_path):
+    """Build a library; return its path and the environment of the process."""
+    path = tmp_path / f"{part}.so"
     flags = ["-O1", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined"]
-    flags.append("-fno-sanitize-recover=undefined")
-    command = ["gcc", *flags, str(SOURCE), "-o", str(path)]
+    flags += ["-fno-sanitize-recover=undefined", "-fno-math-errno"]
+    command = ["gcc", *flags, str(SOURCES[part]), "-o", str(path)]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode:
         pytest.skip(f"gcc has no sanitizers here: {built.stderr[-200:]}")
@@ -113,12 +142,12 @@ def environment(tmp_path_factory):
 
 
 @needs_compiler
-def test_sanitizers_find_nothing(request, environment, record_property):
+def test_sanitizers_find_nothing(request, part, environment, record_property):
     path, variables = environment
     first, n_tries = (request.config.getoption(name) for name in ("seed", "tries"))
     seeds = range(first, first + max(1, n_tries // _COST))
     result = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(path), *map(str, seeds)],
+        [sys.executable, "-c", PROGRAMS[part], str(path), *map(str, seeds)],
         env=variables,
         capture_output=True,
         text=True,

@@ -8,12 +8,13 @@ import struct
 import pytest
 
 from skmixmate.data.native import binding as products
+from skmixmate.image.native import binding as scattering
 from skmixmate.model.native import binding as kernels
 from skmixmate.utils import native
 
-BINDINGS = pytest.mark.parametrize("binding", [kernels, products])
+BINDINGS = pytest.mark.parametrize("binding", [kernels, products, scattering])
 needs_libraries = pytest.mark.skipif(
-    kernels._library is None or products._library is None,
+    any(binding._library is None for binding in (kernels, products, scattering)),
     reason="the libraries were not built",
 )
 
@@ -107,7 +108,7 @@ def test_a_library_of_other_sources(binding, kind, monkeypatch):
         def kernels_struct_sizes(self, sizes):
             sizes[0] += 8
 
-        sparse_struct_sizes = kernels_struct_sizes
+        sparse_struct_sizes = scattering_struct_sizes = kernels_struct_sizes
 
     library = OtherSizes() if kind == "other sizes" else object()
     monkeypatch.setattr(native.ctypes, "CDLL", lambda path: library)
