@@ -3,17 +3,17 @@
 from typing import Any, Self
 
 import numpy as np
-import torch
 from scipy import sparse
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from ._graph import nearest_neighbors, self_tuning_affinity
+from ._votes import N_NEIGHBORS, vote
 from ._whitening import PrincipalComponents
 
-# Neighbours of each sample, and steps of the walk: far more than it takes on average.
-_N_NEIGHBORS, _N_STEPS = 10, 100
+# Steps of the walk: far more than it takes on average.
+_N_STEPS = 100
 
 # Probability that the walk stops at a sample, where a linear classifier then decides,
 # if at least so many labels per class are known. With fewer, the classifier is less
@@ -100,7 +100,7 @@ class GraphClassifier:
         self._stopping = _STOPPING * min(1.0, n_labels / _N_LABELS)
         one_hot = labels[is_known, None] == np.arange(self.n_classes)
         nodes = self._nodes(components)
-        affinity = self_tuning_affinity(*nearest_neighbors(nodes, _N_NEIGHBORS))
+        affinity = self_tuning_affinity(*nearest_neighbors(nodes, N_NEIGHBORS))
         degrees = affinity.sum(axis=1)
         degrees[degrees == 0] = 1.0
         transitions = (sparse.diags_array(1 / degrees) @ affinity).tocsr()
@@ -111,7 +111,7 @@ class GraphClassifier:
         probabilities[is_known] = one_hot
         self._probabilities = probabilities
         self.labels_: np.ndarray = probabilities.argmax(axis=1)
-        self._reference = torch.from_numpy(nodes)
+        self._reference = nodes
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
@@ -127,16 +127,8 @@ class GraphClassifier:
         probabilities : ndarray of shape (n_samples, n_classes)
         """
         components = self._pca.transform(X)
-        nodes = torch.from_numpy(self._nodes(components))
-        # Faster than NearestNeighbors, which computes in float64.
-        distances = torch.cdist(nodes, self._reference)
-        n_neighbors = min(_N_NEIGHBORS, len(self._reference))
-        found = torch.topk(distances, n_neighbors, largest=False)
-        squares = found.values.numpy() ** 2
-        local_scales = np.where(squares[:, -1:] > 0, squares[:, -1:], 1.0)
-        weights = normalize(np.exp(-squares / local_scales), norm="l1")
-        probabilities = self._probabilities[found.indices.numpy()]
-        means = np.einsum("ij,ijk->ik", weights, probabilities)
+        nodes = self._nodes(components)
+        means = vote(nodes, self._reference, self._probabilities)
         return self._mix(means, self._guess(components))
 
     def _nodes(self, components: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""Principal components, of which the large ones can be made to count for less."""
+"""Directions of large variance, which can be made to count for less."""
 
 from typing import Self
 
 import numpy as np
+from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
 
 # Principal components that are used, at most.
@@ -84,3 +85,44 @@ class PrincipalComponents:
         """
         whitened: np.ndarray = components / self.stds_**power
         return whitened
+
+
+def whiten_within(X: np.ndarray, labels: np.ndarray, power: float) -> np.ndarray:
+    """Find the linear map that makes the variances within clusters more alike.
+
+    Where clusters are known, directions in which their samples differ tell nothing
+    about the cluster, whatever their variance in all samples.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Finite.
+    labels : int ndarray of shape (n_samples,)
+        Clusters.
+    power : float
+        Of the standard deviations that directions are divided by: with 1 all have the
+        same variance within clusters, with 0 nothing changes.
+
+    Returns
+    -------
+    matrix : ndarray of shape (n_features, n_features)
+        Symmetric; multiply rows by it. Its largest eigenvalue is 1. The covariance
+        within clusters is shrunk as much as the number of samples demands.
+
+    References
+    ----------
+    O. Ledoit and M. Wolf, A well-conditioned estimator for large-dimensional covariance
+    matrices, Journal of Multivariate Analysis 2004.
+    """
+    deviations = X.astype(np.float64)
+    for cluster in np.unique(labels):
+        is_member = labels == cluster
+        deviations[is_member] -= deviations[is_member].mean(axis=0)
+    covariance, _ = ledoit_wolf(deviations, assume_centered=True)
+    variances, axes = np.linalg.eigh(covariance)
+    smallest = max(variances[0], np.finfo(X.dtype).eps * variances[-1])
+    if smallest == 0:  # clusters of equal samples
+        return np.eye(X.shape[1])
+    factors = (np.maximum(variances, smallest) / smallest) ** (-power / 2)
+    matrix: np.ndarray = (axes * factors) @ axes.T
+    return matrix

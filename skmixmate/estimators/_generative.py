@@ -211,12 +211,13 @@ class GenerativeMixMate(BaseMixMate):
         log_density: Any = self.score_samples(X)
         if is_dask(log_density):
             log_density = log_density.compute()
+        log_density = as_numpy(log_density)  # one order of summation for all containers
         weights = check_sample_weight(sample_weight, len(log_density))
         if weights is None:
             return len(log_density), float(log_density.mean())
         # A density of 0 in a sample that does not count is not a number times 0.
         is_counted = weights > 0
-        weights, log_density = weights[is_counted], as_numpy(log_density)[is_counted]
+        weights, log_density = weights[is_counted], log_density[is_counted]
         return float(weights.sum()), float(np.average(log_density, weights=weights))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

@@ -1,12 +1,14 @@
 """The first atoms of a fit, from clusters of a subsample."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import check_array
 
 from ..cluster._propagation import GraphClassifier
+from ..cluster._votes import NeighborClassifier
+from ..cluster._whitening import whiten_within
 from ..data.containers import as_numpy
 from ..data.sparse import SparseRows
 from ..image._features import ScatteringFeatures
@@ -16,6 +18,7 @@ from ..initialization import (
     dictionaries_from_array,
     dictionaries_from_labels,
     dictionaries_from_sparse,
+    draw_rows,
     draw_subsample,
     find_distinct,
     impute_means,
@@ -37,6 +40,10 @@ from ._state import (
 # Principal components of scattering coefficients that are modelled, and how many
 # images, at most, they are computed from.
 _N_COMPONENTS, REPRESENTATION_SIZE = 300, 20_000
+
+# Images, at most, whose neighbours decide the clusters of all others, and the power of
+# their standard deviations within clusters that features are divided by.
+_N_REFERENCES, _WHITENING = 15_000, 0.5
 
 # Smallest mean magnitude along an atom that its rate follows: the standard deviation
 # of the noise, in the same units, is the root of one half.
@@ -84,13 +91,7 @@ def find_initial_atoms(
         Of features, fitted to the subsample, that decides in which clusters training
         keeps the other rows; None if it assigns all rows.
     """
-    options: dict[str, Any] = {
-        "fit_intercept": settings.fit_intercept,
-        "random_state": random_state,
-        # The mean brightness of an image is not a direction of its cluster.
-        "center": settings.image_shape is not None and not settings.fit_intercept,
-        "likelihood": settings.likelihood,
-    }
+    options = _atom_options(settings, random_state)
     if is_init_array(estimator.init):
         return _atoms_from_array(estimator, settings, state, X, options), None
     # Fewer atoms do not mean that fewer rows find the clusters of tabular data.
@@ -156,6 +157,80 @@ def find_initial_atoms(
             n_atoms = min(n_atoms, max(1, n_distinct // (_ROWS_PER_ATOM * n_clusters)))
         atoms = _atoms_from_labels(settings, state, modelled, labels, n_atoms, options)
     return atoms, classifier
+
+
+class RefinedStart(NamedTuple):
+    """A start in features that tell its clusters apart."""
+
+    atoms: dict[str, Any]  # values of fields of `ModelState`
+    classifier: NeighborClassifier
+    matrix: np.ndarray  # that the features are multiplied by
+
+
+def refine_start(
+    settings: Settings,
+    state: ModelState,
+    features: Rows,
+    classifier: GraphClassifier,
+    random_state: np.random.RandomState,
+    copies: np.ndarray | None,
+) -> RefinedStart | None:
+    """Use the clusters that were found to find better ones, and to scale features.
+
+    Directions in which images of one cluster differ tell nothing about clusters. They
+    count less among neighbours, which then classify all images once more, and in the
+    features that are modelled.
+
+    Parameters
+    ----------
+    settings : Settings
+    state : ModelState
+        Its atoms are those of the start.
+    features : ndarray, tensor or lazy features of shape (n_samples, n_features)
+    classifier : GraphClassifier
+        Fitted to the clusters of the start.
+    random_state : RandomState
+    copies : ndarray of shape (n_samples,) or None
+        As :func:`draw_rows` takes them.
+
+    Returns
+    -------
+    start : RefinedStart or None
+        None if a cluster of the start has no image in the sample that is drawn.
+    """
+    n_clusters = len(state.weights)
+    indices = draw_rows(np.arange(len(features)), _N_REFERENCES, random_state, copies)
+    sample = as_numpy(features[np.sort(indices)])
+    sample = sample[~np.isnan(sample).any(axis=1)]
+    stabilized = settings.likelihood.variance_stabilize(sample)
+    labels = classifier.predict_proba(stabilized).argmax(axis=1)
+    if len(np.unique(labels)) < n_clusters:
+        return None
+    matrix = whiten_within(sample, labels, _WHITENING)
+    sample = (sample @ matrix).astype(sample.dtype)
+    atoms = _atoms_from_labels(
+        settings,
+        state,
+        sample,
+        labels,
+        settings.n_atoms,
+        _atom_options(settings, random_state),
+    )
+    refined = NeighborClassifier(n_clusters, random_state)
+    stabilized = settings.likelihood.variance_stabilize(sample)
+    return RefinedStart(atoms, refined.fit(stabilized, labels), matrix)
+
+
+def _atom_options(
+    settings: Settings, random_state: np.random.RandomState
+) -> dict[str, Any]:
+    return {
+        "fit_intercept": settings.fit_intercept,
+        "random_state": random_state,
+        # The mean brightness of an image is not a direction of its cluster.
+        "center": settings.image_shape is not None and not settings.fit_intercept,
+        "likelihood": settings.likelihood,
+    }
 
 
 def _keeps_start(estimator: Any, settings: Settings) -> bool:

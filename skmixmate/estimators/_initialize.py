@@ -23,7 +23,6 @@ from ..data.statistics import (
     summarize,
 )
 from ..data.validation import check_squares
-from ..image._features import ScatteringFeatures
 from ..initialization import (
     draw_rows,
     estimate_initial_n_clusters,
@@ -44,8 +43,9 @@ from ._initial_atoms import (
     find_image_features,
     find_initial_atoms,
     new_representation,
+    refine_start,
 )
-from ._labels import label_rows, own_part
+from ._labels import RowClassifier, label_rows, own_part
 from ._logging import log_to_stdout
 from ._settings import (
     Settings,
@@ -212,16 +212,19 @@ def _initialize_from_data(
         n_labelled = max(ctx.communicator.all_gather(int(known.max()) + 1))
     if ctx.communicator.size > 1:
         rows, copies, known = _gather_rows(estimator, ctx, n_trials)
-    X: Rows = ctx.X
     if ctx.settings.models_scattering:
-        X = _fit_representation(estimator, ctx, state, rows, copies)
-    state.scale = _find_scale(estimator, ctx, X)
+        _fit_representation(estimator, ctx, state, rows, copies)
+    if n_trials or not ctx.settings.models_scattering:
+        state.scale = _find_scale(estimator, ctx, state.to_model_space(ctx.X))
 
-    def find_atoms() -> GraphClassifier | None:
+    def find_start() -> tuple[RowClassifier | None, np.ndarray | None]:
         is_own = rows is ctx.X
+        features: Any = _Features(state, rows)
+        if n_trials:  # which use most of them, and several times
+            features = state.to_model_space(rows)
         data = {
             "X": rows,
-            "features": X if is_own else state.to_model_space(rows),
+            "features": features,
             "n_missing": (
                 ctx.summary if is_own else summarize(RowLoader(rows, device=ctx.device))
             ).n_missing,
@@ -238,12 +241,44 @@ def _initialize_from_data(
                 estimator, ctx.settings, state, **data
             )
         vars(state).update(atoms)
-        return classifier
+        if classifier is None or known is not None:
+            return classifier, None
+        refined = refine_start(
+            ctx.settings, state, features, classifier, ctx.random_state, copies
+        )
+        if refined is None:
+            return classifier, None
+        vars(state).update(refined.atoms)
+        return refined.classifier, refined.matrix
 
-    classifier = ctx.communicator.broadcast(find_atoms)
+    classifier, matrix = ctx.communicator.broadcast(find_start)
+    if state.representation is not None and matrix is not None:
+        state.representation.map_features(matrix)
+    X = state.to_model_space(ctx.X)
+    if ctx.settings.models_scattering:
+        state.scale = _find_scale(estimator, ctx, X)
     if classifier is None:
         return X, ctx.labels
     return X, label_rows(classifier, ctx.settings, X, ctx.labels)
+
+
+class _Features:
+    """Features that are modelled, computed for the rows that are asked for.
+
+    Parameters
+    ----------
+    state : ModelState
+    rows : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    """
+
+    def __init__(self, state: ModelState, rows: Rows) -> None:
+        self._state, self._rows = state, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, indices: np.ndarray) -> Any:
+        return self._state.to_model_space(self._rows[indices])
 
 
 def _estimate_n_clusters(
@@ -300,34 +335,26 @@ def _fit_representation(
     state: ModelState,
     rows: Any,
     copies: np.ndarray | None,
-) -> np.ndarray:
-    """Fit the representation to rows of all processes; return features of X."""
+) -> None:
+    """Fit the representation to rows of all processes."""
     representation = new_representation(estimator, ctx.settings, ctx.random_state)
     state.representation = representation
 
-    def fit(indices: slice | np.ndarray) -> ScatteringFeatures:
+    def fit() -> dict[str, Any]:
+        indices = ctx.indices if rows is ctx.X else slice(None)
+        if copies is None and isinstance(indices, slice):
+            return representation.fit(as_numpy(rows)).state_dict()
         drawn = draw_rows(
             np.arange(len(rows))[indices],
             REPRESENTATION_SIZE,
             ctx.random_state,
             copies,
         )
-        return representation.fit(as_numpy(rows[np.sort(drawn)]))
+        return representation.fit(as_numpy(rows[np.sort(drawn)])).state_dict()
 
-    is_whole = isinstance(ctx.indices, slice) and copies is None
-    if ctx.communicator.size == 1:
-        if is_whole:
-            return representation.fit_transform(as_numpy(rows))
-        fit(ctx.indices)
-        return state.to_model_space(ctx.X)
-    fitted = ctx.communicator.broadcast(
-        lambda: (
-            representation.fit(as_numpy(rows)) if copies is None else fit(slice(None))
-        ).state_dict()
-    )
+    fitted = ctx.communicator.broadcast(fit)
     if ctx.communicator.rank > 0:
         representation.load_state_dict(fitted)
-    return state.to_model_space(ctx.X)
 
 
 def _gather_rows(

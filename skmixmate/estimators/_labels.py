@@ -7,12 +7,15 @@ import numpy as np
 import torch
 
 from ..cluster._propagation import GraphClassifier
+from ..cluster._votes import NeighborClassifier
 from ..data.containers import as_numpy
 from ..data.loader import RowLoader
 from ..data.sparse import SparseRows
 from ..distributed.communicator import Communicator
 from ._settings import Settings
 from ._state import Rows
+
+RowClassifier = GraphClassifier | NeighborClassifier
 
 # Rows that are classified at a time.
 _CHUNK_ROWS = 2048
@@ -122,13 +125,13 @@ def check_no_labels(params: Mapping[str, Any], y: Any) -> None:
 
 
 def label_rows(
-    classifier: GraphClassifier, settings: Settings, X: Rows, known: np.ndarray | None
+    classifier: RowClassifier, settings: Settings, X: Rows, known: np.ndarray | None
 ) -> np.ndarray:
     """Classify the rows that training keeps in one cluster.
 
     Parameters
     ----------
-    classifier : GraphClassifier
+    classifier : GraphClassifier or NeighborClassifier
     settings : Settings
     X : ndarray, tensor or RowReader of shape (n_samples, n_features)
         Features that are modelled.

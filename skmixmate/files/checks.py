@@ -364,7 +364,7 @@ def check_finite(values: Mapping[str, Any]) -> None:
                 raise FormatError(f"has {name} with entries that are not finite")
 
 
-def check_norms(name: str, value: np.ndarray) -> None:
+def check_norms(name: str, value: np.ndarray, may_be_less: bool = False) -> None:
     """Check that the vectors along the last axis have norm 1, or are 0.
 
     Parameters
@@ -372,6 +372,8 @@ def check_norms(name: str, value: np.ndarray) -> None:
     name : str
     value : ndarray of shape (..., n_features)
         The first axis is gone through, so that copies are small.
+    may_be_less : bool, default=False
+        Whether a norm below 1 is valid too.
 
     Raises
     ------
@@ -382,9 +384,14 @@ def check_norms(name: str, value: np.ndarray) -> None:
         with np.errstate(over="ignore"):
             norms = np.sqrt(np.square(vectors).sum(axis=-1))
         is_valid = (abs(norms - 1) <= _NORM_TOLERANCE) | ~vectors.any(axis=-1)
+        if may_be_less:
+            is_valid |= norms < 1
         if not is_valid.all():
             worst = norms[~is_valid].flat[0]
-            raise FormatError(f"has {name} of norm {worst:.6g}, which should be 1")
+            expected = "at most 1" if may_be_less else "1"
+            raise FormatError(
+                f"has {name} of norm {worst:.6g}, which should be {expected}"
+            )
 
 
 def check_weights(weights: np.ndarray) -> None:

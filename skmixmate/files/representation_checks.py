@@ -123,7 +123,8 @@ def check_representation_entries(state: Mapping[str, Any]) -> None:
         If an entry is out of range.
     """
     check_finite(state)
-    check_norms("components_", state["components_"][None])
+    # Directions that count less are shorter.
+    check_norms("components_", state["components_"][None], may_be_less=True)
     if state.get("pixel_mean_") is not None:
         check_norms("pixel_axes_", state["pixel_axes_"][None])
         shrinkage = state["pixel_shrinkage_"]

@@ -84,6 +84,7 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         Mean of the square roots of the coefficients.
     components_ : ndarray of shape (n_components, n_coefficients)
         Their principal axes; fewer than `n_components` if there are not enough images.
+        After :meth:`map_features`, combinations of these.
     decoder_ : ndarray of shape (n_components + 1, n_pixels)
         Least-squares map from features to pixels; the last row is the image whose
         features are all 0.
@@ -328,6 +329,20 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         # Some are slightly negative, due to rounding or the ripple of the filters.
         torch.from_numpy(coefficients).abs_().sqrt_()
         return coefficients
+
+    def map_features(self, matrix: np.ndarray) -> None:
+        """Multiply the features of all images by a matrix from now on.
+
+        Parameters
+        ----------
+        matrix : ndarray of shape (n_components, n_components)
+            Symmetric and invertible.
+        """
+        axes = self.components_.T @ matrix
+        self.components_ = axes.astype(self.components_.dtype, copy=False).T
+        decoder = self.decoder_.copy()
+        decoder[:-1] = np.linalg.solve(matrix, decoder[:-1])
+        self.decoder_ = decoder
 
     def inverse_transform(self, X: np.ndarray) -> np.ndarray:
         """Compute the images that features represent.

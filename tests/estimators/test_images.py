@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import normalized_mutual_info_score as nmi
 
 from skmixmate import MixMateClustering
+from skmixmate.cluster._propagation import GraphClassifier
 
 from ..helpers import (
     METHODS,
@@ -152,6 +153,40 @@ def test_training_keeps_images_in_the_clusters_of_the_start():
     _, _, untrained = fit_digits(n_atoms=20, max_iter=0)
     assert nmi(y, mixmate.labels_) > 0.91
     assert nmi(mixmate.labels_, untrained.labels_) > 0.95
+
+
+def spread_within(mixmate, X, y):
+    """Return the ratio of the largest deviation within classes to the median one."""
+    features = mixmate.representation_.transform(X)
+    deviations = np.vstack(
+        [features[y == k] - features[y == k].mean(0) for k in range(10)]
+    )
+    stds = np.linalg.svd(deviations, compute_uv=False)
+    return stds[0] / np.median(stds)
+
+
+def test_directions_that_vary_within_clusters_count_less():
+    X, y, mixmate = fit_digits(n_atoms=5)
+    plain = fit_digits(n_atoms=5, init="kmeans")[2]
+    assert spread_within(mixmate, X, y) < 0.8 * spread_within(plain, X, y)
+    # The images that features represent are the same.
+    codes = [fitted.representation_.transform(X) for fitted in (mixmate, plain)]
+    images, expected = (
+        fitted.representation_.inverse_transform(features)
+        for fitted, features in zip((mixmate, plain), codes, strict=True)
+    )
+    np.testing.assert_allclose(images, expected, atol=1e-6)
+
+
+def test_a_cluster_without_an_image_leaves_the_features_as_they_are(monkeypatch):
+    def always_the_first(self, X):
+        return np.eye(self.n_classes)[np.zeros(len(X), dtype=int)]
+
+    monkeypatch.setattr(GraphClassifier, "predict_proba", always_the_first)
+    X, y, mixmate = fit_digits(n_atoms=5)
+    plain = fit_digits(n_atoms=5, init="kmeans")[2]
+    expected = spread_within(plain, X, y)
+    assert spread_within(mixmate, X, y) == pytest.approx(expected, rel=1e-6)
 
 
 def test_training_moves_images_from_clusters_of_k_means():

@@ -62,6 +62,19 @@ def test_inverse_transform_approximates_the_images(digits):
     assert np.linalg.norm(coarse_images - digits) > np.linalg.norm(images - digits)
 
 
+def test_mapped_features_represent_the_same_images(digits):
+    features, mapped = fit_features(digits), fit_features(digits)
+    half = np.diag(np.linspace(0.1, 1, 20))
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(20, 20)))[0]
+    matrix = rotation @ half @ rotation.T
+    mapped.map_features(matrix)
+    before, after = features.transform(digits), mapped.transform(digits)
+    np.testing.assert_allclose(after, before @ matrix, atol=1e-9)
+    np.testing.assert_allclose(
+        mapped.inverse_transform(after), features.inverse_transform(before), atol=1e-9
+    )
+
+
 @pytest.mark.parametrize("max_samples", [100, 1000])
 def test_fit_transform_equals_transform(digits, max_samples):
     features = ScatteringFeatures(
