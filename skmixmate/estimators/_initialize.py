@@ -23,6 +23,7 @@ from ..data.statistics import (
     summarize,
 )
 from ..data.validation import check_squares
+from ..image._features import IMAGES_AT_A_TIME
 from ..initialization import (
     draw_rows,
     estimate_initial_n_clusters,
@@ -212,16 +213,19 @@ def _initialize_from_data(
         n_labelled = max(ctx.communicator.all_gather(int(known.max()) + 1))
     if ctx.communicator.size > 1:
         rows, copies, known = _gather_rows(estimator, ctx, n_trials)
+    features: Any = None
     if ctx.settings.models_scattering:
-        _fit_representation(estimator, ctx, state, rows, copies)
+        features = _fit_representation(estimator, ctx, state, rows, copies)
     if n_trials or not ctx.settings.models_scattering:
         state.scale = _find_scale(estimator, ctx, state.to_model_space(ctx.X))
 
     def find_start() -> tuple[RowClassifier | None, np.ndarray | None]:
+        nonlocal features
         is_own = rows is ctx.X
-        features: Any = _Features(state, rows)
-        if n_trials:  # which use most of them, and several times
-            features = state.to_model_space(rows)
+        if features is None:
+            # Trials use most of them, and several times.
+            find_features = ModelState.to_model_space if n_trials else _Features
+            features = find_features(state, rows)
         data = {
             "X": rows,
             "features": features,
@@ -254,7 +258,8 @@ def _initialize_from_data(
     classifier, matrix = ctx.communicator.broadcast(find_start)
     if state.representation is not None and matrix is not None:
         state.representation.map_features(matrix)
-    X = state.to_model_space(ctx.X)
+    has_features = isinstance(features, np.ndarray) and rows is ctx.X
+    X = features if has_features and matrix is None else state.to_model_space(ctx.X)
     if ctx.settings.models_scattering:
         state.scale = _find_scale(estimator, ctx, X)
     if classifier is None:
@@ -263,7 +268,7 @@ def _initialize_from_data(
 
 
 class _Features:
-    """Features that are modelled, computed for the rows that are asked for.
+    """Scattering features, computed for the images that are asked for.
 
     Parameters
     ----------
@@ -277,8 +282,13 @@ class _Features:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, indices: np.ndarray) -> Any:
-        return self._state.to_model_space(self._rows[indices])
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        # Copies of all these images may be larger than memory.
+        starts = range(0, len(indices), IMAGES_AT_A_TIME)
+        chunks = (indices[start : start + IMAGES_AT_A_TIME] for start in starts)
+        return np.concatenate(
+            [self._state.to_model_space(self._rows[chunk]) for chunk in chunks]
+        )
 
 
 def _estimate_n_clusters(
@@ -335,26 +345,33 @@ def _fit_representation(
     state: ModelState,
     rows: Any,
     copies: np.ndarray | None,
-) -> None:
-    """Fit the representation to rows of all processes."""
+) -> np.ndarray | None:
+    """Fit the representation to rows of all processes.
+
+    Returns the features of the rows in the first process, if there are few.
+    """
     representation = new_representation(estimator, ctx.settings, ctx.random_state)
     state.representation = representation
+    features = None
 
     def fit() -> dict[str, Any]:
+        nonlocal features
         indices = ctx.indices if rows is ctx.X else slice(None)
-        if copies is None and isinstance(indices, slice):
-            return representation.fit(as_numpy(rows)).state_dict()
-        drawn = draw_rows(
-            np.arange(len(rows))[indices],
-            REPRESENTATION_SIZE,
-            ctx.random_state,
-            copies,
-        )
-        return representation.fit(as_numpy(rows[np.sort(drawn)])).state_dict()
+        is_whole = copies is None and isinstance(indices, slice)
+        if is_whole and len(rows) <= REPRESENTATION_SIZE:
+            features = representation.fit_transform(as_numpy(rows))
+        elif is_whole:
+            representation.fit(as_numpy(rows))
+        else:
+            candidates = np.arange(len(rows))[indices]
+            drawn = draw_rows(candidates, REPRESENTATION_SIZE, ctx.random_state, copies)
+            representation.fit(as_numpy(rows[np.sort(drawn)]))
+        return representation.state_dict()
 
     fitted = ctx.communicator.broadcast(fit)
     if ctx.communicator.rank > 0:
         representation.load_state_dict(fitted)
+    return features
 
 
 def _gather_rows(
