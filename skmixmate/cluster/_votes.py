@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from sklearn.preprocessing import normalize
 
-from ._whitening import PrincipalComponents, whiten_within
+from ._whitening import PrincipalComponents, multiply, whiten_within
 
 # Neighbours that vote.
 N_NEIGHBORS = 10
 
 # Points whose neighbours are found at a time.
-_CHUNK_ROWS = 1024
+_CHUNK_ROWS = 256
 
 
 class NeighborClassifier:
@@ -60,7 +60,7 @@ class NeighborClassifier:
         self._pca = PrincipalComponents(self.random_state).fit(X)
         components = self._pca.transform(X)
         self._map = whiten_within(components, labels, power=1).astype(X.dtype)
-        self._reference: np.ndarray = normalize(components @ self._map)
+        self._reference: np.ndarray = normalize(multiply(components, self._map))
         self._one_hot = np.eye(self.n_classes)[labels]
         return self
 
@@ -76,7 +76,7 @@ class NeighborClassifier:
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
         """
-        points = normalize(self._pca.transform(X) @ self._map)
+        points = normalize(multiply(self._pca.transform(X), self._map))
         return vote(points, self._reference, self._one_hot)
 
 
