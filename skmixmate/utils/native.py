@@ -84,16 +84,23 @@ def load_library(
     return LoadedLibrary(library, "")
 
 
-def log_fallback(reason: str) -> None:
-    """Log why the compiled code is not used: each reason once per process.
+def is_available(library: Any, reason: str) -> bool:
+    """Return whether there is a library, and log the reason if there is none.
+
+    Each reason is logged once per process.
 
     Parameters
     ----------
-    reason : str
+    library, reason
         From :func:`load_library`.
+
+    Returns
+    -------
+    is_available : bool
     """
-    if logger.isEnabledFor(logging.INFO):  # as it may become later
+    if library is None and logger.isEnabledFor(logging.INFO):  # as it may become later
         _log_once(reason)
+    return library is not None
 
 
 @functools.cache

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
-from ...utils.native import LoadedLibrary, load_library, log_fallback, struct_fields
+from ...utils.native import LoadedLibrary, is_available, load_library, struct_fields
 
 # Built by setup.py.
 _PATH = Path(__file__).with_name("_products.so")
@@ -80,9 +80,7 @@ def can_run(tensor: torch.Tensor) -> bool:
     tensor : tensor
     """
     is_supported = tensor.dtype == torch.float32 and tensor.device.type == "cpu"
-    if is_supported and _library is None:
-        log_fallback(_reason)
-    return is_supported and _library is not None
+    return is_supported and is_available(_library, _reason)
 
 
 def project(csr: sparse.csr_array, atoms: torch.Tensor) -> torch.Tensor:

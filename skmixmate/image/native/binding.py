@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ...utils.native import LoadedLibrary, load_library, log_fallback, struct_fields
+from ...utils.native import LoadedLibrary, is_available, load_library, struct_fields
 from .._filters import average_matrix, padded_size, reflected, wavelet_spectra
 
 # Built by setup.py.
@@ -118,9 +118,7 @@ def can_run(
     is_supported = (
         dtype == torch.float32 and device.type == "cpu" and n_bytes <= _MAX_BYTES
     )
-    if is_supported and _library is None:
-        log_fallback(_reason)
-    return is_supported and _library is not None
+    return is_supported and is_available(_library, _reason)
 
 
 class CompiledScattering:

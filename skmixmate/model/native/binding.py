@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...utils.native import LoadedLibrary, load_library, log_fallback, struct_fields
+from ...utils.native import LoadedLibrary, is_available, load_library, struct_fields
 
 if TYPE_CHECKING:
     from ..prior import Thresholds
@@ -164,9 +164,7 @@ def can_run(codes: torch.Tensor) -> bool:
         and codes.shape[1] <= _MAX_ATOMS
         and codes.numel() > 0
     )
-    if is_supported and _library is None:
-        log_fallback(_reason)
-    return is_supported and _library is not None
+    return is_supported and is_available(_library, _reason)
 
 
 def unroll(
