@@ -1,4 +1,4 @@
-"""Classes of samples by those of their nearest neighbours."""
+"""Classes of samples by the classes of their nearest neighbours."""
 
 from typing import Self
 
@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from sklearn.preprocessing import normalize
 
-from ._whitening import PrincipalComponents, multiply, whiten_within
+from ..data.containers import multiply
+from ._whitening import PrincipalComponents, whiten_within
 
 # Neighbours that vote.
 N_NEIGHBORS = 10
@@ -20,7 +21,7 @@ class NeighborClassifier:
 
     Neighbours are found in principal components that are mapped so that all directions
     have the same variance within clusters, by the angle between them. A sample that was
-    fitted is one of its own neighbours.
+    fitted is a neighbour of itself.
 
     Parameters
     ----------

@@ -3,9 +3,10 @@
 from typing import Self
 
 import numpy as np
-import torch
 from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
+
+from ..data.containers import multiply
 
 # Principal components that are used, at most.
 _N_COMPONENTS = 150
@@ -85,27 +86,6 @@ class PrincipalComponents:
         """
         whitened: np.ndarray = components / self.stds_**power
         return whitened
-
-
-def multiply(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Multiply rows by a matrix, with torch's threads.
-
-    Those of numpy's BLAS wait busily after a product, and would slow down products of
-    torch that follow.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_rows, n_inner)
-    matrix : ndarray of shape (n_inner, n_columns)
-
-    Returns
-    -------
-    products : ndarray of shape (n_rows, n_columns)
-        Of the dtype of `matrix`.
-    """
-    tensor = torch.from_numpy(rows.astype(matrix.dtype, copy=False))
-    products: np.ndarray = (tensor @ torch.from_numpy(matrix)).numpy()
-    return products
 
 
 def whiten_within(X: np.ndarray, labels: np.ndarray, power: float) -> np.ndarray:

@@ -69,6 +69,31 @@ def as_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
+def multiply(
+    rows: np.ndarray, matrix: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Multiply rows by a matrix, on the threads of torch.
+
+    The threads of numpy's BLAS wait busily after a product, and those of torch too:
+    where the products of both alternate, they slow down each other.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_inner)
+    matrix : ndarray of shape (n_inner, n_columns)
+    out : ndarray of shape (n_rows, n_columns), default=None
+        Receives the products; of the dtype of `matrix`.
+
+    Returns
+    -------
+    products : ndarray of shape (n_rows, n_columns)
+        Of the dtype of `matrix`.
+    """
+    products = None if out is None else torch.from_numpy(out)
+    left, right = as_tensor(rows.astype(matrix.dtype, copy=False)), as_tensor(matrix)
+    return torch.mm(left, right, out=products).numpy()
+
+
 def is_wrappable(array: npt.NDArray[Any]) -> bool:
     """Return whether torch can wrap an array without a copy and without a warning.
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from ..data.containers import as_tensor
+from ..data.containers import multiply
 from ..data.statistics import scale_of_norm
 from ..data.validation import resolve_device
 from ..utils.guards import default_modes
@@ -319,10 +319,7 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
 
     def _project(self, deviations: np.ndarray, out: np.ndarray) -> None:
         """Compute the coordinates along the axes."""
-        # With torch, as the scattering: its threads and those of numpy's BLAS wait
-        # busily, and would slow down each other.
-        axes = as_tensor(self.components_.T.astype(out.dtype, copy=False))
-        torch.mm(torch.from_numpy(deviations), axes, out=torch.from_numpy(out))
+        multiply(deviations, self.components_.T.astype(out.dtype, copy=False), out)
 
     def _sqrt_coefficients(self, X: np.ndarray) -> np.ndarray:
         coefficients = self.scattering_.transform(X)
