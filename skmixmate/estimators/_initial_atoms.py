@@ -11,7 +11,7 @@ from ..cluster._votes import NeighborClassifier
 from ..cluster._whitening import whiten_within
 from ..data.containers import as_numpy
 from ..data.sparse import SparseRows
-from ..image._features import ScatteringFeatures
+from ..image._features import IMAGES_AT_A_TIME, ScatteringFeatures
 from ..initialization import (
     add_seeds,
     cluster_subsample,
@@ -159,6 +159,30 @@ def find_initial_atoms(
     return atoms, classifier
 
 
+class LazyFeatures:
+    """Scattering features, computed for the images that are asked for.
+
+    Parameters
+    ----------
+    state : ModelState
+    rows : ndarray, tensor or RowReader of shape (n_samples, n_features)
+    """
+
+    def __init__(self, state: ModelState, rows: Rows) -> None:
+        self._state, self._rows = state, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        # Copies of all these images may be larger than memory.
+        starts = range(0, len(indices), IMAGES_AT_A_TIME)
+        chunks = (indices[start : start + IMAGES_AT_A_TIME] for start in starts)
+        return np.concatenate(
+            [self._state.to_model_space(self._rows[chunk]) for chunk in chunks]
+        )
+
+
 class RefinedStart(NamedTuple):
     """A start in features that tell its clusters apart."""
 
@@ -185,8 +209,8 @@ def refine_start(
     ----------
     settings : Settings
     state : ModelState
-        Its atoms are those of the start.
-    features : ndarray, tensor or lazy features of shape (n_samples, n_features)
+        With the atoms of the start.
+    features : ndarray or LazyFeatures of shape (n_samples, n_features)
     classifier : GraphClassifier
         Fitted to the clusters of the start.
     random_state : RandomState

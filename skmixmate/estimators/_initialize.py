@@ -23,7 +23,6 @@ from ..data.statistics import (
     summarize,
 )
 from ..data.validation import check_squares
-from ..image._features import IMAGES_AT_A_TIME
 from ..initialization import (
     draw_rows,
     estimate_initial_n_clusters,
@@ -40,6 +39,7 @@ from ._checks import initial_weights
 from ._fit import FitContext, make_em
 from ._initial_atoms import (
     REPRESENTATION_SIZE,
+    LazyFeatures,
     draw_sample,
     find_image_features,
     find_initial_atoms,
@@ -213,18 +213,22 @@ def _initialize_from_data(
         n_labelled = max(ctx.communicator.all_gather(int(known.max()) + 1))
     if ctx.communicator.size > 1:
         rows, copies, known = _gather_rows(estimator, ctx, n_trials)
-    features: Any = None
+    is_own = rows is ctx.X
+    features: Any = None  # of the rows
     if ctx.settings.models_scattering:
         features = _fit_representation(estimator, ctx, state, rows, copies)
+    X = features if is_own else None
     if n_trials or not ctx.settings.models_scattering:
-        state.scale = _find_scale(estimator, ctx, state.to_model_space(ctx.X))
+        X = state.to_model_space(ctx.X) if X is None else X
+        state.scale = _find_scale(estimator, ctx, X)
+    if is_own:
+        features = X
 
     def find_start() -> tuple[RowClassifier | None, np.ndarray | None]:
         nonlocal features
-        is_own = rows is ctx.X
         if features is None:
             # Trials use most of them, and several times.
-            find_features = ModelState.to_model_space if n_trials else _Features
+            find_features = ModelState.to_model_space if n_trials else LazyFeatures
             features = find_features(state, rows)
         data = {
             "X": rows,
@@ -258,37 +262,14 @@ def _initialize_from_data(
     classifier, matrix = ctx.communicator.broadcast(find_start)
     if state.representation is not None and matrix is not None:
         state.representation.map_features(matrix)
-    has_features = isinstance(features, np.ndarray) and rows is ctx.X
-    X = features if has_features and matrix is None else state.to_model_space(ctx.X)
+        X = None
+    if X is None:
+        X = state.to_model_space(ctx.X)
     if ctx.settings.models_scattering:
         state.scale = _find_scale(estimator, ctx, X)
     if classifier is None:
         return X, ctx.labels
     return X, label_rows(classifier, ctx.settings, X, ctx.labels)
-
-
-class _Features:
-    """Scattering features, computed for the images that are asked for.
-
-    Parameters
-    ----------
-    state : ModelState
-    rows : ndarray, tensor or RowReader of shape (n_samples, n_features)
-    """
-
-    def __init__(self, state: ModelState, rows: Rows) -> None:
-        self._state, self._rows = state, rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        # Copies of all these images may be larger than memory.
-        starts = range(0, len(indices), IMAGES_AT_A_TIME)
-        chunks = (indices[start : start + IMAGES_AT_A_TIME] for start in starts)
-        return np.concatenate(
-            [self._state.to_model_space(self._rows[chunk]) for chunk in chunks]
-        )
 
 
 def _estimate_n_clusters(
