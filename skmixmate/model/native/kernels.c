@@ -13,6 +13,12 @@
 
 #include <string.h>
 
+#ifdef __x86_64__
+#include <immintrin.h>
+#else
+#include <arm_neon.h>
+#endif
+
 #define NR 16           /* rows in a tile */
 #define MR_TAIL 5       /* the number of atoms is padded to a multiple of this */
 #define FEATURE_TILES 8 /* tiles of features in a unit of the gradient products */
@@ -100,12 +106,16 @@ static ptrdiff_t tape_offset(const struct layers *layers, struct tile_index inde
 
 #ifdef __x86_64__
 #define VLEN 16
+#define MINIMUM _mm512_min_ps
+#define MAXIMUM _mm512_max_ps
 #define MR 10
 #define NC 5
 #define TARGET __attribute__((target("avx512f,avx512dq,fma")))
 #define SUFFIXED(name) name##_avx512
 #include "tiles.h"
 #define VLEN 8
+#define MINIMUM _mm256_min_ps
+#define MAXIMUM _mm256_max_ps
 #define MR 5
 #define NC 1
 #define TARGET __attribute__((target("avx2,fma")))
@@ -113,6 +123,8 @@ static ptrdiff_t tape_offset(const struct layers *layers, struct tile_index inde
 #include "tiles.h"
 #else /* ARM of 64 bits, all of which have these vectors */
 #define VLEN 4
+#define MINIMUM vminq_f32
+#define MAXIMUM vmaxq_f32
 #define MR 5
 #define NC 1
 #define TARGET

@@ -4,6 +4,7 @@
    VLEN      floats in a vector,
    MR        atoms whose sums are kept in registers, a multiple of MR_TAIL,
    NC        columns of the Gram products whose sums are, with MR_TAIL rows,
+   MINIMUM and MAXIMUM  of two vectors, the second one if a lane of either is NaN,
    TARGET    the attribute that enables the instructions,
    SUFFIXED  a macro that appends the instruction set to a name.
 
@@ -14,6 +15,7 @@
 #define mask SUFFIXED(mask)
 #define tile SUFFIXED(tile)
 #define VECTORS (NR / VLEN)
+#define UNROLLED _Pragma("GCC unroll 16") /* the sums are in registers only then */
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
 typedef float vector __attribute__((vector_size(4 * VLEN)));
@@ -28,9 +30,9 @@ INLINE vector SUFFIXED(blend)(mask condition, vector if_true, vector if_false)
 /* Subtract the clamped points from the points. */
 INLINE vector SUFFIXED(soft_threshold)(vector points, float lower, float upper)
 {
-    const vector low = (vector){0} + lower, high = (vector){0} + upper;
-    vector clamped = SUFFIXED(blend)(points < low, low, points);
-    return points - SUFFIXED(blend)(clamped > high, high, clamped);
+    /* Subtracting 0 copies a number to all lanes. If a point is NaN, so is the result. */
+    const vector low = lower - (vector){0}, high = upper - (vector){0};
+    return points - MINIMUM(high, MAXIMUM(low, points));
 }
 
 /* Read a tile, and pad it with zeros if it has fewer than NR rows. */
@@ -69,6 +71,7 @@ INLINE void SUFFIXED(micro_kernel)(tile *sums, const float *panel, ptrdiff_t str
                                    const tile *codes, ptrdiff_t n_atoms, int mr)
 {
     for (ptrdiff_t j = 0; j < n_atoms; j++, panel += stride)
+        UNROLLED
         for (int b = 0; b < mr; b++)
             for (int v = 0; v < VECTORS; v++)
                 sums[b][v] += panel[b] * codes[j][v];
@@ -94,9 +97,13 @@ INLINE void SUFFIXED(forward_block)(const struct layers *layers,
                                     ptrdiff_t first, int mr)
 {
     tile sums[MR];
-    memcpy(sums, correlations + first, mr * sizeof(tile));
+    UNROLLED
+    for (int b = 0; b < mr; b++)
+        for (int v = 0; v < VECTORS; v++)
+            sums[b][v] = correlations[first + b][v];
     SUFFIXED(micro_kernel)(sums, ws->contraction + first * layers->shape.n_atoms, mr,
                            points, layers->shape.n_atoms, mr);
+    UNROLLED
     for (int b = 0; b < mr; b++) {
         const ptrdiff_t i = first + b;
         for (int v = 0; v < VECTORS; v++) {
@@ -115,10 +122,10 @@ INLINE void SUFFIXED(energy_block)(const struct layers *layers,
                                    const tile *correlations, const tile *codes,
                                    tile explained_energy, ptrdiff_t first, int mr)
 {
-    tile sums[MR];
-    memset(sums, 0, mr * sizeof(tile));
+    tile sums[MR] = {0};
     SUFFIXED(micro_kernel)(sums, ws->contraction + first * layers->shape.n_atoms, mr,
                            codes, layers->shape.n_atoms, mr);
+    UNROLLED
     for (int b = 0; b < mr; b++)
         for (int v = 0; v < VECTORS; v++) {
             const vector code = codes[first + b][v];
@@ -193,11 +200,11 @@ INLINE void SUFFIXED(backward_block)(const struct layers *layers,
                                      ptrdiff_t first, int mr)
 {
     const float momentum = layer > 0 ? layers->momenta[layer - 1] : 0;
-    tile sums[MR];
-    memset(sums, 0, mr * sizeof(tile));
+    tile sums[MR] = {0};
     /* The contraction is symmetric. */
     SUFFIXED(micro_kernel)(sums, ws->contraction + first * layers->shape.n_atoms, mr,
                            grad_points, layers->shape.n_atoms, mr);
+    UNROLLED
     for (int b = 0; b < mr; b++) {
         const ptrdiff_t i = first + b;
         SUFFIXED(masked_grad)(sums[b], codes[i], grad_correlations[i], next_grad[i],
@@ -278,9 +285,9 @@ INLINE void SUFFIXED(residual_block)(const struct residual_correlations *problem
     const ptrdiff_t row = first * shape->n_rows + index.number * NR;
     const float *targets =
         problem->targets + index.cluster * problem->targets_stride + row;
-    tile residual[MR], target, observed;
-    memset(residual, 0, mr * sizeof(tile));
+    tile residual[MR] = {0}, target, observed;
     SUFFIXED(micro_kernel)(residual, atoms, stride, codes, n_atoms, mr);
+    UNROLLED
     for (int b = 0; b < mr; b++) {
         SUFFIXED(load)(target, targets + b * shape->n_rows, index.n_rows);
         SUFFIXED(load)(observed, problem->observed + row + b * shape->n_rows,
@@ -291,6 +298,7 @@ INLINE void SUFFIXED(residual_block)(const struct residual_correlations *problem
     for (ptrdiff_t i = 0; i < n_atoms; i++, atoms += stride)
         for (int v = 0; v < VECTORS; v++) {
             vector sum = sums[i][v];
+            UNROLLED
             for (int b = 0; b < mr; b++)
                 sum += atoms[b] * residual[b][v];
             sums[i][v] = sum;
@@ -323,12 +331,13 @@ INLINE void SUFFIXED(gradient_block)(const struct gradient_products *problem,
     float *gradient =
         problem->gradient + feature +
         (problem->cluster_ids[block] * n_atoms + atom) * problem->n_features;
-    tile sums[MR];
-    memset(sums, 0, mr * sizeof(tile));
+    tile sums[MR] = {0};
     for (ptrdiff_t row = 0; row < n_rows; row++)
+        UNROLLED
         for (int b = 0; b < mr; b++)
             for (int v = 0; v < VECTORS; v++)
                 sums[b][v] += grad[b * n_rows + row] * rows[index[row]][v];
+    UNROLLED
     for (int b = 0; b < mr; b++, gradient += problem->n_features) {
         tile total;
         SUFFIXED(load)(total, gradient, n_features);
@@ -390,9 +399,12 @@ TARGET static void SUFFIXED(add_gradients)(const struct gradient_products *probl
 #undef mask
 #undef tile
 #undef VECTORS
+#undef UNROLLED
 #undef INLINE
 #undef VLEN
 #undef MR
 #undef NC
+#undef MINIMUM
+#undef MAXIMUM
 #undef TARGET
 #undef SUFFIXED
