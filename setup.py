@@ -54,10 +54,11 @@ class PlatformWheel(bdist_wheel):
 # The encoder's layers, products with sparse rows, and wavelet scattering, in vectors of
 # the processor. Without them, or without a C compiler, torch and scipy do what they do.
 threads = "skmixmate/utils/threads.h"
+encoder = "skmixmate/model/native/"
 layers = Extension(
     "skmixmate.model.native._kernels",
-    ["skmixmate/model/native/kernels.c"],
-    depends=[threads, "skmixmate/model/native/tiles.h"],
+    [encoder + "kernels.c"],
+    depends=[threads, encoder + "tiles.h", encoder + "incomplete.h"],
     extra_compile_args=["-O3"],
     optional=True,
 )

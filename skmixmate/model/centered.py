@@ -1,13 +1,12 @@
 """Rows less the intercepts of each cluster, without n_clusters copies of the rows."""
 
-from collections.abc import Iterator
-
 import torch
 
 from ..data.batch import Batch
 from ..data.sparse_batch import SparseBatch
 from .active_rows import ActiveRows
 from .fista import cluster_chunks
+from .native import binding
 
 
 def project_centered(
@@ -117,38 +116,51 @@ def explain(
     return blocks.gather(codes).mT @ dictionaries[blocks.cluster_ids]
 
 
-def impute(
+def add_imputed_products(
+    gradient: torch.Tensor,
+    grad_correlations: torch.Tensor,
     batch: Batch,
     codes: torch.Tensor,
     dictionaries: torch.Tensor,
     intercepts: torch.Tensor | None,
     blocks: ActiveRows,
-) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Impute missing entries of blocks of rows, and subtract the intercepts.
+) -> None:
+    """Add the products of gradients with rows that are imputed and centered.
 
     Parameters
     ----------
+    gradient : tensor of shape (n_clusters, n_atoms, n_features)
+        Changed in place.
+    grad_correlations : tensor of shape (n_blocks, n_atoms, n_block)
+        Gradient in the inner products with imputed rows less the intercepts.
     batch : Batch
-        With missing entries.
+        With missing entries, which each cluster imputes by its own reconstruction.
     codes, dictionaries, blocks
         As in :func:`explain`.
     intercepts : tensor of shape (n_clusters, n_features) or None
-
-    Yields
-    ------
-    part : slice
-        Some of the blocks.
-    imputed : tensor of shape (n_part, n_block, n_features)
     """
     assert batch.observed is not None
-    observed = batch.observed.to(batch.rows.dtype)
-    n_entries = blocks.index.shape[1] * batch.n_features
-    for part in cluster_chunks(blocks.index, n_entries):
+    rows, observed = batch.rows, batch.observed.to(batch.rows.dtype)
+    if binding.can_run(grad_correlations):
+        binding.add_gradient_products(
+            gradient,
+            grad_correlations,
+            rows,
+            blocks.cluster_ids,
+            blocks.index,
+            observed=observed,
+            codes=blocks.gather(codes),
+            dictionaries=dictionaries,
+            intercepts=intercepts,
+        )
+        return
+    for part in cluster_chunks(blocks.index, blocks.index.shape[1] * batch.n_features):
         chunk = blocks[part]
-        imputed = chunk.gather_rows(batch.rows)
+        imputed = chunk.gather_rows(rows)
         if intercepts is not None:
             imputed.sub_(intercepts[chunk.cluster_ids, None])
         explained = explain(codes, dictionaries, chunk)
         # Selects as torch.where does, in a tenth of the time.
         mask = chunk.gather_rows(observed)
-        yield part, torch.lerp(explained, imputed, mask, out=imputed)
+        torch.lerp(explained, imputed, mask, out=imputed)
+        gradient.index_add_(0, chunk.cluster_ids, grad_correlations[part] @ imputed)

@@ -19,7 +19,7 @@ this module.
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -354,38 +354,27 @@ def cluster_chunks(codes: torch.Tensor, n_entries: int) -> Iterator[slice]:
         yield slice(start, start + size)
 
 
-def residual_correlations(
-    targets: torch.Tensor,
-    observed: torch.Tensor,
-    dictionaries: torch.Tensor,
-    codes: torch.Tensor,
-) -> torch.Tensor:
-    """Compute the inner products of the atoms with the residuals of observed entries.
+class IncompleteCodes(NamedTuple):
+    """Codes of rows with missing entries, and inner products of the rows they impute.
 
     Parameters
     ----------
-    targets, observed, dictionaries
-        As in :func:`encode_incomplete`.
     codes : tensor of shape (n_clusters, n_atoms, n_rows)
-
-    Returns
-    -------
-    residual_correlations : tensor of shape (n_clusters, n_atoms, n_rows)
+    correlations : tensor of shape (n_clusters, n_atoms, n_rows)
+        Inner products of the atoms with the imputed rows.
+    squared_residuals : tensor of shape (n_clusters, n_rows)
+        Squared errors of the observed entries, which are those of the imputed rows.
+    squared_norms : tensor of shape (n_clusters, n_rows)
+        Of the imputed rows.
     """
-    if binding.can_run(codes):
-        return binding.residual_correlations(targets, observed, dictionaries, codes)
-    targets = targets.expand(len(codes), *observed.shape)
-    products = torch.empty_like(codes)
-    for chunk in cluster_chunks(codes, observed.numel()):
-        # (n_chunk, n_features, n_rows)
-        residual = dictionaries[chunk].mT @ codes[chunk]
-        torch.addcmul(targets[chunk], residual, observed, value=-1, out=residual)
-        torch.bmm(dictionaries[chunk], residual, out=products[chunk])
-    return products
+
+    codes: torch.Tensor
+    correlations: torch.Tensor
+    squared_residuals: torch.Tensor
+    squared_norms: torch.Tensor
 
 
 def encode_incomplete(
-    correlations: torch.Tensor,
     targets: torch.Tensor,
     observed: torch.Tensor,
     dictionaries: torch.Tensor,
@@ -393,7 +382,7 @@ def encode_incomplete(
     step: torch.Tensor,
     prior: Prior,
     n_layers: int,
-) -> torch.Tensor:
+) -> IncompleteCodes:
     r"""Compute the sparse codes of rows with missing entries, Psi A in place of A.
 
     Only every fourth layer has the gradient of Eq. 4 for Psi A, which takes two
@@ -407,8 +396,6 @@ def encode_incomplete(
 
     Parameters
     ----------
-    correlations : tensor of shape (n_clusters, n_atoms, n_rows)
-        Inner products of the atoms with `targets`.
     targets : tensor of shape (n_features, n_rows) or \
             (n_clusters, n_features, n_rows)
         The rows minus the intercept; 0 where an entry is missing.
@@ -421,10 +408,19 @@ def encode_incomplete(
 
     Returns
     -------
-    codes : tensor of shape (n_clusters, n_atoms, n_rows)
+    codes : IncompleteCodes
         Not differentiable.
     """
     period = 1 if n_layers <= _EXACT_EVERY else _EXACT_EVERY
+    correlations = dictionaries @ targets
+    thresholds = prior.thresholds
+    if thresholds is not None and binding.can_run(correlations):
+        layers = (gram, step, thresholds, momenta(n_layers), period)
+        return IncompleteCodes(
+            *binding.encode_incomplete(
+                correlations, targets, observed, dictionaries, *layers
+            )
+        )
     missing = 1 - observed.mean(dim=0)  # (n_rows,)
     scaled_gram = step * gram
     # The layers between exact ones approximate minus the gradient, at the points x, by
@@ -439,13 +435,48 @@ def encode_incomplete(
         torch.bmm(scaled_gram, points, out=propagated)
         damping = 1 - missing.clamp_max(1 / (1 + momentum)) / 2  # (n_rows,)
         if layer % period == 0:
-            linear_term = residual_correlations(
+            linear_term, _ = _correlate_residuals(
                 targets, observed, dictionaries, points * step
             )
-            points.add_(linear_term)
             linear_term.addcmul_(propagated, damping)
-        else:
-            points.add_(linear_term).addcmul_(propagated, damping, value=-1)
+        points.add_(linear_term).addcmul_(propagated, damping, value=-1)
         previous, codes = codes, points
         prior.prox_scaled(points, step, out=codes)
-    return codes.mul_(step)
+    codes.mul_(step)
+    # An imputed row is A^T x + r, with the residual r of the observed entries.
+    correlations, squares = _correlate_residuals(targets, observed, dictionaries, codes)
+    imputed = torch.baddbmm(correlations, gram, codes)
+    norms = squares + (codes * correlations.add_(imputed)).sum(dim=1)
+    return IncompleteCodes(codes, imputed, squares, norms)
+
+
+def _correlate_residuals(
+    targets: torch.Tensor,
+    observed: torch.Tensor,
+    dictionaries: torch.Tensor,
+    codes: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Multiply the atoms by the residuals of the observed entries.
+
+    Parameters
+    ----------
+    targets, observed, dictionaries
+        As in :func:`encode_incomplete`.
+    codes : tensor of shape (n_clusters, n_atoms, n_rows)
+
+    Returns
+    -------
+    products : tensor of shape (n_clusters, n_atoms, n_rows)
+    squared_norms : tensor of shape (n_clusters, n_rows)
+        Of the residuals.
+    """
+    targets = targets.expand(len(codes), *observed.shape)
+    products = torch.empty_like(codes)
+    squared_norms = codes.new_empty(len(codes), codes.shape[2])
+    for chunk in cluster_chunks(codes, observed.numel()):
+        # (n_chunk, n_features, n_rows)
+        residual = dictionaries[chunk].mT @ codes[chunk]
+        torch.addcmul(targets[chunk], residual, observed, value=-1, out=residual)
+        torch.bmm(dictionaries[chunk], residual, out=products[chunk])
+        squared_norms[chunk] = torch.linalg.vector_norm(residual, dim=1).square_()
+    return products, squared_norms

@@ -16,10 +16,10 @@ import torch
 from ..data.batch import Batch
 from .active_rows import ActiveRows
 from .centered import (
+    add_imputed_products,
     center_gradient,
     center_targets,
     explain,
-    impute,
     project_centered,
 )
 from .code_posteriors import iter_code_posteriors
@@ -28,7 +28,6 @@ from .fista import (
     encode_incomplete,
     encode_with_energy_drop,
     lipschitz_bound,
-    residual_correlations,
     unroll,
 )
 from .likelihood import SphericalLikelihood
@@ -124,19 +123,10 @@ class SphericalMixture(Mixture):
             return self.energies_from_gram(*products, precomputed)
         n_observed = batch.n_observed(batch.rows.dtype)
         targets, observed = center_targets(batch, self.intercepts)
-        data = (targets, observed, self.dictionaries)
-        correlations = self.dictionaries @ targets
-        codes = encode_incomplete(
-            correlations, *data, *precomputed, self._penalty(self.prior), self.n_layers
+        encoder = (*precomputed, self._penalty(self.prior), self.n_layers)
+        codes, correlations, squares, norms = encode_incomplete(
+            targets, observed, self.dictionaries, *encoder
         )
-        # With the residual r, ||r||^2 = ||y||^2 - x.(A y + A r), and imputed rows are
-        # A^T x + r.
-        residual_corr = residual_correlations(*data, codes)
-        norms = torch.linalg.vector_norm(targets, dim=-2).square_()
-        squares = norms - (codes * correlations.add_(residual_corr)).sum(dim=1)
-        squares = squares.clamp_min_(0)  # rounding may make it negative
-        correlations = torch.baddbmm(residual_corr, precomputed.gram, codes)
-        norms = squares + (codes * residual_corr.add_(correlations)).sum(dim=1)
         residuals = squares / (2 * self.noise_variance)
         row_weights = self.likelihood.row_weights(residuals, n_observed)
         energies = self.likelihood.energy(residuals, n_observed)
@@ -248,12 +238,15 @@ class SphericalMixture(Mixture):
                 gradient, grad_correlations, blocks.cluster_ids, self.intercepts
             )
         else:
-            for part, imputed in impute(
-                batch, e_step.codes, self.dictionaries, self.intercepts, blocks
-            ):
-                gradient.index_add_(
-                    0, blocks.cluster_ids[part], grad_correlations[part] @ imputed
-                )
+            add_imputed_products(
+                gradient,
+                grad_correlations,
+                batch,
+                e_step.codes,
+                self.dictionaries,
+                self.intercepts,
+                blocks,
+            )
         totals = torch.zeros_like(precomputed.gram)
         totals.index_add_(0, blocks.cluster_ids, grad_gram)
         gradient.baddbmm_(totals + totals.mT, self.dictionaries)

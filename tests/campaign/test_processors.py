@@ -80,7 +80,11 @@ def problem(n_clusters, n_atoms, n_rows, n_layers, n_features):
         dictionaries,
         rows.T * observed,
         observed,
+        1 - observed.mean(axis=0),
+        dictionaries @ (rows.T * observed),
         rows,
+        observed.T,
+        rng.normal(size=(n_clusters, n_features)),
     ]
     sizes = np.array([n_clusters, n_atoms, n_rows, n_layers, n_features], np.int64)
     return sizes.tobytes() + b"".join(a.astype(np.float32).tobytes() for a in arrays)

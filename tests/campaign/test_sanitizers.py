@@ -34,8 +34,9 @@ import ctypes, sys
 import numpy as np, torch
 from skmixmate.data.batch import Batch
 from skmixmate.model.active_rows import ActiveRows
+from skmixmate.model.centered import add_imputed_products
 from skmixmate.model.fista import (
-    encode_with_energy_drop, lipschitz_bound, residual_correlations, unroll
+    encode_incomplete, encode_with_energy_drop, lipschitz_bound, unroll
 )
 from skmixmate.model.native import binding
 from skmixmate.model.priors import AtomwiseLaplace, Exponential, Laplace
@@ -77,13 +78,17 @@ for seed in map(int, sys.argv[2:]):
         encode_with_energy_drop(draw(K, D, N), gram, step, prior, L)
     observed = (torch.from_numpy(rng.random((P, N))) < 0.5).float()
     targets = draw(P, N) if rng.random() < 0.5 else draw(K, P, N)
-    residual_correlations(targets, observed, dictionaries, codes)
+    encode_incomplete(targets, observed, dictionaries, gram, step, prior, L)
     is_active = torch.from_numpy(rng.random((K, N))) < rng.random()
     is_active[0, 0] = True
     blocks = ActiveRows.from_responsibilities(is_active.float())
     grad_correlations = draw(len(blocks.index), D, blocks.index.shape[1])
     gradient = torch.zeros(K, D, P)
     blocks.add_gradient_products(gradient, grad_correlations, Batch(draw(N, P)))
+    incomplete = Batch(draw(N, P), observed.mT.bool())
+    intercepts = draw(K, P) if rng.random() < 0.5 else None
+    imputation = (codes, dictionaries, intercepts, blocks)
+    add_imputed_products(gradient, grad_correlations, incomplete, *imputation)
 print("done")
 """
 

@@ -38,14 +38,7 @@ def encode_observed(rows, dictionaries, observed, step, alpha, n_layers):
     gram = dictionaries @ dictionaries.mT
     prior = Laplace(alpha)
     return encode_incomplete(
-        dictionaries @ (rows.T * mask),
-        rows.T * mask,
-        mask,
-        dictionaries,
-        gram,
-        step,
-        prior,
-        n_layers,
+        rows.T * mask, mask, dictionaries, gram, step, prior, n_layers
     )
 
 
@@ -71,7 +64,15 @@ def test_codes_equal_the_published_formulation(
     n_layers = min(n_layers, 4)  # with more, not every layer is exact
     expected = reference.codes(rows, dictionaries, step, 0.1, n_layers, observed).mT
     actual = encode_observed(rows, dictionaries, observed, step, 0.1, n_layers)
-    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(actual.codes, expected)
+
+    # Missing entries are imputed by the reconstructions.
+    explained = actual.codes.mT @ dictionaries
+    imputed = torch.where(observed, rows, explained)
+    torch.testing.assert_close(actual.correlations, dictionaries @ imputed.mT)
+    torch.testing.assert_close(actual.squared_norms, imputed.square().sum(dim=2))
+    squares = (imputed - explained).square().sum(dim=2)
+    torch.testing.assert_close(actual.squared_residuals, squares)
 
 
 def missing_patterns(n_rows, n_features):
@@ -99,7 +100,7 @@ def exact_and_approximate(rows, dictionaries, observed, n_layers):
     """Objective of Eq. 3 with the gradient of Eq. 4 in all layers, and in some."""
     step = lipschitz_bound(dictionaries @ dictionaries.mT).reciprocal()
     exact = reference.codes(rows, dictionaries, step, 0.1, n_layers, observed).mT
-    codes = encode_observed(rows, dictionaries, observed, step, 0.1, n_layers)
+    codes = encode_observed(rows, dictionaries, observed, step, 0.1, n_layers).codes
     return [objective(c, rows, dictionaries, observed) for c in (exact, codes)]
 
 

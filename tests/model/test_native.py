@@ -4,6 +4,7 @@ import logging
 import platform
 import shutil
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,10 +19,10 @@ from skmixmate.model.active_rows import ActiveRows
 from skmixmate.model.fista import (
     encode_with_energy_drop,
     lipschitz_bound,
-    residual_correlations,
     unroll,
 )
 from skmixmate.model.native import binding
+from skmixmate.model.posterior import posterior
 from skmixmate.model.priors import (
     AtomwiseLaplace,
     ElasticNet,
@@ -29,6 +30,7 @@ from skmixmate.model.priors import (
     GroupLaplace,
     Laplace,
 )
+from skmixmate.model.spherical import SphericalMixture
 from skmixmate.utils import native
 
 LIBRARY = binding._library
@@ -273,26 +275,47 @@ def test_memory_error_if_allocation_fails(monkeypatch):
     n_clusters=st.integers(1, 4),
     n_atoms=st.integers(1, 33),
     n_rows=st.integers(1, 40),
-    n_features=st.integers(1, 33),
-    is_shared=st.booleans(),
+    n_features=st.integers(1, 99),
+    n_layers=st.integers(1, 14),
+    is_centered=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_residual_correlations_match_torch(
-    vlen, n_clusters, n_atoms, n_rows, n_features, is_shared, seed
+def test_incomplete_rows_match_torch(
+    vlen, n_clusters, n_atoms, n_rows, n_features, n_layers, is_centered, seed
 ):
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape):
         return torch.randn(*shape, generator=generator)
 
-    observed = (draw(n_features, n_rows) > 0).float()
-    targets = draw(*(() if is_shared else (n_clusters,)), n_features, n_rows) * observed
-    dictionaries = draw(n_clusters, n_atoms, n_features)
-    codes = draw(n_clusters, n_atoms, n_rows)
-    actual = residual_correlations(targets, observed, dictionaries, codes)
-    expected = dictionaries @ (targets - dictionaries.mT @ codes * observed)
-    scale = 1 + float(expected.abs().max())
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5 * scale)
+    dictionaries = torch.nn.functional.normalize(
+        draw(n_clusters, n_atoms, n_features), dim=2
+    )
+    observed = draw(n_rows, n_features) > 0
+    observed[0, 0] = False
+    batch = Batch(draw(n_rows, n_features) * observed, observed)
+    mixture = SphericalMixture(
+        dictionaries=dictionaries,
+        intercepts=draw(n_clusters, n_features) if is_centered else None,
+        weights=torch.full((n_clusters,), 1 / n_clusters),
+        prior=Laplace(0.2),
+        n_layers=n_layers,
+    )
+
+    def results():
+        precomputed = mixture.precompute()
+        e_step = mixture.e_step(batch, precomputed)
+        gradient = torch.zeros_like(dictionaries)
+        weights = posterior(e_step.energies)
+        mixture.add_gradient(gradient, batch, e_step, weights, precomputed)
+        return [*filter(torch.is_tensor, e_step), gradient]
+
+    actual = results()
+    with mock.patch.object(binding, "_library", None):
+        expected = results()
+    for compiled, in_torch in zip(actual, expected, strict=True):
+        scale = 1 + float(in_torch.abs().max())
+        torch.testing.assert_close(compiled, in_torch, rtol=1e-4, atol=1e-4 * scale)
 
 
 @needs_library

@@ -179,10 +179,9 @@ def test_missing_entries_are_ignored(prior):
     mask = (torch.rand(8, 6, generator=torch.Generator().manual_seed(0)) > 0.3).double()
     gram = dictionaries @ dictionaries.mT
     targets = rows.T * mask
-    correlations = dictionaries @ targets
     codes = encode_incomplete(
-        correlations, targets, mask, dictionaries, gram, step, prior, n_layers=4
-    )
+        targets, mask, dictionaries, gram, step, prior, n_layers=4
+    ).codes
     for i, row in enumerate(rows):
         expected = encode_rows(row[None], dictionaries * mask[:, i], step, prior, 4)
         torch.testing.assert_close(codes[:, :, [i]], expected)

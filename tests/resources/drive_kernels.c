@@ -73,16 +73,25 @@ int main(void)
     emit(layers.output, n_codes);
     emit(layers.grad_gram, n_clusters * n_atoms * n_atoms);
 
-    /* Missing data. */
-    struct residual_correlations residuals = {.shape = shape, .n_features = n_features};
-    residuals.dictionaries = receive(n_clusters * n_atoms * n_features);
-    residuals.targets = receive(n_features * n_rows);
-    residuals.observed = receive(n_features * n_rows);
-    residuals.codes = codes;
-    residuals.output = allocate(n_codes);
-    if (kernels_correlate_residuals(&residuals, 1))
+    /* Missing entries. */
+    struct incomplete_layers incomplete = {
+        .layers = layers, .n_features = n_features, .exact_every = 4};
+    incomplete.dictionaries = receive(n_clusters * n_atoms * n_features);
+    incomplete.targets = receive(n_features * n_rows);
+    incomplete.observed = receive(n_features * n_rows);
+    incomplete.missing = receive(n_rows);
+    incomplete.layers.input = receive(n_codes);
+    incomplete.layers.output = allocate(n_codes);
+    incomplete.layers.grad_gram = NULL;
+    incomplete.correlations = allocate(n_codes);
+    incomplete.squared_residuals = allocate(n_clusters * n_rows);
+    incomplete.squared_norms = allocate(n_clusters * n_rows);
+    if (kernels_encode_incomplete(&incomplete, 1))
         return 7;
-    emit(residuals.output, n_codes);
+    emit(incomplete.layers.output, n_codes);
+    emit(incomplete.correlations, n_codes);
+    emit(incomplete.squared_residuals, n_clusters * n_rows);
+    emit(incomplete.squared_norms, n_clusters * n_rows);
 
     /* The gradient, from one block of all rows for each cluster. */
     const float *rows = receive(n_rows * n_features);
@@ -94,7 +103,7 @@ int main(void)
             index[k * n_rows + r] = r;
     }
     float *gradient = allocate(n_clusters * n_atoms * n_features);
-    const struct gradient_products products = {.rows = rows,
+    struct gradient_products products = {.rows = rows,
                                                .grad_correlations = layers.output,
                                                .index = index,
                                                .cluster_ids = cluster_ids,
@@ -110,6 +119,13 @@ int main(void)
     if (kernels_add_gradients(&products, 1))
         return 8;
     emit(gradient, n_clusters * n_atoms * n_features);
+    products.observed = receive(n_rows * n_features);
+    products.codes = codes;
+    products.dictionaries = incomplete.dictionaries;
+    products.intercepts = receive(n_clusters * n_features);
+    if (kernels_add_gradients(&products, 1))
+        return 8;
+    emit(gradient, n_clusters * n_atoms * n_features);
 
     /* The same rows as a sparse matrix. */
     int32_t *indices = malloc(n_rows * n_features * sizeof(int32_t));
@@ -121,7 +137,7 @@ int main(void)
     const struct sparse_rows matrix = {rows, indices, starts, n_rows, n_features};
     struct projection projection = {
         .sparse_rows = matrix,
-        .atoms = residuals.dictionaries,
+        .atoms = incomplete.dictionaries,
         .products = allocate(n_rows * n_clusters * n_atoms),
         .n_atoms = n_clusters * n_atoms};
     if (sparse_project(&projection, 1))

@@ -33,7 +33,16 @@ _ALIGNMENT = 64
 
 # Arrays of integers, and arrays that the library writes to.
 _INTEGER_FIELDS = {"index", "cluster_ids"}
-_OUTPUT_FIELDS = {"output", "explained_energy", "tape", "grad_gram", "gradient"}
+_OUTPUT_FIELDS = {
+    "output",
+    "explained_energy",
+    "tape",
+    "grad_gram",
+    "correlations",
+    "squared_residuals",
+    "squared_norms",
+    "gradient",
+}
 
 # Units of work for each thread, so that none waits long for the last one.
 _UNITS_PER_THREAD = 8
@@ -81,13 +90,16 @@ class _Layers(ctypes.Structure):
     ]
 
 
-class _ResidualCorrelations(ctypes.Structure):
-    """``struct residual_correlations``."""
+class _IncompleteLayers(ctypes.Structure):
+    """``struct incomplete_layers``."""
 
+    _anonymous_ = ("layers",)
     _fields_ = [
-        ("shape", _Shape),
+        ("layers", _Layers),
         *struct_fields(
-            "dictionaries targets observed codes output", "n_features targets_stride"
+            "dictionaries targets observed missing correlations squared_residuals "
+            "squared_norms",
+            "n_features targets_stride exact_every",
         ),
     ]
 
@@ -96,13 +108,14 @@ class _GradientProducts(ctypes.Structure):
     """``struct gradient_products``."""
 
     _fields_ = struct_fields(
-        "rows grad_correlations index cluster_ids gradient",
+        "rows grad_correlations index cluster_ids observed codes dictionaries "
+        "intercepts gradient",
         "n_total_rows n_features n_blocks n_clusters n_atoms n_rows n_groups vlen",
     )
 
 
 # In the order of `kernels_struct_sizes`.
-_STRUCTURES = (_Shape, _Layers, _ResidualCorrelations, _GradientProducts)
+_STRUCTURES = (_Shape, _Layers, _IncompleteLayers, _GradientProducts)
 
 
 def load() -> LoadedLibrary:
@@ -200,28 +213,15 @@ def unroll(
     MemoryError
         If the working memory of a thread cannot be allocated.
     """
-    n_clusters, n_atoms, n_rows = correlations.shape
-    lower, upper = (
-        torch.as_tensor(bound, dtype=torch.float32, device="cpu")
-        .expand(n_clusters, n_atoms, 1)
-        .contiguous()
-        for bound in thresholds
-    )
+    _, n_atoms, n_rows = correlations.shape
     codes, tape = correlations.new_empty(correlations.shape), None
     if keep_tape:
         n_padded = -(-n_atoms // _MR_TAIL) * _MR_TAIL
         n_tiles = -(-n_rows // _NR)
-        shape = (n_clusters, n_tiles, len(momenta), n_padded, _NR)
+        shape = (len(codes), n_tiles, len(momenta), n_padded, _NR)
         tape = _aligned_empty(correlations, shape)
-    inputs = {
-        "gram": gram,
-        "step": step,
-        "lower": lower,
-        "upper": upper,
-        "momenta": correlations.new_tensor(momenta),
-        "tape": tape,
-        "n_layers": len(momenta) + 1,
-    }
+    inputs = _parameters(correlations, gram, step, thresholds, momenta)
+    inputs["tape"] = tape
     _run(
         "kernels_run_layers",
         _Layers,
@@ -232,6 +232,30 @@ def unroll(
         explained_energy=explained_energy,
     )
     return codes, CompiledTape(inputs, codes) if keep_tape else None
+
+
+def _parameters(
+    correlations: torch.Tensor,
+    gram: torch.Tensor,
+    step: torch.Tensor,
+    thresholds: "Thresholds",
+    momenta: list[float],
+) -> dict[str, Any]:
+    """Collect the fields of ``struct layers`` that describe the layers."""
+    lower, upper = (
+        torch.as_tensor(bound, dtype=torch.float32, device="cpu")
+        .expand(*correlations.shape[:2], 1)
+        .contiguous()
+        for bound in thresholds
+    )
+    return {
+        "gram": gram,
+        "step": step,
+        "lower": lower,
+        "upper": upper,
+        "momenta": correlations.new_tensor(momenta),
+        "n_layers": len(momenta) + 1,
+    }
 
 
 @dataclass
@@ -270,42 +294,65 @@ class CompiledTape:
         return grad_correlations, grad_gram.sum(dim=1)
 
 
-def residual_correlations(
+def encode_incomplete(
+    correlations: torch.Tensor,
     targets: torch.Tensor,
     observed: torch.Tensor,
     dictionaries: torch.Tensor,
-    codes: torch.Tensor,
-) -> torch.Tensor:
-    """Compute the inner products of the atoms with the residuals of observed entries.
+    gram: torch.Tensor,
+    step: torch.Tensor,
+    thresholds: "Thresholds",
+    momenta: list[float],
+    exact_every: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Encode rows with missing entries.
 
     Parameters
     ----------
-    targets, observed, dictionaries, codes
-        As in :func:`skmixmate.model.fista.residual_correlations`.
+    correlations : tensor of shape (n_clusters, n_atoms, n_rows)
+        Inner products of the atoms with `targets`.
+    targets, observed, dictionaries, gram, step
+        As in :func:`skmixmate.model.fista.encode_incomplete`.
+    thresholds, momenta
+        As in :func:`unroll`.
+    exact_every : int
+        One layer in this many has the exact gradient.
 
     Returns
     -------
-    residual_correlations : tensor of shape (n_clusters, n_atoms, n_rows)
+    codes, correlations, squared_residuals, squared_norms : tensors
+        The fields of :class:`skmixmate.model.fista.IncompleteCodes`.
 
     Raises
     ------
     MemoryError
         If the working memory of a thread cannot be allocated.
     """
-    output = codes.new_empty(codes.shape)
+    codes, imputed_correlations = (
+        correlations.new_empty(correlations.shape) for _ in range(2)
+    )
+    squared_residuals, squared_norms = (
+        correlations.new_empty(correlations[:, 0].shape) for _ in range(2)
+    )
     _run(
-        "kernels_correlate_residuals",
-        _ResidualCorrelations,
+        "kernels_encode_incomplete",
+        _IncompleteLayers,
         shape=_Shape.from_codes(codes),
+        **_parameters(correlations, gram, step, thresholds, momenta),
+        input=correlations,
+        output=codes,
         dictionaries=dictionaries,
         targets=targets,
         observed=observed,
-        codes=codes,
-        output=output,
+        missing=1 - observed.mean(dim=0),
+        correlations=imputed_correlations,
+        squared_residuals=squared_residuals,
+        squared_norms=squared_norms,
         n_features=len(observed),
         targets_stride=observed.numel() if targets.dim() == 3 else 0,
+        exact_every=exact_every,
     )
-    return output
+    return codes, imputed_correlations, squared_residuals, squared_norms
 
 
 def add_gradient_products(
@@ -314,26 +361,29 @@ def add_gradient_products(
     rows: torch.Tensor,
     cluster_ids: torch.Tensor,
     index: torch.Tensor,
+    **imputation: torch.Tensor | None,
 ) -> None:
     """Add the products of gradients with rows to the gradient of the dictionaries.
 
     Parameters
     ----------
-    gradient, grad_correlations, rows
+    gradient, grad_correlations : tensors
         As in :meth:`skmixmate.model.active_rows.ActiveRows.add_gradient_products`.
+    rows : tensor of shape (n_rows, n_features)
     cluster_ids, index : int tensors
         Of the blocks, see :class:`skmixmate.model.active_rows.ActiveRows`.
+    **imputation : tensors
+        If entries are missing, what ``struct gradient_products`` needs to impute them:
+        `observed`, `codes`, `dictionaries`, and `intercepts` or None.
 
     Raises
     ------
     MemoryError
         If the working memory of a thread cannot be allocated.
     """
-    if not gradient.is_contiguous():  # otherwise the result would go to a copy
-        products = gradient.new_zeros(gradient.shape)
-        add_gradient_products(products, grad_correlations, rows, cluster_ids, index)
-        gradient.add_(products)
-        return
+    products = gradient
+    if not gradient.is_contiguous():
+        products = torch.zeros(gradient.shape, dtype=gradient.dtype)
     n_clusters, n_atoms, n_features = gradient.shape
     n_wide_tiles = -(-n_features // (_NR * _FEATURE_TILES))
     n_wanted = -(-_UNITS_PER_THREAD * torch.get_num_threads() // n_wide_tiles)
@@ -344,7 +394,8 @@ def add_gradient_products(
         grad_correlations=grad_correlations,
         index=index,
         cluster_ids=cluster_ids,
-        gradient=gradient,
+        **imputation,
+        gradient=products,
         n_total_rows=len(rows),
         n_features=n_features,
         n_blocks=len(grad_correlations),
@@ -354,6 +405,8 @@ def add_gradient_products(
         n_groups=min(n_clusters, n_wanted),
         vlen=_loaded().kernels_vlen(),
     )
+    if products is not gradient:
+        gradient.add_(products)
 
 
 def _aligned_empty(like: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

@@ -22,6 +22,7 @@
 #define NR 16           /* rows in a tile */
 #define MR_TAIL 5       /* the number of atoms is padded to a multiple of this */
 #define FEATURE_TILES 8 /* tiles of features in a unit of the gradient products */
+#define NF 40           /* features whose residuals are in the first-level cache */
 
 /* Sizes of a problem. A unit of work consists of some tiles of one cluster. */
 struct shape {
@@ -47,22 +48,31 @@ struct layers {
     int64_t n_layers;
 };
 
-struct residual_correlations {
-    struct shape shape;
+/* The layers of rows with missing entries. */
+struct incomplete_layers {
+    struct layers layers;      /* `input` are the correlations of `targets` */
     const float *dictionaries; /* (n_clusters, n_atoms, n_features) */
     const float *targets;      /* (n_features, n_rows), per cluster or shared */
-    const float *observed;     /* (n_features, n_rows) */
-    const float *codes;
-    float *output;
+    const float *observed;     /* (n_features, n_rows), 1 or 0 */
+    const float *missing;      /* fraction of each row, (n_rows,) */
+    float *correlations;       /* of the imputed rows, as the codes */
+    float *squared_residuals;  /* (n_clusters, n_rows) */
+    float *squared_norms;      /* of the imputed rows, (n_clusters, n_rows) */
     int64_t n_features, targets_stride; /* the stride is 0 if targets are shared */
+    int64_t exact_every;
 };
 
-/* Blocks of active rows, each with the cluster whose gradient it contributes to. */
+/* Blocks of active rows, each with the cluster whose gradient it contributes to. If
+   `observed` is not NULL, missing entries are imputed. */
 struct gradient_products {
     const float *rows;              /* (n_total_rows, n_features) */
     const float *grad_correlations; /* (n_blocks, n_atoms, n_rows) */
     const int64_t *index;           /* rows of each block, (n_blocks, n_rows) */
     const int64_t *cluster_ids;     /* cluster of each block, (n_blocks,) */
+    const float *observed;          /* (n_total_rows, n_features), 1 or 0; or NULL */
+    const float *codes;             /* (n_blocks, n_atoms, n_rows) */
+    const float *dictionaries;      /* (n_clusters, n_atoms, n_features) */
+    const float *intercepts;        /* (n_clusters, n_features), or NULL */
     float *gradient;                /* (n_clusters, n_atoms, n_features), added to */
     int64_t n_total_rows, n_features, n_blocks, n_clusters, n_atoms, n_rows;
     int64_t n_groups; /* of clusters; a unit is one group and FEATURE_TILES tiles */
@@ -71,8 +81,7 @@ struct gradient_products {
 
 /* Position of a tile. */
 struct tile_index {
-    ptrdiff_t cluster, number;
-    size_t n_rows;
+    ptrdiff_t cluster, number, n_rows;
 };
 
 /* Memory of a thread. The arrays are padded with atoms that are 0. */
@@ -84,6 +93,12 @@ struct workspace {
     void *buffer;
 };
 
+/* A matrix, or a part of one. */
+struct matrix {
+    const float *entries;
+    ptrdiff_t row_stride, column_stride;
+};
+
 static ptrdiff_t padded(ptrdiff_t n_atoms)
 {
     return (n_atoms + MR_TAIL - 1) / MR_TAIL * MR_TAIL;
@@ -93,6 +108,14 @@ static ptrdiff_t row_offset(const struct shape *shape, struct tile_index index,
                             ptrdiff_t atom)
 {
     return (index.cluster * shape->n_atoms + atom) * shape->n_rows + index.number * NR;
+}
+
+/* `mr` rows of the contraction, from `first` on; see `pack_contraction`. */
+static struct matrix contraction_panel(const struct workspace *ws,
+                                       const struct shape *shape, ptrdiff_t first,
+                                       ptrdiff_t mr)
+{
+    return (struct matrix){ws->contraction + first * shape->n_atoms, 1, mr};
 }
 
 /* Offset of a tile in the tape: its codes after each layer but the last, in units of
@@ -109,6 +132,7 @@ static ptrdiff_t tape_offset(const struct layers *layers, struct tile_index inde
 #define MINIMUM _mm512_min_ps
 #define MAXIMUM _mm512_max_ps
 #define MR 10
+#define WIDE 2
 #define NC 5
 #define TARGET __attribute__((target("avx512f,avx512dq,fma")))
 #define SUFFIXED(name) name##_avx512
@@ -117,6 +141,7 @@ static ptrdiff_t tape_offset(const struct layers *layers, struct tile_index inde
 #define MINIMUM _mm256_min_ps
 #define MAXIMUM _mm256_max_ps
 #define MR 5
+#define WIDE 2
 #define NC 1
 #define TARGET __attribute__((target("avx2,fma")))
 #define SUFFIXED(name) name##_avx2
@@ -126,6 +151,7 @@ static ptrdiff_t tape_offset(const struct layers *layers, struct tile_index inde
 #define MINIMUM vminq_f32
 #define MAXIMUM vmaxq_f32
 #define MR 5
+#define WIDE 4
 #define NC 1
 #define TARGET
 #define SUFFIXED(name) name##_neon
@@ -134,22 +160,22 @@ static ptrdiff_t tape_offset(const struct layers *layers, struct tile_index inde
 
 /* The functions of `tiles.h` for one instruction set. */
 struct kernel_table {
-    ptrdiff_t vlen, mr;
+    ptrdiff_t vlen, mr, wide;
     void (*forward)(const struct layers *, const struct workspace *, struct tile_index);
     void (*backward)(const struct layers *, const struct workspace *,
                      struct tile_index);
-    void (*correlate_residuals)(const struct residual_correlations *, void *,
-                                struct tile_index);
+    void (*encode_incomplete)(const struct incomplete_layers *,
+                              const struct workspace *, struct tile_index);
     void (*add_gradients)(const struct gradient_products *, void *, ptrdiff_t,
                           ptrdiff_t, ptrdiff_t);
 };
 
-#define TABLE(n_floats, n_atoms, instructions)                                         \
+#define TABLE(n_floats, n_atoms, n_vectors, instructions)                                         \
     (struct kernel_table)                                                              \
     {                                                                                  \
-        .vlen = n_floats, .mr = n_atoms, .forward = forward_##instructions,            \
+        .vlen = n_floats, .mr = n_atoms, .wide = n_vectors, .forward = forward_##instructions,            \
         .backward = backward_##instructions,                                           \
-        .correlate_residuals = correlate_residuals_##instructions,                     \
+        .encode_incomplete = encode_incomplete_##instructions,                     \
         .add_gradients = add_gradients_##instructions                                  \
     }
 
@@ -157,10 +183,10 @@ static struct kernel_table kernels_for(int64_t vlen)
 {
 #ifdef __x86_64__
     if (vlen == 16)
-        return TABLE(16, 10, avx512);
-    return TABLE(8, 5, avx2);
+        return TABLE(16, 10, 2, avx512);
+    return TABLE(8, 5, 2, avx2);
 #else
-    return TABLE(4, 5, neon);
+    return TABLE(4, 5, 4, neon);
 #endif
 }
 
@@ -186,19 +212,23 @@ void kernels_struct_sizes(int64_t sizes[4])
 {
     sizes[0] = sizeof(struct shape);
     sizes[1] = sizeof(struct layers);
-    sizes[2] = sizeof(struct residual_correlations);
+    sizes[2] = sizeof(struct incomplete_layers);
     sizes[3] = sizeof(struct gradient_products);
 }
 
-/* Set the position of a tile of a unit; return 0 if the unit has no such tile. */
+/* Set the position of up to `n_joint` tiles of a unit, which are processed as one;
+   return 0 if the unit has no such tile. */
 static int next_tile(const struct shape *shape, ptrdiff_t unit, ptrdiff_t tile,
-                     struct tile_index *index)
+                     ptrdiff_t n_joint, struct tile_index *index)
 {
+    const ptrdiff_t n_left = shape->tiles_per_unit - tile;
     index->cluster = unit / shape->units_per_cluster;
     index->number = unit % shape->units_per_cluster * shape->tiles_per_unit + tile;
     const ptrdiff_t n_remaining = shape->n_rows - index->number * NR;
-    index->n_rows = n_remaining < NR ? n_remaining : NR;
-    return tile < shape->tiles_per_unit && n_remaining > 0;
+    index->n_rows = (n_left < n_joint ? n_left : n_joint) * NR;
+    if (n_remaining < index->n_rows)
+        index->n_rows = n_remaining;
+    return n_left > 0 && n_remaining > 0;
 }
 
 /* Write 1 - step * gram in panels of MR rows, each column by column: the order in which
@@ -231,60 +261,75 @@ static void reduce_grad_gram(float *grad_gram, const float *gram_products, float
         }
 }
 
+/* Number of floats in the buffer of a workspace, for each atom. */
+static size_t buffer_width(const struct layers *layers)
+{
+    return NR * (layers->grad_gram ? layers->n_layers + 3 : 4);
+}
+
 /* Set the pointers of a workspace in aligned memory; return its size in bytes. */
 static size_t layout_workspace(struct workspace *ws, char *memory,
-                               const struct layers *layers)
+                               const struct layers *layers, size_t n_buffer)
 {
     const size_t n_padded = padded(layers->shape.n_atoms);
     const size_t thresholds = aligned(n_padded * sizeof(float));
     const size_t matrix = aligned(n_padded * n_padded * sizeof(float));
     const size_t gram_products = layers->grad_gram ? NR * matrix : 0;
-    const size_t planes = layers->grad_gram ? layers->n_layers + 3 : 4;
     ws->contraction = (float *)memory;
     ws->lower = (float *)(memory + matrix);
     ws->upper = (float *)(memory + matrix + thresholds);
     ws->gram_products = memory + matrix + 2 * thresholds;
     ws->buffer = memory + matrix + 2 * thresholds + gram_products;
-    return matrix + 2 * thresholds + gram_products +
-           planes * n_padded * NR * sizeof(float);
+    return matrix + 2 * thresholds + gram_products + n_padded * n_buffer * sizeof(float);
+}
+
+/* Set the pointers of a workspace, and what it contains of a cluster. */
+static void prepare_workspace(struct workspace *ws, char *memory,
+                              const struct layers *layers, ptrdiff_t cluster)
+{
+    const ptrdiff_t n_atoms = layers->shape.n_atoms, n_padded = padded(n_atoms);
+    layout_workspace(ws, memory, layers, 0);
+    ws->step = layers->step[cluster];
+    memset(ws->lower, 0, n_padded * sizeof(float));
+    memset(ws->upper, 0, n_padded * sizeof(float));
+    memcpy(ws->lower, layers->lower + cluster * n_atoms, n_atoms * sizeof(float));
+    memcpy(ws->upper, layers->upper + cluster * n_atoms, n_atoms * sizeof(float));
+    pack_contraction(ws->contraction, layers->gram + cluster * n_atoms * n_atoms,
+                     ws->step, n_atoms, kernels_for(layers->shape.vlen).mr);
 }
 
 static void run_layers_unit(const struct job *job, ptrdiff_t unit, char *memory)
 {
     const struct layers *layers = job->problem;
     const ptrdiff_t n_atoms = layers->shape.n_atoms, n_padded = padded(n_atoms);
-    const ptrdiff_t cluster = unit / layers->shape.units_per_cluster;
     const struct kernel_table kernels = kernels_for(layers->shape.vlen);
     struct workspace ws;
     struct tile_index index;
-    layout_workspace(&ws, memory, layers);
-    ws.step = layers->step[cluster];
-    memset(ws.lower, 0, n_padded * sizeof(float));
-    memset(ws.upper, 0, n_padded * sizeof(float));
-    memcpy(ws.lower, layers->lower + cluster * n_atoms, n_atoms * sizeof(float));
-    memcpy(ws.upper, layers->upper + cluster * n_atoms, n_atoms * sizeof(float));
-    pack_contraction(ws.contraction, layers->gram + cluster * n_atoms * n_atoms,
-                     ws.step, n_atoms, kernels.mr);
+    prepare_workspace(&ws, memory, layers, unit / layers->shape.units_per_cluster);
     if (!layers->grad_gram) {
-        for (ptrdiff_t t = 0; next_tile(&layers->shape, unit, t, &index); t++)
+        for (ptrdiff_t t = 0; next_tile(&layers->shape, unit, t, 1, &index); t++)
             kernels.forward(layers, &ws, index);
         return;
     }
     memset(ws.gram_products, 0,
            n_padded * n_padded * kernels.vlen * sizeof(float));
-    for (ptrdiff_t t = 0; next_tile(&layers->shape, unit, t, &index); t++)
+    for (ptrdiff_t t = 0; next_tile(&layers->shape, unit, t, 1, &index); t++)
         kernels.backward(layers, &ws, index);
     reduce_grad_gram(layers->grad_gram + unit * n_atoms * n_atoms, ws.gram_products,
                      ws.step, n_atoms, kernels.vlen);
 }
 
-static void run_residuals_unit(const struct job *job, ptrdiff_t unit, char *memory)
+static void run_incomplete_unit(const struct job *job, ptrdiff_t unit, char *memory)
 {
-    const struct residual_correlations *problem = job->problem;
-    const struct kernel_table kernels = kernels_for(problem->shape.vlen);
+    const struct incomplete_layers *problem = job->problem;
+    const struct shape *shape = &problem->layers.shape;
+    const struct kernel_table kernels = kernels_for(shape->vlen);
+    const ptrdiff_t n_joint = kernels.wide * kernels.vlen / NR;
+    struct workspace ws;
     struct tile_index index;
-    for (ptrdiff_t t = 0; next_tile(&problem->shape, unit, t, &index); t++)
-        kernels.correlate_residuals(problem, memory, index);
+    prepare_workspace(&ws, memory, &problem->layers, unit / shape->units_per_cluster);
+    for (ptrdiff_t t = 0; next_tile(shape, unit, t, n_joint, &index); t += n_joint)
+        kernels.encode_incomplete(problem, &ws, index);
 }
 
 static void run_gradients_unit(const struct job *job, ptrdiff_t unit, char *memory)
@@ -310,20 +355,23 @@ int kernels_run_layers(const struct layers *layers, int n_threads)
     struct workspace ws;
     struct job job = {.problem = layers,
                       .n_units = count_units(&layers->shape),
-                      .n_bytes = layout_workspace(&ws, NULL, layers),
+                      .n_bytes = layout_workspace(&ws, NULL, layers,
+                                                  buffer_width(layers)),
                       .run_unit = run_layers_unit};
     return run(&job, n_threads);
 }
 
-/* Multiply the atoms by the residuals of the observed entries. */
-int kernels_correlate_residuals(const struct residual_correlations *problem,
-                                int n_threads)
+/* Encode rows with missing entries. */
+int kernels_encode_incomplete(const struct incomplete_layers *problem, int n_threads)
 {
-    const size_t n_padded = padded(problem->shape.n_atoms);
+    const struct shape *shape = &problem->layers.shape;
+    const struct kernel_table kernels = kernels_for(shape->vlen);
+    struct workspace ws;
     struct job job = {.problem = problem,
-                      .n_units = count_units(&problem->shape),
-                      .n_bytes = 2 * n_padded * NR * sizeof(float),
-                      .run_unit = run_residuals_unit};
+                      .n_units = count_units(shape),
+                      .n_bytes = layout_workspace(&ws, NULL, &problem->layers,
+                                                  6 * kernels.wide * kernels.vlen),
+                      .run_unit = run_incomplete_unit};
     return run(&job, n_threads);
 }
 
@@ -331,10 +379,14 @@ int kernels_correlate_residuals(const struct residual_correlations *problem,
 int kernels_add_gradients(const struct gradient_products *problem, int n_threads)
 {
     const ptrdiff_t n_wide = NR * FEATURE_TILES;
+    /* The rows; and if entries are missing, the mask, imputed rows and atoms. */
+    size_t n_floats = problem->n_total_rows * n_wide;
+    if (problem->observed)
+        n_floats = 2 * n_floats + (problem->n_total_rows + problem->n_atoms) * NR;
     struct job job = {.problem = problem,
                       .n_units = (problem->n_features + n_wide - 1) / n_wide *
                                  problem->n_groups,
-                      .n_bytes = problem->n_total_rows * n_wide * sizeof(float),
+                      .n_bytes = n_floats * sizeof(float),
                       .run_unit = run_gradients_unit};
     return run(&job, n_threads);
 }

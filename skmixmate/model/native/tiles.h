@@ -3,6 +3,7 @@
 
    VLEN      floats in a vector,
    MR        atoms whose sums are kept in registers, a multiple of MR_TAIL,
+   WIDE      vectors of rows in a tile of incomplete rows,
    NC        columns of the Gram products whose sums are, with MR_TAIL rows,
    MINIMUM and MAXIMUM  of two vectors, the second one if a lane of either is NaN,
    TARGET    the attribute that enables the instructions,
@@ -22,11 +23,6 @@ typedef float vector __attribute__((vector_size(4 * VLEN)));
 typedef int32_t mask __attribute__((vector_size(4 * VLEN)));
 typedef vector tile[VECTORS]; /* the rows of one atom */
 
-INLINE vector SUFFIXED(blend)(mask condition, vector if_true, vector if_false)
-{
-    return (vector)((condition & (mask)if_true) | (~condition & (mask)if_false));
-}
-
 /* Subtract the clamped points from the points. */
 INLINE vector SUFFIXED(soft_threshold)(vector points, float lower, float upper)
 {
@@ -35,46 +31,60 @@ INLINE vector SUFFIXED(soft_threshold)(vector points, float lower, float upper)
     return points - MINIMUM(high, MAXIMUM(low, points));
 }
 
-/* Read a tile, and pad it with zeros if it has fewer than NR rows. */
-INLINE void SUFFIXED(load)(tile dest, const float *src, size_t n_rows)
+/* Read a vector; lanes from `n_rows` on are 0. */
+INLINE vector SUFFIXED(read)(const float *src, ptrdiff_t n_rows)
 {
-    if (n_rows == NR) {
-        memcpy(dest, src, sizeof(tile));
-    } else {
-        memset(dest, 0, sizeof(tile));
-        memcpy(dest, src, n_rows * sizeof(float));
-    }
+    vector values = {0};
+    if (n_rows >= VLEN)
+        memcpy(&values, src, sizeof(vector));
+    else
+        for (int lane = 0; lane < n_rows; lane++)
+            values[lane] = src[lane];
+    return values;
 }
 
-/* Read the tiles of all atoms, and pad them with atoms that are 0. */
-INLINE void SUFFIXED(load_atoms)(tile *dest, const float *src,
-                                 const struct shape *shape, struct tile_index index)
+/* Read the vectors of one atom. `n_vectors` is a constant where this and the functions
+   below are inlined. */
+INLINE void SUFFIXED(load)(vector *dest, const float *src, ptrdiff_t n_rows,
+                           int n_vectors)
 {
-    const ptrdiff_t n_padded = padded(shape->n_atoms);
-    for (ptrdiff_t i = 0; i < shape->n_atoms; i++)
-        SUFFIXED(load)(dest[i], src + row_offset(shape, index, i), index.n_rows);
-    memset(dest + shape->n_atoms, 0, (n_padded - shape->n_atoms) * sizeof(tile));
+    for (int v = 0; v < n_vectors; v++)
+        dest[v] = SUFFIXED(read)(src + v * VLEN, n_rows - v * VLEN);
 }
 
-INLINE void SUFFIXED(store_atoms)(float *dest, const tile *src,
-                                  const struct shape *shape, struct tile_index index)
+/* Read the rows of all atoms, and pad them with atoms that are 0. */
+INLINE void SUFFIXED(load_atoms)(vector *dest, const float *src,
+                                 const struct shape *shape, struct tile_index index,
+                                 int n_vectors)
 {
-    for (ptrdiff_t i = 0; i < shape->n_atoms; i++)
-        memcpy(dest + row_offset(shape, index, i), src[i],
-               index.n_rows * sizeof(float));
+    const ptrdiff_t n_padding = padded(shape->n_atoms) - shape->n_atoms;
+    for (ptrdiff_t i = 0; i < shape->n_atoms; i++, dest += n_vectors)
+        SUFFIXED(load)(dest, src + row_offset(shape, index, i), index.n_rows,
+                       n_vectors);
+    memset(dest, 0, n_padding * n_vectors * sizeof(vector));
 }
 
-/* Add the products of a panel with codes to the sums of `mr` atoms. The panel has the
-   factors of these for one atom, and those for the next one `stride` after them. `mr`
-   is a constant where this is inlined. */
-INLINE void SUFFIXED(micro_kernel)(tile *sums, const float *panel, ptrdiff_t stride,
-                                   const tile *codes, ptrdiff_t n_atoms, int mr)
+INLINE void SUFFIXED(store_atoms)(float *dest, const vector *src,
+                                  const struct shape *shape, struct tile_index index,
+                                  int n_vectors)
 {
-    for (ptrdiff_t j = 0; j < n_atoms; j++, panel += stride)
+    for (ptrdiff_t i = 0; i < shape->n_atoms; i++, src += n_vectors)
+        memcpy(dest + row_offset(shape, index, i), src, index.n_rows * sizeof(float));
+}
+
+/* Add the products of `mr` rows of a matrix with a tile to their sums. `mr` is a
+   constant, too. */
+INLINE void SUFFIXED(micro_kernel)(vector *sums, struct matrix matrix,
+                                   const vector *factors, ptrdiff_t n, int mr,
+                                   int n_vectors)
+{
+    for (ptrdiff_t j = 0; j < n; j++, factors += n_vectors)
         UNROLLED
         for (int b = 0; b < mr; b++)
-            for (int v = 0; v < VECTORS; v++)
-                sums[b][v] += panel[b] * codes[j][v];
+            for (int v = 0; v < n_vectors; v++)
+                sums[b * n_vectors + v] +=
+                    matrix.entries[b * matrix.row_stride + j * matrix.column_stride] *
+                    factors[v];
 }
 
 /* Call a function for blocks of MR atoms, and of MR_TAIL for the last ones; both are
@@ -101,8 +111,8 @@ INLINE void SUFFIXED(forward_block)(const struct layers *layers,
     for (int b = 0; b < mr; b++)
         for (int v = 0; v < VECTORS; v++)
             sums[b][v] = correlations[first + b][v];
-    SUFFIXED(micro_kernel)(sums, ws->contraction + first * layers->shape.n_atoms, mr,
-                           points, layers->shape.n_atoms, mr);
+    SUFFIXED(micro_kernel)(*sums, contraction_panel(ws, &layers->shape, first, mr),
+                           *points, layers->shape.n_atoms, mr, VECTORS);
     UNROLLED
     for (int b = 0; b < mr; b++) {
         const ptrdiff_t i = first + b;
@@ -123,8 +133,8 @@ INLINE void SUFFIXED(energy_block)(const struct layers *layers,
                                    tile explained_energy, ptrdiff_t first, int mr)
 {
     tile sums[MR] = {0};
-    SUFFIXED(micro_kernel)(sums, ws->contraction + first * layers->shape.n_atoms, mr,
-                           codes, layers->shape.n_atoms, mr);
+    SUFFIXED(micro_kernel)(*sums, contraction_panel(ws, &layers->shape, first, mr),
+                           *codes, layers->shape.n_atoms, mr, VECTORS);
     UNROLLED
     for (int b = 0; b < mr; b++)
         for (int v = 0; v < VECTORS; v++) {
@@ -145,7 +155,7 @@ TARGET static void SUFFIXED(forward)(const struct layers *layers,
     tile *correlations = ws->buffer, *codes = correlations + n_padded;
     tile *points = codes + n_padded, *next_points = points + n_padded;
     tile *tape = (tile *)(layers->tape + tape_offset(layers, index));
-    SUFFIXED(load_atoms)(correlations, layers->input, shape, index);
+    SUFFIXED(load_atoms)(*correlations, layers->input, shape, index, VECTORS);
     for (ptrdiff_t i = 0; i < n_padded; i++)
         for (int v = 0; v < VECTORS; v++)
             codes[i][v] = SUFFIXED(soft_threshold)(correlations[i][v], ws->lower[i],
@@ -172,7 +182,7 @@ TARGET static void SUFFIXED(forward)(const struct layers *layers,
     for (ptrdiff_t i = 0; i < n_padded; i++)
         for (int v = 0; v < VECTORS; v++)
             codes[i][v] *= ws->step;
-    SUFFIXED(store_atoms)(layers->output, codes, shape, index);
+    SUFFIXED(store_atoms)(layers->output, *codes, shape, index, VECTORS);
 }
 
 /* Mask the gradient in the codes of an atom, and write the gradient in the points that
@@ -184,7 +194,7 @@ INLINE void SUFFIXED(masked_grad)(const tile grad_codes, const tile codes,
                                   float next_momentum)
 {
     for (int v = 0; v < VECTORS; v++) {
-        vector grad = SUFFIXED(blend)(codes[v] != 0, grad_codes[v], (vector){0});
+        const vector grad = (vector)((codes[v] != 0) & (mask)grad_codes[v]);
         grad_correlations[v] += grad;
         grad_points[v] = (1 + momentum) * grad - next_momentum * next_grad[v];
         next_grad[v] = grad;
@@ -202,8 +212,8 @@ INLINE void SUFFIXED(backward_block)(const struct layers *layers,
     const float momentum = layer > 0 ? layers->momenta[layer - 1] : 0;
     tile sums[MR] = {0};
     /* The contraction is symmetric. */
-    SUFFIXED(micro_kernel)(sums, ws->contraction + first * layers->shape.n_atoms, mr,
-                           grad_points, layers->shape.n_atoms, mr);
+    SUFFIXED(micro_kernel)(*sums, contraction_panel(ws, &layers->shape, first, mr),
+                           *grad_points, layers->shape.n_atoms, mr, VECTORS);
     UNROLLED
     for (int b = 0; b < mr; b++) {
         const ptrdiff_t i = first + b;
@@ -248,9 +258,10 @@ TARGET static void SUFFIXED(backward)(const struct layers *layers,
     tile *scratch = grad_points + n_last * n_padded; /* layer 0 multiplies nothing */
     const tile *tape = (const tile *)(layers->tape + tape_offset(layers, index));
     memset(next_grad, 0, n_padded * sizeof(tile));
-    SUFFIXED(load_atoms)(codes, layers->codes, &layers->shape, index);
+    SUFFIXED(load_atoms)(*codes, layers->codes, &layers->shape, index, VECTORS);
     /* The buffer of grad_correlations first holds the input. */
-    SUFFIXED(load_atoms)(grad_correlations, layers->input, &layers->shape, index);
+    SUFFIXED(load_atoms)(*grad_correlations, layers->input, &layers->shape, index,
+                         VECTORS);
     for (ptrdiff_t i = 0; i < n_padded; i++) {
         tile grad_codes;
         for (int v = 0; v < VECTORS; v++) {
@@ -270,55 +281,11 @@ TARGET static void SUFFIXED(backward)(const struct layers *layers,
                         grad_correlations, next_grad, previous_grad, layer);
     }
     SUFFIXED(add_gram_products)(ws->gram_products, grad_points, tape, n_padded, n_last);
-    SUFFIXED(store_atoms)(layers->output, grad_correlations, &layers->shape, index);
+    SUFFIXED(store_atoms)(layers->output, *grad_correlations, &layers->shape, index,
+                          VECTORS);
 }
 
-/* Add the products of the atoms with the residuals of `mr` features to the sums. */
-INLINE void SUFFIXED(residual_block)(const struct residual_correlations *problem,
-                                     struct tile_index index, const tile *codes,
-                                     tile *sums, ptrdiff_t first, int mr)
-{
-    const struct shape *shape = &problem->shape;
-    const ptrdiff_t n_atoms = shape->n_atoms, stride = problem->n_features;
-    const float *atoms =
-        problem->dictionaries + index.cluster * n_atoms * stride + first;
-    const ptrdiff_t row = first * shape->n_rows + index.number * NR;
-    const float *targets =
-        problem->targets + index.cluster * problem->targets_stride + row;
-    tile residual[MR] = {0}, target, observed;
-    SUFFIXED(micro_kernel)(residual, atoms, stride, codes, n_atoms, mr);
-    UNROLLED
-    for (int b = 0; b < mr; b++) {
-        SUFFIXED(load)(target, targets + b * shape->n_rows, index.n_rows);
-        SUFFIXED(load)(observed, problem->observed + row + b * shape->n_rows,
-                       index.n_rows);
-        for (int v = 0; v < VECTORS; v++)
-            residual[b][v] = (target[v] - residual[b][v]) * observed[v];
-    }
-    for (ptrdiff_t i = 0; i < n_atoms; i++, atoms += stride)
-        for (int v = 0; v < VECTORS; v++) {
-            vector sum = sums[i][v];
-            UNROLLED
-            for (int b = 0; b < mr; b++)
-                sum += atoms[b] * residual[b][v];
-            sums[i][v] = sum;
-        }
-}
-
-TARGET static void SUFFIXED(correlate_residuals)(
-    const struct residual_correlations *problem, void *buffer, struct tile_index index)
-{
-    const ptrdiff_t n_padded = padded(problem->shape.n_atoms);
-    tile *codes = buffer, *sums = codes + n_padded;
-    SUFFIXED(load_atoms)(codes, problem->codes, &problem->shape, index);
-    memset(sums, 0, n_padded * sizeof(tile));
-    ptrdiff_t first = 0;
-    for (; first + MR <= problem->n_features; first += MR)
-        SUFFIXED(residual_block)(problem, index, codes, sums, first, MR);
-    for (; first < problem->n_features; first++)
-        SUFFIXED(residual_block)(problem, index, codes, sums, first, 1);
-    SUFFIXED(store_atoms)(problem->output, sums, &problem->shape, index);
-}
+#include "incomplete.h"
 
 /* Add the products of a block with a tile of features to the gradient of `mr` atoms. */
 INLINE void SUFFIXED(gradient_block)(const struct gradient_products *problem,
@@ -340,11 +307,20 @@ INLINE void SUFFIXED(gradient_block)(const struct gradient_products *problem,
     UNROLLED
     for (int b = 0; b < mr; b++, gradient += problem->n_features) {
         tile total;
-        SUFFIXED(load)(total, gradient, n_features);
+        SUFFIXED(load)(total, gradient, n_features, VECTORS);
         for (int v = 0; v < VECTORS; v++)
             total[v] += sums[b][v];
         memcpy(gradient, total, n_features * sizeof(float));
     }
+}
+
+/* Read a tile of features of all rows. */
+INLINE void SUFFIXED(load_rows)(tile *dest, const float *src,
+                                const struct gradient_products *problem,
+                                size_t n_features)
+{
+    for (ptrdiff_t row = 0; row < problem->n_total_rows; row++)
+        SUFFIXED(load)(dest[row], src + row * problem->n_features, n_features, VECTORS);
 }
 
 /* Add the products with up to FEATURE_TILES tiles of features, from `first_feature` on,
@@ -356,40 +332,44 @@ TARGET static void SUFFIXED(add_gradients)(const struct gradient_products *probl
                                            ptrdiff_t end_cluster)
 {
     const ptrdiff_t n_atoms = problem->n_atoms, n_all = problem->n_total_rows;
-    const ptrdiff_t n_remaining = problem->n_features - first_feature;
-    const int n_tiles = n_remaining < NR * FEATURE_TILES ? (n_remaining + NR - 1) / NR
-                                                         : FEATURE_TILES;
-    tile *rows = buffer; /* (n_tiles, n_all) */
+    tile *all_rows = buffer, *all_observed = all_rows + FEATURE_TILES * n_all;
+    tile *imputed = all_observed + FEATURE_TILES * n_all, *atoms = imputed + n_all;
     size_t widths[FEATURE_TILES];
-    for (int t = 0; t < n_tiles; t++) {
-        const float *features = problem->rows + first_feature + t * NR;
-        widths[t] = n_remaining - t * NR < NR ? n_remaining - t * NR : NR;
-        for (ptrdiff_t row = 0; row < n_all; row++)
-            SUFFIXED(load)(rows[t * n_all + row], features + row * problem->n_features,
-                           widths[t]);
+    int n_tiles = 0;
+    for (; n_tiles < FEATURE_TILES; n_tiles++) {
+        const ptrdiff_t feature = first_feature + n_tiles * NR;
+        const ptrdiff_t n_remaining = problem->n_features - feature;
+        if (n_remaining <= 0)
+            break;
+        widths[n_tiles] = n_remaining < NR ? n_remaining : NR;
+        SUFFIXED(load_rows)(all_rows + n_tiles * n_all, problem->rows + feature,
+                            problem, widths[n_tiles]);
+        if (problem->observed)
+            SUFFIXED(load_rows)(all_observed + n_tiles * n_all,
+                                problem->observed + feature, problem, widths[n_tiles]);
     }
     for (ptrdiff_t block = 0; block < problem->n_blocks; block++) {
         const ptrdiff_t cluster = problem->cluster_ids[block];
         if (cluster < first_cluster || cluster >= end_cluster)
             continue;
-        ptrdiff_t atom = 0;
-        for (int mr = MR; atom < n_atoms; atom += mr) {
-            if (atom + mr > n_atoms)
-                mr = atom + MR_TAIL <= n_atoms ? MR_TAIL : 1;
-            for (int t = 0; t < n_tiles; t++) {
-                const tile *features = rows + t * n_all;
-                const ptrdiff_t feature = first_feature + t * NR;
-                const size_t width = widths[t];
-                if (mr == MR)
-                    SUFFIXED(gradient_block)(problem, block, features, atom, feature,
-                                             width, MR);
-                else if (mr == MR_TAIL)
-                    SUFFIXED(gradient_block)(problem, block, features, atom, feature,
-                                             width, MR_TAIL);
-                else
-                    SUFFIXED(gradient_block)(problem, block, features, atom, feature,
-                                             width, 1);
+        for (int t = 0; t < n_tiles; t++) {
+            const ptrdiff_t feature = first_feature + t * NR;
+            const tile *rows = all_rows + t * n_all;
+            if (problem->observed) {
+                SUFFIXED(impute)(problem, block, rows, all_observed + t * n_all,
+                                 feature, widths[t], atoms, imputed);
+                rows = imputed;
             }
+            ptrdiff_t atom = 0;
+            for (; atom + MR <= n_atoms; atom += MR)
+                SUFFIXED(gradient_block)(problem, block, rows, atom, feature,
+                                         widths[t], MR);
+            for (; atom + MR_TAIL <= n_atoms; atom += MR_TAIL)
+                SUFFIXED(gradient_block)(problem, block, rows, atom, feature,
+                                         widths[t], MR_TAIL);
+            for (; atom < n_atoms; atom++)
+                SUFFIXED(gradient_block)(problem, block, rows, atom, feature,
+                                         widths[t], 1);
         }
     }
 }
@@ -403,6 +383,7 @@ TARGET static void SUFFIXED(add_gradients)(const struct gradient_products *probl
 #undef INLINE
 #undef VLEN
 #undef MR
+#undef WIDE
 #undef NC
 #undef MINIMUM
 #undef MAXIMUM

@@ -1,0 +1,226 @@
+/* Rows with missing entries: the encoder, and the rows that the codes impute. `tiles.h`
+   includes this file, and documents its macros.
+
+   A tile has WIDE vectors of rows, as many as the registers hold sums for, because a
+   product with all features reads the dictionary from the second-level cache. */
+
+typedef vector SUFFIXED(wide)[WIDE];
+#define wide SUFFIXED(wide)
+
+/* Compute the residuals of the observed entries of `mr` features, and add their squares
+   to `squares`. */
+INLINE void SUFFIXED(residual_block)(const struct incomplete_layers *problem,
+                                     struct tile_index index, const wide *codes,
+                                     wide *residuals, wide squares, ptrdiff_t feature,
+                                     int mr)
+{
+    const struct shape *shape = &problem->layers.shape;
+    const ptrdiff_t n_atoms = shape->n_atoms, n_features = problem->n_features;
+    const float *atoms =
+        problem->dictionaries + index.cluster * n_atoms * n_features + feature;
+    const ptrdiff_t row = feature * shape->n_rows + index.number * NR;
+    const float *targets = problem->targets + index.cluster * problem->targets_stride;
+    wide sums[MR] = {0};
+    SUFFIXED(micro_kernel)(*sums, (struct matrix){atoms, 1, n_features}, *codes, n_atoms,
+                           mr, WIDE);
+    /* Out of the registers, before the functions that read a part of a vector. */
+    memcpy(residuals, sums, mr * sizeof(wide));
+    for (ptrdiff_t b = 0, i = row; b < mr; b++, i += shape->n_rows)
+        for (int v = 0; v < WIDE; v++) {
+            const ptrdiff_t n_rows = index.n_rows - v * VLEN;
+            const vector target = SUFFIXED(read)(targets + i + v * VLEN, n_rows);
+            const vector observed =
+                SUFFIXED(read)(problem->observed + i + v * VLEN, n_rows);
+            residuals[b][v] = (target - residuals[b][v]) * observed;
+            squares[v] += residuals[b][v] * residuals[b][v];
+        }
+}
+
+/* Add the products of `mr` atoms with the residuals of features. */
+INLINE void SUFFIXED(correlation_block)(const struct incomplete_layers *problem,
+                                        ptrdiff_t cluster, const wide *residuals,
+                                        wide *correlations, ptrdiff_t feature,
+                                        ptrdiff_t n_features, ptrdiff_t first, int mr)
+{
+    const ptrdiff_t stride = problem->n_features;
+    const ptrdiff_t atom = cluster * problem->layers.shape.n_atoms + first;
+    const float *atoms = problem->dictionaries + atom * stride + feature;
+    wide sums[MR];
+    UNROLLED
+    for (int b = 0; b < mr; b++)
+        for (int v = 0; v < WIDE; v++)
+            sums[b][v] = correlations[first + b][v];
+    SUFFIXED(micro_kernel)(*sums, (struct matrix){atoms, stride, 1}, *residuals,
+                           n_features, mr, WIDE);
+    UNROLLED
+    for (int b = 0; b < mr; b++)
+        for (int v = 0; v < WIDE; v++)
+            correlations[first + b][v] = sums[b][v];
+}
+
+/* Multiply the atoms by the residuals of the observed entries. */
+TARGET static void SUFFIXED(correlate_residuals)(
+    const struct incomplete_layers *problem, struct tile_index index, const wide *codes,
+    wide *correlations, wide squares)
+{
+    const ptrdiff_t n_atoms = problem->layers.shape.n_atoms;
+    wide residuals[NF];
+    memset(correlations, 0, padded(n_atoms) * sizeof(wide));
+    memset(squares, 0, sizeof(wide));
+    for (ptrdiff_t first = 0; first < problem->n_features; first += NF) {
+        const ptrdiff_t n_remaining = problem->n_features - first;
+        const ptrdiff_t n = n_remaining < NF ? n_remaining : NF;
+        ptrdiff_t f = 0, atom = 0;
+        for (; f + MR <= n; f += MR)
+            SUFFIXED(residual_block)(problem, index, codes, residuals + f, squares,
+                                     first + f, MR);
+        for (; f < n; f++)
+            SUFFIXED(residual_block)(problem, index, codes, residuals + f, squares,
+                                     first + f, 1);
+        for (; atom + MR <= n_atoms; atom += MR)
+            SUFFIXED(correlation_block)(problem, index.cluster, residuals,
+                                        correlations, first, n, atom, MR);
+        for (; atom + MR_TAIL <= n_atoms; atom += MR_TAIL)
+            SUFFIXED(correlation_block)(problem, index.cluster, residuals,
+                                        correlations, first, n, atom, MR_TAIL);
+        for (; atom < n_atoms; atom++)
+            SUFFIXED(correlation_block)(problem, index.cluster, residuals,
+                                        correlations, first, n, atom, 1);
+    }
+}
+
+/* Multiply codes by the step size, whose unit they have. */
+INLINE void SUFFIXED(scale)(const struct workspace *ws, const wide *codes, wide *scaled,
+                            ptrdiff_t n_padded)
+{
+    for (ptrdiff_t i = 0; i < n_padded; i++)
+        for (int v = 0; v < WIDE; v++)
+            scaled[i][v] = ws->step * codes[i][v];
+}
+
+/* Multiply `mr` atoms of the Gram matrix, times the step size, by codes. */
+INLINE void SUFFIXED(gram_block)(const struct incomplete_layers *problem,
+                                 const struct workspace *ws, const wide *codes,
+                                 wide *products, ptrdiff_t first, int mr)
+{
+    const struct shape *shape = &problem->layers.shape;
+    wide sums[MR] = {0};
+    SUFFIXED(micro_kernel)(*sums, contraction_panel(ws, shape, first, mr), *codes,
+                           shape->n_atoms, mr, WIDE);
+    UNROLLED
+    for (int b = 0; b < mr; b++)
+        for (int v = 0; v < WIDE; v++)
+            products[first + b][v] = codes[first + b][v] - sums[b][v];
+}
+
+/* Encode rows, as `encode_incomplete` in fista.py documents it. Codes are in units of
+   the step size; `products` are those of the scaled Gram matrix with the points. */
+TARGET static void SUFFIXED(encode_incomplete)(const struct incomplete_layers *problem,
+                                               const struct workspace *ws,
+                                               struct tile_index index)
+{
+    const struct layers *layers = &problem->layers;
+    const struct shape *shape = &layers->shape;
+    const ptrdiff_t n_padded = padded(shape->n_atoms);
+    const int n_last = (int)layers->n_layers - 1;
+    wide *linear_term = ws->buffer, *codes = linear_term + n_padded;
+    wide *points = codes + n_padded, *products = points + n_padded;
+    wide *scaled = products + n_padded, *correlations = scaled + n_padded;
+    wide missing, damping, squares, norms;
+    SUFFIXED(load)(missing, problem->missing + index.number * NR, index.n_rows, WIDE);
+    SUFFIXED(load_atoms)(*linear_term, layers->input, shape, index, WIDE);
+    for (ptrdiff_t i = 0; i < n_padded; i++)
+        for (int v = 0; v < WIDE; v++)
+            points[i][v] = codes[i][v] = SUFFIXED(soft_threshold)(
+                linear_term[i][v], ws->lower[i], ws->upper[i]);
+    for (int layer = 1; layer <= n_last; layer++) {
+        const vector limit = 1 / (1 + layers->momenta[layer - 1]) - (vector){0};
+        const float momentum = layer < n_last ? layers->momenta[layer] : 0;
+        const int is_exact = layer % problem->exact_every == 0;
+        for (int v = 0; v < WIDE; v++)
+            damping[v] = 1 - MINIMUM(missing[v], limit) / 2;
+        FOR_ATOM_BLOCKS(n_padded, gram_block, problem, ws, points, products);
+        if (is_exact) {
+            SUFFIXED(scale)(ws, points, scaled, n_padded);
+            SUFFIXED(correlate_residuals)(problem, index, scaled, correlations,
+                                          squares);
+        }
+        for (ptrdiff_t i = 0; i < n_padded; i++)
+            for (int v = 0; v < WIDE; v++) {
+                const vector damped = damping[v] * products[i][v];
+                if (is_exact)
+                    linear_term[i][v] = correlations[i][v] + damped;
+                const vector code = SUFFIXED(soft_threshold)(
+                    points[i][v] + (linear_term[i][v] - damped), ws->lower[i],
+                    ws->upper[i]);
+                points[i][v] = code + momentum * (code - codes[i][v]);
+                codes[i][v] = code;
+            }
+    }
+    /* An imputed row is A^T x + r, with the residual r of the observed entries. */
+    SUFFIXED(scale)(ws, codes, scaled, n_padded);
+    SUFFIXED(correlate_residuals)(problem, index, scaled, correlations, squares);
+    FOR_ATOM_BLOCKS(n_padded, gram_block, problem, ws, codes, products);
+    memcpy(norms, squares, sizeof(wide));
+    for (ptrdiff_t i = 0; i < n_padded; i++)
+        for (int v = 0; v < WIDE; v++) {
+            const vector imputed = correlations[i][v] + products[i][v];
+            norms[v] += scaled[i][v] * (correlations[i][v] + imputed);
+            correlations[i][v] = imputed;
+        }
+    const ptrdiff_t row = index.cluster * shape->n_rows + index.number * NR;
+    const size_t n_bytes = index.n_rows * sizeof(float);
+    memcpy(problem->squared_residuals + row, squares, n_bytes);
+    memcpy(problem->squared_norms + row, norms, n_bytes);
+    SUFFIXED(store_atoms)(layers->output, *scaled, shape, index, WIDE);
+    SUFFIXED(store_atoms)(problem->correlations, *correlations, shape, index, WIDE);
+}
+
+/* Impute a tile of features of `mr` rows of a block. The imputed rows have the
+   positions of these rows among all. */
+INLINE void SUFFIXED(impute_rows)(const struct gradient_products *problem,
+                                  ptrdiff_t block, ptrdiff_t first, const tile *rows,
+                                  const tile *observed, const tile intercept,
+                                  const tile *atoms, tile *imputed, int mr)
+{
+    const ptrdiff_t n_rows = problem->n_rows;
+    const float *codes = problem->codes + block * problem->n_atoms * n_rows + first;
+    const int64_t *index = problem->index + block * n_rows + first;
+    tile sums[MR] = {0};
+    SUFFIXED(micro_kernel)(*sums, (struct matrix){codes, 1, n_rows}, *atoms,
+                           problem->n_atoms, mr, VECTORS);
+    UNROLLED
+    for (int b = 0; b < mr; b++)
+        for (int v = 0; v < VECTORS; v++) {
+            const vector centered = rows[index[b]][v] - intercept[v];
+            imputed[index[b]][v] =
+                sums[b][v] + observed[index[b]][v] * (centered - sums[b][v]);
+        }
+}
+
+/* Impute a tile of features of the rows of a block, and subtract the intercept. */
+INLINE void SUFFIXED(impute)(const struct gradient_products *problem, ptrdiff_t block,
+                             const tile *rows, const tile *observed, ptrdiff_t feature,
+                             size_t n_features, tile *atoms, tile *imputed)
+{
+    const ptrdiff_t cluster = problem->cluster_ids[block], n_atoms = problem->n_atoms;
+    const float *dictionary =
+        problem->dictionaries + cluster * n_atoms * problem->n_features + feature;
+    tile intercept = {0};
+    if (problem->intercepts)
+        SUFFIXED(load)(intercept,
+                       problem->intercepts + cluster * problem->n_features + feature,
+                       n_features, VECTORS);
+    for (ptrdiff_t i = 0; i < n_atoms; i++)
+        SUFFIXED(load)(atoms[i], dictionary + i * problem->n_features, n_features,
+                       VECTORS);
+    ptrdiff_t first = 0;
+    for (; first + MR <= problem->n_rows; first += MR)
+        SUFFIXED(impute_rows)(problem, block, first, rows, observed, intercept, atoms,
+                              imputed, MR);
+    for (; first < problem->n_rows; first++)
+        SUFFIXED(impute_rows)(problem, block, first, rows, observed, intercept, atoms,
+                              imputed, 1);
+}
+
+#undef wide
