@@ -121,7 +121,7 @@ class ExponentialMixture(Mixture):
         responsibilities: torch.Tensor,
         precomputed: None,
     ) -> None:
-        """Add the gradient of the summed loss in the dictionaries, through all layers.
+        """Add the gradient of the weighted loss in the dictionaries through all layers.
 
         Parameters
         ----------

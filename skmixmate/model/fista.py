@@ -73,7 +73,7 @@ def lipschitz_bound(gram: torch.Tensor) -> torch.Tensor:
 
     power, log_bound, order = gram, gram.new_zeros(()), 1.0
     for squaring in range(_N_SQUARINGS):
-        if squaring % 2 == 0:
+        if squaring % 3 == 0:
             # Prevents overflow and underflow of the power.
             norm = norms(power)
             log_bound = log_bound + norm.log() / order

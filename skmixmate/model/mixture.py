@@ -153,7 +153,7 @@ class Mixture(ABC):
         responsibilities: torch.Tensor,
         precomputed: Any,
     ) -> None:
-        """Add the gradient of the summed loss in the dictionaries, through all layers.
+        """Add the gradient of the weighted loss in the dictionaries through all layers.
 
         A row contributes nothing to the gradient of clusters without responsibility
         for it. Only the other pairs of row and cluster run forward again, and
@@ -169,7 +169,8 @@ class Mixture(ABC):
         e_step : EStep
             Of the same batch.
         responsibilities : tensor of shape (n_clusters, n_rows)
-            As :func:`thresholded_responsibilities` returns them.
+            As :func:`thresholded_responsibilities` returns them, times the weight of
+            each row in the loss.
         """
 
     @abstractmethod

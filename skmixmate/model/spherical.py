@@ -212,7 +212,7 @@ class SphericalMixture(Mixture):
         responsibilities: torch.Tensor,
         precomputed: Precomputed,
     ) -> None:
-        """Add the gradient of the summed loss in the dictionaries, through all layers.
+        """Add the gradient of the weighted loss in the dictionaries through all layers.
 
         Parameters
         ----------

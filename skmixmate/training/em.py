@@ -259,7 +259,8 @@ class ExpectationMaximization:
             responsibilities = group.weigh(
                 thresholded_responsibilities(e_step.energies)
             )
-            mixture.add_gradient(gradient, group, e_step, responsibilities, precomputed)
+            shares = responsibilities / (self.batch_size * self.mean_weight)
+            mixture.add_gradient(gradient, group, e_step, shares, precomputed)
             total = total + group.weigh(loss(e_step.energies)).sum()
             parts.append(
                 mixture.statistics(group, e_step, responsibilities, **self._learned)
@@ -269,7 +270,6 @@ class ExpectationMaximization:
             gradient, total, *statistics.tensors()
         )
         statistics = statistics.replace_tensors(tensors)
-        gradient.div_(self.batch_size * self.mean_weight)
         if self.penalty is not None:
             n_rows: torch.Tensor | int = self.batch_size
             if batch.weights is not None:

@@ -25,8 +25,8 @@ _PATH = Path(__file__).with_name("_kernels.so")
 _INSTRUCTIONS = {16: "AVX-512", 8: "AVX2", 4: "NEON"}
 
 # As in kernels.c: rows in a tile, the number that n_atoms is padded to a multiple of,
-# and tiles of features in a unit of the gradient products.
-_NR, _MR_TAIL, _FEATURE_TILES = 16, 5, 8
+# and features in a unit of the gradient products.
+_NR, _MR_TAIL, _UNIT_FEATURES = 16, 5, 128
 
 # Alignment of the tape in bytes, as in kernels.c; the other arrays are copied.
 _ALIGNMENT = 64
@@ -385,8 +385,8 @@ def add_gradient_products(
     if not gradient.is_contiguous():
         products = torch.zeros(gradient.shape, dtype=gradient.dtype)
     n_clusters, n_atoms, n_features = gradient.shape
-    n_wide_tiles = -(-n_features // (_NR * _FEATURE_TILES))
-    n_wanted = -(-_UNITS_PER_THREAD * torch.get_num_threads() // n_wide_tiles)
+    n_feature_units = -(-n_features // _UNIT_FEATURES)
+    n_wanted = -(-_UNITS_PER_THREAD * torch.get_num_threads() // n_feature_units)
     _run(
         "kernels_add_gradients",
         _GradientProducts,

@@ -1,11 +1,5 @@
 /* Rows with missing entries: the encoder, and the rows that the codes impute. `tiles.h`
-   includes this file, and documents its macros.
-
-   A tile has WIDE vectors of rows, as many as the registers hold sums for, because a
-   product with all features reads the dictionary from the second-level cache. */
-
-typedef vector SUFFIXED(wide)[WIDE];
-#define wide SUFFIXED(wide)
+   includes this file, and documents its macros. */
 
 /* Compute the residuals of the observed entries of `mr` features, and add their squares
    to `squares`. */
@@ -179,19 +173,19 @@ TARGET static void SUFFIXED(encode_incomplete)(const struct incomplete_layers *p
 /* Impute a tile of features of `mr` rows of a block. The imputed rows have the
    positions of these rows among all. */
 INLINE void SUFFIXED(impute_rows)(const struct gradient_products *problem,
-                                  ptrdiff_t block, ptrdiff_t first, const tile *rows,
-                                  const tile *observed, const tile intercept,
-                                  const tile *atoms, tile *imputed, int mr)
+                                  ptrdiff_t block, ptrdiff_t first, const wide *rows,
+                                  const wide *observed, const wide intercept,
+                                  const wide *atoms, wide *imputed, int mr)
 {
     const ptrdiff_t n_rows = problem->n_rows;
     const float *codes = problem->codes + block * problem->n_atoms * n_rows + first;
     const int64_t *index = problem->index + block * n_rows + first;
-    tile sums[MR] = {0};
+    wide sums[MR] = {0};
     SUFFIXED(micro_kernel)(*sums, (struct matrix){codes, 1, n_rows}, *atoms,
-                           problem->n_atoms, mr, VECTORS);
+                           problem->n_atoms, mr, WIDE);
     UNROLLED
     for (int b = 0; b < mr; b++)
-        for (int v = 0; v < VECTORS; v++) {
+        for (int v = 0; v < WIDE; v++) {
             const vector centered = rows[index[b]][v] - intercept[v];
             imputed[index[b]][v] =
                 sums[b][v] + observed[index[b]][v] * (centered - sums[b][v]);
@@ -200,20 +194,20 @@ INLINE void SUFFIXED(impute_rows)(const struct gradient_products *problem,
 
 /* Impute a tile of features of the rows of a block, and subtract the intercept. */
 INLINE void SUFFIXED(impute)(const struct gradient_products *problem, ptrdiff_t block,
-                             const tile *rows, const tile *observed, ptrdiff_t feature,
-                             size_t n_features, tile *atoms, tile *imputed)
+                             const wide *rows, const wide *observed, ptrdiff_t feature,
+                             size_t n_features, wide *atoms, wide *imputed)
 {
     const ptrdiff_t cluster = problem->cluster_ids[block], n_atoms = problem->n_atoms;
     const float *dictionary =
         problem->dictionaries + cluster * n_atoms * problem->n_features + feature;
-    tile intercept = {0};
+    wide intercept = {0};
     if (problem->intercepts)
         SUFFIXED(load)(intercept,
                        problem->intercepts + cluster * problem->n_features + feature,
-                       n_features, VECTORS);
+                       n_features, WIDE);
     for (ptrdiff_t i = 0; i < n_atoms; i++)
         SUFFIXED(load)(atoms[i], dictionary + i * problem->n_features, n_features,
-                       VECTORS);
+                       WIDE);
     ptrdiff_t first = 0;
     for (; first + MR <= problem->n_rows; first += MR)
         SUFFIXED(impute_rows)(problem, block, first, rows, observed, intercept, atoms,
@@ -222,5 +216,3 @@ INLINE void SUFFIXED(impute)(const struct gradient_products *problem, ptrdiff_t 
         SUFFIXED(impute_rows)(problem, block, first, rows, observed, intercept, atoms,
                               imputed, 1);
 }
-
-#undef wide

@@ -21,7 +21,7 @@
 
 #define NR 16           /* rows in a tile */
 #define MR_TAIL 5       /* the number of atoms is padded to a multiple of this */
-#define FEATURE_TILES 8 /* tiles of features in a unit of the gradient products */
+#define UNIT_FEATURES 128 /* in a unit of the gradient products */
 #define NF 40           /* features whose residuals are in the first-level cache */
 
 /* Sizes of a problem. A unit of work consists of some tiles of one cluster. */
@@ -75,7 +75,7 @@ struct gradient_products {
     const float *intercepts;        /* (n_clusters, n_features), or NULL */
     float *gradient;                /* (n_clusters, n_atoms, n_features), added to */
     int64_t n_total_rows, n_features, n_blocks, n_clusters, n_atoms, n_rows;
-    int64_t n_groups; /* of clusters; a unit is one group and FEATURE_TILES tiles */
+    int64_t n_groups; /* of clusters; a unit is one group and UNIT_FEATURES */
     int64_t vlen;
 };
 
@@ -335,7 +335,7 @@ static void run_incomplete_unit(const struct job *job, ptrdiff_t unit, char *mem
 static void run_gradients_unit(const struct job *job, ptrdiff_t unit, char *memory)
 {
     const struct gradient_products *problem = job->problem;
-    const ptrdiff_t first_feature = unit / problem->n_groups * NR * FEATURE_TILES;
+    const ptrdiff_t first_feature = unit / problem->n_groups * UNIT_FEATURES;
     const ptrdiff_t group = unit % problem->n_groups;
     kernels_for(problem->vlen)
         .add_gradients(problem, memory, first_feature,
@@ -378,13 +378,14 @@ int kernels_encode_incomplete(const struct incomplete_layers *problem, int n_thr
 /* Add the gradients of blocks times their rows to the gradients of their clusters. */
 int kernels_add_gradients(const struct gradient_products *problem, int n_threads)
 {
-    const ptrdiff_t n_wide = NR * FEATURE_TILES;
+    const struct kernel_table kernels = kernels_for(problem->vlen);
     /* The rows; and if entries are missing, the mask, imputed rows and atoms. */
-    size_t n_floats = problem->n_total_rows * n_wide;
+    size_t n_floats = problem->n_total_rows * UNIT_FEATURES;
     if (problem->observed)
-        n_floats = 2 * n_floats + (problem->n_total_rows + problem->n_atoms) * NR;
+        n_floats = 2 * n_floats + (problem->n_total_rows + problem->n_atoms) *
+                                      kernels.wide * kernels.vlen;
     struct job job = {.problem = problem,
-                      .n_units = (problem->n_features + n_wide - 1) / n_wide *
+                      .n_units = (problem->n_features + UNIT_FEATURES - 1) / UNIT_FEATURES *
                                  problem->n_groups,
                       .n_bytes = n_floats * sizeof(float),
                       .run_unit = run_gradients_unit};

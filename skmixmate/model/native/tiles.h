@@ -3,7 +3,8 @@
 
    VLEN      floats in a vector,
    MR        atoms whose sums are kept in registers, a multiple of MR_TAIL,
-   WIDE      vectors of rows in a tile of incomplete rows,
+   WIDE      vectors in a tile of incomplete rows, or of features: as many as there are
+             registers for, because the other factor is beyond the first-level cache,
    NC        columns of the Gram products whose sums are, with MR_TAIL rows,
    MINIMUM and MAXIMUM  of two vectors, the second one if a lane of either is NaN,
    TARGET    the attribute that enables the instructions,
@@ -15,6 +16,7 @@
 #define vector SUFFIXED(vector)
 #define mask SUFFIXED(mask)
 #define tile SUFFIXED(tile)
+#define wide SUFFIXED(wide)
 #define VECTORS (NR / VLEN)
 #define UNROLLED _Pragma("GCC unroll 16") /* the sums are in registers only then */
 #define INLINE static inline __attribute__((always_inline)) TARGET
@@ -22,6 +24,7 @@
 typedef float vector __attribute__((vector_size(4 * VLEN)));
 typedef int32_t mask __attribute__((vector_size(4 * VLEN)));
 typedef vector tile[VECTORS]; /* the rows of one atom */
+typedef vector wide[WIDE];
 
 /* Subtract the clamped points from the points. */
 INLINE vector SUFFIXED(soft_threshold)(vector points, float lower, float upper)
@@ -289,7 +292,7 @@ TARGET static void SUFFIXED(backward)(const struct layers *layers,
 
 /* Add the products of a block with a tile of features to the gradient of `mr` atoms. */
 INLINE void SUFFIXED(gradient_block)(const struct gradient_products *problem,
-                                     ptrdiff_t block, const tile *rows, ptrdiff_t atom,
+                                     ptrdiff_t block, const wide *rows, ptrdiff_t atom,
                                      ptrdiff_t feature, size_t n_features, int mr)
 {
     const ptrdiff_t n_atoms = problem->n_atoms, n_rows = problem->n_rows;
@@ -298,50 +301,51 @@ INLINE void SUFFIXED(gradient_block)(const struct gradient_products *problem,
     float *gradient =
         problem->gradient + feature +
         (problem->cluster_ids[block] * n_atoms + atom) * problem->n_features;
-    tile sums[MR] = {0};
+    wide sums[MR] = {0};
     for (ptrdiff_t row = 0; row < n_rows; row++)
         UNROLLED
         for (int b = 0; b < mr; b++)
-            for (int v = 0; v < VECTORS; v++)
+            for (int v = 0; v < WIDE; v++)
                 sums[b][v] += grad[b * n_rows + row] * rows[index[row]][v];
-    UNROLLED
+    /* Out of the registers, before a function is called. */
+    wide products[MR], total;
+    memcpy(products, sums, mr * sizeof(wide));
     for (int b = 0; b < mr; b++, gradient += problem->n_features) {
-        tile total;
-        SUFFIXED(load)(total, gradient, n_features, VECTORS);
-        for (int v = 0; v < VECTORS; v++)
-            total[v] += sums[b][v];
+        SUFFIXED(load)(total, gradient, n_features, WIDE);
+        for (int v = 0; v < WIDE; v++)
+            total[v] += products[b][v];
         memcpy(gradient, total, n_features * sizeof(float));
     }
 }
 
 /* Read a tile of features of all rows. */
-INLINE void SUFFIXED(load_rows)(tile *dest, const float *src,
+INLINE void SUFFIXED(load_rows)(wide *dest, const float *src,
                                 const struct gradient_products *problem,
                                 size_t n_features)
 {
     for (ptrdiff_t row = 0; row < problem->n_total_rows; row++)
-        SUFFIXED(load)(dest[row], src + row * problem->n_features, n_features, VECTORS);
+        SUFFIXED(load)(dest[row], src + row * problem->n_features, n_features, WIDE);
 }
 
-/* Add the products with up to FEATURE_TILES tiles of features, from `first_feature` on,
-   to the gradients of a group of clusters. The rows are read once and stay in the
-   cache. */
+/* Add the products with up to UNIT_FEATURES features, from `first_feature` on, to the
+   gradients of a group of clusters. The rows are read once and stay in the cache. */
 TARGET static void SUFFIXED(add_gradients)(const struct gradient_products *problem,
                                            void *buffer, ptrdiff_t first_feature,
                                            ptrdiff_t first_cluster,
                                            ptrdiff_t end_cluster)
 {
+    enum { N_TILES = UNIT_FEATURES / (WIDE * VLEN) };
     const ptrdiff_t n_atoms = problem->n_atoms, n_all = problem->n_total_rows;
-    tile *all_rows = buffer, *all_observed = all_rows + FEATURE_TILES * n_all;
-    tile *imputed = all_observed + FEATURE_TILES * n_all, *atoms = imputed + n_all;
-    size_t widths[FEATURE_TILES];
+    wide *all_rows = buffer, *all_observed = all_rows + N_TILES * n_all;
+    wide *imputed = all_observed + N_TILES * n_all, *atoms = imputed + n_all;
+    size_t widths[N_TILES];
     int n_tiles = 0;
-    for (; n_tiles < FEATURE_TILES; n_tiles++) {
-        const ptrdiff_t feature = first_feature + n_tiles * NR;
+    for (; n_tiles < N_TILES; n_tiles++) {
+        const ptrdiff_t feature = first_feature + n_tiles * WIDE * VLEN;
         const ptrdiff_t n_remaining = problem->n_features - feature;
         if (n_remaining <= 0)
             break;
-        widths[n_tiles] = n_remaining < NR ? n_remaining : NR;
+        widths[n_tiles] = n_remaining < WIDE * VLEN ? n_remaining : WIDE * VLEN;
         SUFFIXED(load_rows)(all_rows + n_tiles * n_all, problem->rows + feature,
                             problem, widths[n_tiles]);
         if (problem->observed)
@@ -353,8 +357,8 @@ TARGET static void SUFFIXED(add_gradients)(const struct gradient_products *probl
         if (cluster < first_cluster || cluster >= end_cluster)
             continue;
         for (int t = 0; t < n_tiles; t++) {
-            const ptrdiff_t feature = first_feature + t * NR;
-            const tile *rows = all_rows + t * n_all;
+            const ptrdiff_t feature = first_feature + t * WIDE * VLEN;
+            const wide *rows = all_rows + t * n_all;
             if (problem->observed) {
                 SUFFIXED(impute)(problem, block, rows, all_observed + t * n_all,
                                  feature, widths[t], atoms, imputed);
@@ -378,6 +382,7 @@ TARGET static void SUFFIXED(add_gradients)(const struct gradient_products *probl
 #undef vector
 #undef mask
 #undef tile
+#undef wide
 #undef VECTORS
 #undef UNROLLED
 #undef INLINE
