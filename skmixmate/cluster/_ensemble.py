@@ -222,7 +222,7 @@ class _Ensemble:
         self.random_state = random_state
         self.members: dict[str, np.ndarray] = {}
         self.components = X
-        if min(X.shape) > _N_COMPONENTS:
+        if min(X.shape) > _N_COMPONENTS and X.any():
             pca = PCA(_N_COMPONENTS, random_state=random_state)
             self.components = pca.fit_transform(X)
 

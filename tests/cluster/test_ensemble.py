@@ -89,3 +89,9 @@ def test_misfit_is_small_for_normal_distributions_only():
     assert normal_misfit(rng.integers(0, 2, (1000, 5)), labels, 2) > 0.15
     assert normal_misfit(np.ones((1000, 5)), labels, 2) == 1
     assert normal_misfit(normal[:, :1], np.arange(1000) // 3, 334) == 1
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_samples_that_are_all_equal_are_one_cluster():
+    X = np.ones((60, 100))  # of more features than components
+    assert not EnsembleClustering(3, random_state=0).fit_predict(X).any()
