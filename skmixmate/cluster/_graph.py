@@ -19,6 +19,15 @@ from ._consensus import consensus_labels
 # and, unlike them, always converges.
 _DENSE_BELOW = 400
 
+# Smallest weight of an edge between degree-normalised nodes. Of weaker edges, rounding
+# errors of the eigenvalues leave nothing; but to Lanczos iterations, parts of the graph
+# that only they connect have eigenvalues near 1 that differ.
+_NEGLIGIBLE = 1e-10
+
+# Relative tolerances of eigenvalues that are tried in turn, the first one machine
+# epsilon, and restarts of the Lanczos iterations for each; below a hundred are usual.
+_TOLERANCES, _MAX_RESTARTS = (0.0, 1e-6, 1e-3), 1000
+
 # Number of runs of k-means. With fewer runs the best one is often not found.
 _N_INIT = 50
 
@@ -158,6 +167,7 @@ def leading_eigenvectors(
         The largest eigenvalues, in ascending order.
     vectors : ndarray of shape (n_samples, n_vectors)
     """
+    affinity = _without_negligible_edges(affinity)
     normalized = degree_normalize(affinity)
     n_samples = normalized.shape[0]
     # With an explicit start ARPACK does not draw from the global random state.
@@ -185,12 +195,37 @@ def leading_eigenvectors(
             dtype=normalized.dtype,
         )
         with single_blas_thread():  # for vectors, not matrices
-            more_values, more_vectors = sparse.linalg.eigsh(
-                deflated, k=n_remaining, which="LA", v0=start
-            )
+            more_values, more_vectors = _lanczos(deflated, n_remaining, start)
         values = np.concatenate([more_values, values])
         vectors = np.concatenate([more_vectors, vectors], axis=1)
     return values, vectors
+
+
+def _lanczos(
+    matrix: sparse.linalg.LinearOperator, n_vectors: int, start: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the largest eigenvalues and their vectors by Lanczos iterations.
+
+    Iterations do not separate eigenvalues that are nearly equal, as where weak edges
+    connect many parts of a graph. Any vectors of their subspace do then.
+    """
+    for tol in _TOLERANCES[:-1]:
+        try:
+            return sparse.linalg.eigsh(
+                matrix, n_vectors, which="LA", v0=start, tol=tol, maxiter=_MAX_RESTARTS
+            )
+        except sparse.linalg.ArpackNoConvergence:
+            continue
+    return sparse.linalg.eigsh(
+        matrix, n_vectors, which="LA", v0=start, tol=_TOLERANCES[-1]
+    )
+
+
+def _without_negligible_edges(affinity: sparse.csr_array) -> sparse.csr_array:
+    """Remove the edges between parts of the graph that are as good as unconnected."""
+    normalized = degree_normalize(affinity)
+    normalized.data = (normalized.data >= _NEGLIGIBLE).astype(affinity.dtype)
+    return affinity if normalized.data.all() else (affinity * normalized).tocsr()
 
 
 def _with_stationary_first(
