@@ -5,8 +5,8 @@ variable SKMIXMATE_DATA. For each class 10 (``--per-class``) labels are known, d
 random with seeds 0, 1 and 2 (``--seeds``), and the accuracy on all other rows is
 reported, without any matching of clusters and classes.
 
-Of images, all methods get the same features, those that a fit with default parameters
-models: they are computed once, and not by each fit. Sets of the folder ``suite`` have
+Of images, the peers get the features that a fit without labels and with default
+parameters models; ours get the images. Sets of the folder ``suite`` have
 their columns standardised. Labels are drawn among 20,000 rows (all rows of most sets),
 which are all that `LabelSpreading` is fitted to; the labels of other rows are the
 majority of its neighbours' there. Neighbours are found once for all seeds.
@@ -17,7 +17,7 @@ neighbours, two factors of clamping and six strengths of the penalty. Our parame
 the defaults.
 
 ``--data`` runs some of the sets, and keeps what ``benchmarks/results/labels.json`` has
-of the others. ``--features`` is a folder in which the features of images are kept.
+of the others.
 """
 
 import argparse
@@ -47,23 +47,13 @@ SPREADING, REGRESSION = "LabelSpreading", "LogisticRegression"
 NORM = 9.2  # of a row, root mean square
 
 
-def load(name, folder):
-    """Return features, classes, and parameters of MixMate for these features."""
-    # As for images, of which these are the features.
-    params = {"image_shape": None, "alpha": 0.2}
-    cache = folder and Path(folder) / f"{name}.npz"
-    if name in IMAGES and cache and cache.exists():
-        with np.load(cache) as arrays:
-            return arrays["F"], arrays["y"], params
-    if name not in IMAGES:
-        folder = Path(os.environ["SKMIXMATE_DATA"]) / "suite"
-        X, y = suite.load(folder / f"{name}.npz")
-        return X, y, {}
-    images = getattr(datasets, f"load_{name}")()
-    features, _ = scattering_features(images.data, 0)
-    if cache:
-        np.savez(cache, F=features, y=images.target)
-    return features, images.target, params
+def load(name):
+    """Return the rows for MixMate, those for the peers, and the classes."""
+    if name in IMAGES:
+        X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+        return X, scattering_features(X, 0)[0], y
+    X, y = suite.load(Path(os.environ["SKMIXMATE_DATA"]) / "suite" / f"{name}.npz")
+    return X, X, y
 
 
 def draw(y, indices, n_per_class, seed):
@@ -154,9 +144,9 @@ def run_peers(X, y, indices, all_known):
     return {peer: best(accuracies) for peer, accuracies in found.items()}
 
 
-def run(name, n_per_class, seeds, folder):
+def run(name, n_per_class, seeds):
     """Run all methods on a data set; yield their accuracies by number of labels."""
-    X, y, params = load(name, folder)
+    X, features, y = load(name)
     classes, y = np.unique(y, return_inverse=True)
     order = np.random.RandomState(0).permutation(len(y))
     indices = np.sort(order[:N_GRAPH])
@@ -164,11 +154,11 @@ def run(name, n_per_class, seeds, folder):
         if n * len(classes) > len(y) / 2:
             continue
         all_known = [draw(y, indices, n, seed) for seed in seeds]
-        results = run_peers(X, y, indices, all_known)
+        results = run_peers(features, y, indices, all_known)
         accuracies, seconds = [], []
         for seed, known in zip(seeds, all_known, strict=True):
             mixmate = MixMateClustering(
-                len(classes), supervision="auto", random_state=seed, **params
+                len(classes), supervision="auto", random_state=seed
             )
             start = time.perf_counter()
             mixmate.fit(X, known)
@@ -211,7 +201,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", default=None)
     parser.add_argument("--per-class", nargs="+", type=int, default=[10])
-    parser.add_argument("--features")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     arguments = parser.parse_args()
     folder = Path(os.environ["SKMIXMATE_DATA"]) / "suite"
@@ -222,9 +211,7 @@ def main():
     sets = json.loads(path.read_text())["sets"] if path.exists() else {}
     warnings.simplefilter("ignore")
     for name in names:
-        for found in run(
-            name, arguments.per_class, arguments.seeds, arguments.features
-        ):
+        for found in run(name, arguments.per_class, arguments.seeds):
             sets[name] = sets.get(name, {}) | found
             figures = {"suite": summarize(sets), "sets": sets}
             report.write("labels", figures, {name: found})

@@ -198,6 +198,7 @@ def refine_start(
     classifier: GraphClassifier,
     random_state: np.random.RandomState,
     copies: np.ndarray | None,
+    known: np.ndarray | None,
 ) -> RefinedStart | None:
     """Use the clusters that were found to find better ones, and to scale features.
 
@@ -216,6 +217,8 @@ def refine_start(
     random_state : RandomState
     copies : ndarray of shape (n_samples,) or None
         As :func:`draw_rows` takes them.
+    known : int ndarray of shape (n_samples,) or None
+        As :func:`find_initial_atoms` takes them.
 
     Returns
     -------
@@ -224,10 +227,14 @@ def refine_start(
     """
     n_clusters = len(state.weights)
     indices = draw_rows(np.arange(len(features)), _N_REFERENCES, random_state, copies)
-    sample = as_numpy(features[np.sort(indices)])
-    sample = sample[~np.isnan(sample).any(axis=1)]
+    indices.sort()
+    sample = as_numpy(features[indices])
+    is_complete = ~np.isnan(sample).any(axis=1)
+    indices, sample = indices[is_complete], sample[is_complete]
     stabilized = settings.likelihood.variance_stabilize(sample)
     labels = classifier.predict_proba(stabilized).argmax(axis=1)
+    if known is not None:
+        labels = np.where(known[indices] < 0, labels, known[indices])
     if len(np.unique(labels)) < n_clusters:
         return None
     matrix = whiten_within(sample, labels, _WHITENING)

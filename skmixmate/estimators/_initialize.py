@@ -249,10 +249,10 @@ def _initialize_from_data(
                 estimator, ctx.settings, state, **data
             )
         vars(state).update(atoms)
-        if classifier is None or known is not None:
+        if classifier is None or not ctx.settings.models_scattering:
             return classifier, None
         refined = refine_start(
-            ctx.settings, state, features, classifier, ctx.random_state, copies
+            ctx.settings, state, features, classifier, ctx.random_state, copies, known
         )
         if refined is None:
             return classifier, None
