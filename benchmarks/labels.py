@@ -50,8 +50,8 @@ NORM = 9.2  # of a row, root mean square
 def load(name):
     """Return the rows for MixMate, those for the peers, and the classes."""
     if name in IMAGES:
-        X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
-        return X, scattering_features(X, 0)[0], y
+        images = getattr(datasets, f"load_{name}")()
+        return images.data, scattering_features(images.data, 0)[0], images.target
     X, y = suite.load(Path(os.environ["SKMIXMATE_DATA"]) / "suite" / f"{name}.npz")
     return X, X, y
 
