@@ -1,15 +1,16 @@
 /* Rows with missing entries: the encoder, and the rows that the codes impute. `tiles.h`
    includes this file, and documents its macros. */
 
-/* Compute the residuals of the observed entries of `mr` features, and add their squares
-   to `squares`. */
+/* Compute the residuals of the observed entries of `mr` features after the feature
+   `start`, and add their squares to `squares`. */
 INLINE void SUFFIXED(residual_block)(const struct incomplete_layers *problem,
                                      struct tile_index index, const wide *codes,
-                                     wide *residuals, wide squares, ptrdiff_t feature,
-                                     int mr)
+                                     wide *residuals, wide squares, ptrdiff_t start,
+                                     ptrdiff_t first, int mr)
 {
     const struct shape *shape = &problem->layers.shape;
     const ptrdiff_t n_atoms = shape->n_atoms, n_features = problem->n_features;
+    const ptrdiff_t feature = start + first;
     const float *atoms =
         problem->dictionaries + index.cluster * n_atoms * n_features + feature;
     const ptrdiff_t row = feature * shape->n_rows + index.number * NR;
@@ -18,6 +19,7 @@ INLINE void SUFFIXED(residual_block)(const struct incomplete_layers *problem,
     SUFFIXED(micro_kernel)(*sums, (struct matrix){atoms, 1, n_features}, *codes, n_atoms,
                            mr, WIDE);
     /* Out of the registers, before the functions that read a part of a vector. */
+    residuals += first;
     memcpy(residuals, sums, mr * sizeof(wide));
     for (ptrdiff_t b = 0, i = row; b < mr; b++, i += shape->n_rows)
         for (int v = 0; v < WIDE; v++) {
@@ -61,25 +63,12 @@ TARGET static void SUFFIXED(correlate_residuals)(
     wide residuals[NF];
     memset(correlations, 0, padded(n_atoms) * sizeof(wide));
     memset(squares, 0, sizeof(wide));
-    for (ptrdiff_t first = 0; first < problem->n_features; first += NF) {
-        const ptrdiff_t n_remaining = problem->n_features - first;
+    for (ptrdiff_t start = 0; start < problem->n_features; start += NF) {
+        const ptrdiff_t n_remaining = problem->n_features - start;
         const ptrdiff_t n = n_remaining < NF ? n_remaining : NF;
-        ptrdiff_t f = 0, atom = 0;
-        for (; f + MR <= n; f += MR)
-            SUFFIXED(residual_block)(problem, index, codes, residuals + f, squares,
-                                     first + f, MR);
-        for (; f < n; f++)
-            SUFFIXED(residual_block)(problem, index, codes, residuals + f, squares,
-                                     first + f, 1);
-        for (; atom + MR <= n_atoms; atom += MR)
-            SUFFIXED(correlation_block)(problem, index.cluster, residuals,
-                                        correlations, first, n, atom, MR);
-        for (; atom + MR_TAIL <= n_atoms; atom += MR_TAIL)
-            SUFFIXED(correlation_block)(problem, index.cluster, residuals,
-                                        correlations, first, n, atom, MR_TAIL);
-        for (; atom < n_atoms; atom++)
-            SUFFIXED(correlation_block)(problem, index.cluster, residuals,
-                                        correlations, first, n, atom, 1);
+        FOR_BLOCKS(n, residual_block, problem, index, codes, residuals, squares, start);
+        FOR_BLOCKS(n_atoms, correlation_block, problem, index.cluster, residuals,
+                   correlations, start, n);
     }
 }
 
@@ -133,7 +122,7 @@ TARGET static void SUFFIXED(encode_incomplete)(const struct incomplete_layers *p
         const int is_exact = layer % problem->exact_every == 0;
         for (int v = 0; v < WIDE; v++)
             damping[v] = 1 - MINIMUM(missing[v], limit) / 2;
-        FOR_ATOM_BLOCKS(n_padded, gram_block, problem, ws, points, products);
+        FOR_BLOCKS(n_padded, gram_block, problem, ws, points, products);
         if (is_exact) {
             SUFFIXED(scale)(ws, points, scaled, n_padded);
             SUFFIXED(correlate_residuals)(problem, index, scaled, correlations,
@@ -154,7 +143,7 @@ TARGET static void SUFFIXED(encode_incomplete)(const struct incomplete_layers *p
     /* An imputed row is A^T x + r, with the residual r of the observed entries. */
     SUFFIXED(scale)(ws, codes, scaled, n_padded);
     SUFFIXED(correlate_residuals)(problem, index, scaled, correlations, squares);
-    FOR_ATOM_BLOCKS(n_padded, gram_block, problem, ws, codes, products);
+    FOR_BLOCKS(n_padded, gram_block, problem, ws, codes, products);
     memcpy(norms, squares, sizeof(wide));
     for (ptrdiff_t i = 0; i < n_padded; i++)
         for (int v = 0; v < WIDE; v++) {
@@ -173,9 +162,10 @@ TARGET static void SUFFIXED(encode_incomplete)(const struct incomplete_layers *p
 /* Impute a tile of features of `mr` rows of a block. The imputed rows have the
    positions of these rows among all. */
 INLINE void SUFFIXED(impute_rows)(const struct gradient_products *problem,
-                                  ptrdiff_t block, ptrdiff_t first, const wide *rows,
+                                  ptrdiff_t block, const wide *rows,
                                   const wide *observed, const wide intercept,
-                                  const wide *atoms, wide *imputed, int mr)
+                                  const wide *atoms, wide *imputed, ptrdiff_t first,
+                                  int mr)
 {
     const ptrdiff_t n_rows = problem->n_rows;
     const float *codes = problem->codes + block * problem->n_atoms * n_rows + first;
@@ -208,11 +198,6 @@ INLINE void SUFFIXED(impute)(const struct gradient_products *problem, ptrdiff_t 
     for (ptrdiff_t i = 0; i < n_atoms; i++)
         SUFFIXED(load)(atoms[i], dictionary + i * problem->n_features, n_features,
                        WIDE);
-    ptrdiff_t first = 0;
-    for (; first + MR <= problem->n_rows; first += MR)
-        SUFFIXED(impute_rows)(problem, block, first, rows, observed, intercept, atoms,
-                              imputed, MR);
-    for (; first < problem->n_rows; first++)
-        SUFFIXED(impute_rows)(problem, block, first, rows, observed, intercept, atoms,
-                              imputed, 1);
+    FOR_BLOCKS(problem->n_rows, impute_rows, problem, block, rows, observed, intercept,
+               atoms, imputed);
 }

@@ -90,15 +90,17 @@ INLINE void SUFFIXED(micro_kernel)(vector *sums, struct matrix matrix,
                     factors[v];
 }
 
-/* Call a function for blocks of MR atoms, and of MR_TAIL for the last ones; both are
-   constants where it is inlined. */
-#define FOR_ATOM_BLOCKS(n_padded, function, ...)                                      \
-    do {                                                                              \
-        ptrdiff_t first = 0;                                                          \
-        for (; first + MR <= (n_padded); first += MR)                                 \
-            SUFFIXED(function)(__VA_ARGS__, first, MR);                               \
-        for (; first < (n_padded); first += MR_TAIL)                                  \
-            SUFFIXED(function)(__VA_ARGS__, first, MR_TAIL);                          \
+/* Call a function for blocks of MR, MR_TAIL and single atoms, features or rows. The
+   size of the block, its last argument, is a constant where it is inlined. */
+#define FOR_BLOCKS(n, function, ...)                                                   \
+    do {                                                                               \
+        ptrdiff_t first = 0;                                                           \
+        for (; first + MR <= (n); first += MR)                                         \
+            SUFFIXED(function)(__VA_ARGS__, first, MR);                                \
+        for (; first + MR_TAIL <= (n); first += MR_TAIL)                               \
+            SUFFIXED(function)(__VA_ARGS__, first, MR_TAIL);                           \
+        for (; first < (n); first++)                                                   \
+            SUFFIXED(function)(__VA_ARGS__, first, 1);                                 \
     } while (0)
 
 /* Run a layer for `mr` atoms: compute their new codes, and the points that the next
@@ -168,7 +170,7 @@ TARGET static void SUFFIXED(forward)(const struct layers *layers,
         const float momentum = layer < n_last ? layers->momenta[layer] : 0;
         if (layers->tape)
             memcpy(tape + (layer - 1) * n_padded, codes, n_padded * sizeof(tile));
-        FOR_ATOM_BLOCKS(n_padded, forward_block, layers, ws, correlations, points,
+        FOR_BLOCKS(n_padded, forward_block, layers, ws, correlations, points,
                         codes, next_points, momentum);
         tile *scratch = points;
         points = next_points;
@@ -176,7 +178,7 @@ TARGET static void SUFFIXED(forward)(const struct layers *layers,
     }
     if (layers->explained_energy) {
         tile explained_energy = {0};
-        FOR_ATOM_BLOCKS(n_padded, energy_block, layers, ws, correlations, codes,
+        FOR_BLOCKS(n_padded, energy_block, layers, ws, correlations, codes,
                         explained_energy);
         memcpy(layers->explained_energy + index.cluster * shape->n_rows +
                    index.number * NR,
@@ -280,7 +282,7 @@ TARGET static void SUFFIXED(backward)(const struct layers *layers,
         const tile *layer_grad = grad_points + layer * n_padded;
         tile *previous_grad =
             layer > 0 ? grad_points + (layer - 1) * n_padded : scratch;
-        FOR_ATOM_BLOCKS(n_padded, backward_block, layers, ws, layer_grad, layer_codes,
+        FOR_BLOCKS(n_padded, backward_block, layers, ws, layer_grad, layer_codes,
                         grad_correlations, next_grad, previous_grad, layer);
     }
     SUFFIXED(add_gram_products)(ws->gram_products, grad_points, tape, n_padded, n_last);
@@ -292,8 +294,9 @@ TARGET static void SUFFIXED(backward)(const struct layers *layers,
 
 /* Add the products of a block with a tile of features to the gradient of `mr` atoms. */
 INLINE void SUFFIXED(gradient_block)(const struct gradient_products *problem,
-                                     ptrdiff_t block, const wide *rows, ptrdiff_t atom,
-                                     ptrdiff_t feature, size_t n_features, int mr)
+                                     ptrdiff_t block, const wide *rows,
+                                     ptrdiff_t feature, size_t n_features,
+                                     ptrdiff_t atom, int mr)
 {
     const ptrdiff_t n_atoms = problem->n_atoms, n_rows = problem->n_rows;
     const float *grad = problem->grad_correlations + (block * n_atoms + atom) * n_rows;
@@ -335,7 +338,7 @@ TARGET static void SUFFIXED(add_gradients)(const struct gradient_products *probl
                                            ptrdiff_t end_cluster)
 {
     enum { N_TILES = UNIT_FEATURES / (WIDE * VLEN) };
-    const ptrdiff_t n_atoms = problem->n_atoms, n_all = problem->n_total_rows;
+    const ptrdiff_t n_all = problem->n_total_rows;
     wide *all_rows = buffer, *all_observed = all_rows + N_TILES * n_all;
     wide *imputed = all_observed + N_TILES * n_all, *atoms = imputed + n_all;
     size_t widths[N_TILES];
@@ -364,21 +367,13 @@ TARGET static void SUFFIXED(add_gradients)(const struct gradient_products *probl
                                  feature, widths[t], atoms, imputed);
                 rows = imputed;
             }
-            ptrdiff_t atom = 0;
-            for (; atom + MR <= n_atoms; atom += MR)
-                SUFFIXED(gradient_block)(problem, block, rows, atom, feature,
-                                         widths[t], MR);
-            for (; atom + MR_TAIL <= n_atoms; atom += MR_TAIL)
-                SUFFIXED(gradient_block)(problem, block, rows, atom, feature,
-                                         widths[t], MR_TAIL);
-            for (; atom < n_atoms; atom++)
-                SUFFIXED(gradient_block)(problem, block, rows, atom, feature,
-                                         widths[t], 1);
+            FOR_BLOCKS(problem->n_atoms, gradient_block, problem, block, rows, feature,
+                       widths[t]);
         }
     }
 }
 
-#undef FOR_ATOM_BLOCKS
+#undef FOR_BLOCKS
 #undef vector
 #undef mask
 #undef tile
