@@ -316,7 +316,12 @@ def products_alone(X, dictionaries, n_layers=15, size=668):
 def predict(X, dictionaries):
     X = X[:20_000]
     mixmate = MixMateClustering(
-        10, init="random", fit_intercept=False, max_iter=0, scale=1.0
+        10,
+        image_shape=None,
+        init="random",
+        fit_intercept=False,
+        max_iter=0,
+        scale=1.0,
     )
     mixmate.fit(X[:1000])
     mixmate.dictionaries_ = dictionaries.numpy()
