@@ -7,6 +7,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
 
 from ..data.containers import multiply
+from ..utils.numbers import safe_exponent
 
 # Principal components that are used, at most.
 _N_COMPONENTS = 150
@@ -27,8 +28,8 @@ class PrincipalComponents:
     Attributes
     ----------
     stds_ : ndarray of shape (n_components,)
-        Standard deviations, in descending order. At most 150 components are used, those
-        that are larger than rounding errors.
+        Standard deviations of the components, in descending order. At most 150
+        components are used, those that are larger than rounding errors.
     """
 
     def __init__(self, random_state: np.random.RandomState) -> None:
@@ -46,6 +47,8 @@ class PrincipalComponents:
         -------
         self : object
         """
+        self._exponent = safe_exponent(X)
+        X = self._with_safe_squares(X)
         n_components = min(_N_COMPONENTS, *X.shape)
         pca = PCA(n_components, random_state=self.random_state)
         with np.errstate(invalid="ignore"):  # ratios of the variance of equal samples
@@ -58,7 +61,7 @@ class PrincipalComponents:
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Compute the components of samples.
+        """Compute the components of samples, in units in which squares do not overflow.
 
         Parameters
         ----------
@@ -68,7 +71,11 @@ class PrincipalComponents:
         -------
         components : ndarray of shape (n_samples, n_components)
         """
-        return multiply(X - self._mean, self._axes)
+        return multiply(self._with_safe_squares(X) - self._mean, self._axes)
+
+    def _with_safe_squares(self, X: np.ndarray) -> np.ndarray:
+        """Divide samples by the power of two that was found in `fit`."""
+        return np.ldexp(X, -self._exponent) if self._exponent else X
 
     def whiten(self, components: np.ndarray, power: float) -> np.ndarray:
         """Divide components by a power of their standard deviations.

@@ -24,6 +24,16 @@ def test_variances_are_made_more_alike(power):
     np.testing.assert_allclose(pca.stds_, [1e3, 1e2, 1e1, 1], rtol=0.2)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("exponent", [-100, 100])
+def test_squares_of_samples_may_overflow(exponent):
+    X = samples().astype(np.float32)
+    usual, extreme = components(X), components(np.ldexp(X, exponent))
+    whitened = usual.whiten(usual.transform(X), 1)
+    actual = extreme.whiten(extreme.transform(np.ldexp(X, exponent)), 1)
+    np.testing.assert_allclose(actual, whitened, atol=1e-3)
+
+
 def test_directions_without_variance_are_left_out():
     X = samples()
     pca = components(np.hstack([X, X[:, :2] - X[:, 2:]]))
