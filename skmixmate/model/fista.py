@@ -364,7 +364,7 @@ class IncompleteCodes(NamedTuple):
     correlations : tensor of shape (n_clusters, n_atoms, n_rows)
         Inner products of the atoms with the imputed rows.
     squared_residuals : tensor of shape (n_clusters, n_rows)
-        Squared errors of the observed entries, which are those of the imputed rows.
+        Squared errors of the observed entries; imputed entries have none.
     squared_norms : tensor of shape (n_clusters, n_rows)
         Of the imputed rows.
     """

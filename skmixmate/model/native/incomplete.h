@@ -97,7 +97,7 @@ INLINE void SUFFIXED(gram_block)(const struct incomplete_layers *problem,
 }
 
 /* Encode rows, as `encode_incomplete` in fista.py documents it. Codes are in units of
-   the step size; `products` are those of the scaled Gram matrix with the points. */
+   the step size; `products` is the scaled Gram matrix times the points. */
 TARGET static void SUFFIXED(encode_incomplete)(const struct incomplete_layers *problem,
                                                const struct workspace *ws,
                                                struct tile_index index)
