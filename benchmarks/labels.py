@@ -6,10 +6,10 @@ random with seeds 0, 1 and 2 (``--seeds``), and the accuracy on all other rows i
 reported, without any matching of clusters and classes.
 
 Of images, the peers get the features that a fit without labels and with default
-parameters models; ours get the images. Sets of the folder ``suite`` have
-their columns standardised. Labels are drawn among 20,000 rows (all rows of most sets),
-which are all that `LabelSpreading` is fitted to; the labels of other rows are the
-majority of its neighbours' there. Neighbours are found once for all seeds.
+parameters models; ours get the images. Sets of the folder ``suite`` have their columns
+standardised. Labels are drawn among 20,000 rows (all rows of most sets), which are all
+that `LabelSpreading` is fitted to; the labels of other rows are the majority of its
+neighbours' there. Neighbours are found once for all seeds.
 
 The peers have their parameters chosen with all labels: the best one, in the mean, of
 two scalings of the features (as they are; columns of variance 1), two numbers of

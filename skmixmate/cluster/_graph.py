@@ -1,6 +1,7 @@
 """Affinity graphs of samples, and spectral clustering of them."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -167,8 +168,7 @@ def leading_eigenvectors(
         The largest eigenvalues, in ascending order.
     vectors : ndarray of shape (n_samples, n_vectors)
     """
-    affinity = _without_negligible_edges(affinity)
-    normalized = degree_normalize(affinity)
+    affinity, normalized = _without_negligible_edges(affinity)
     n_samples = normalized.shape[0]
     # With an explicit start ARPACK does not draw from the global random state.
     start = random_state.uniform(-1, 1, n_samples)
@@ -209,23 +209,29 @@ def _lanczos(
     Iterations do not separate eigenvalues that are nearly equal, as where weak edges
     connect many parts of a graph. Any vectors of their subspace do then.
     """
+    solve = partial(sparse.linalg.eigsh, matrix, n_vectors, which="LA", v0=start)
     for tol in _TOLERANCES[:-1]:
         try:
-            return sparse.linalg.eigsh(
-                matrix, n_vectors, which="LA", v0=start, tol=tol, maxiter=_MAX_RESTARTS
-            )
+            return solve(tol=tol, maxiter=_MAX_RESTARTS)
         except sparse.linalg.ArpackNoConvergence:
             continue
-    return sparse.linalg.eigsh(
-        matrix, n_vectors, which="LA", v0=start, tol=_TOLERANCES[-1]
-    )
+    return solve(tol=_TOLERANCES[-1])
 
 
-def _without_negligible_edges(affinity: sparse.csr_array) -> sparse.csr_array:
-    """Remove the edges between parts of the graph that are as good as unconnected."""
+def _without_negligible_edges(
+    affinity: sparse.csr_array,
+) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """Remove the edges between parts of the graph that are as good as unconnected.
+
+    Returns the affinity and the degree-normalised affinity.
+    """
     normalized = degree_normalize(affinity)
-    normalized.data = (normalized.data >= _NEGLIGIBLE).astype(affinity.dtype)
-    return affinity if normalized.data.all() else (affinity * normalized).tocsr()
+    is_kept = normalized.data >= _NEGLIGIBLE
+    if is_kept.all():
+        return affinity, normalized
+    normalized.data = is_kept.astype(affinity.dtype)
+    affinity = (affinity * normalized).tocsr()
+    return affinity, degree_normalize(affinity)
 
 
 def _with_stationary_first(

@@ -74,8 +74,8 @@ def multiply(
 ) -> np.ndarray:
     """Multiply rows by a matrix, on the threads of torch.
 
-    The threads of numpy's BLAS wait busily after a product, and those of torch too:
-    where the products of both alternate, they slow down each other.
+    The threads of numpy's BLAS and those of torch keep their cores busy for a while
+    after a product: where products of both alternate, they slow each other down.
 
     Parameters
     ----------

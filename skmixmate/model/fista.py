@@ -414,15 +414,12 @@ def encode_incomplete(
     """
     period = 1 if n_layers <= _EXACT_EVERY else _EXACT_EVERY
     correlations = dictionaries @ targets
+    missing = 1 - observed.mean(dim=0)  # (n_rows,)
     thresholds = prior.thresholds
     if thresholds is not None and binding.can_run(correlations):
+        data = (correlations, targets, observed, missing, dictionaries)
         layers = (gram, step, thresholds, momenta(n_layers), period)
-        return IncompleteCodes(
-            *binding.encode_incomplete(
-                correlations, targets, observed, dictionaries, *layers
-            )
-        )
-    missing = 1 - observed.mean(dim=0)  # (n_rows,)
+        return IncompleteCodes(*binding.encode_incomplete(*data, *layers))
     scaled_gram = step * gram
     # The layers between exact ones approximate minus the gradient, at the points x, by
     # linear_term - damping * scaled_gram x. An exact layer sets the linear term such

@@ -298,6 +298,7 @@ def encode_incomplete(
     correlations: torch.Tensor,
     targets: torch.Tensor,
     observed: torch.Tensor,
+    missing: torch.Tensor,
     dictionaries: torch.Tensor,
     gram: torch.Tensor,
     step: torch.Tensor,
@@ -313,6 +314,8 @@ def encode_incomplete(
         Inner products of the atoms with `targets`.
     targets, observed, dictionaries, gram, step
         As in :func:`skmixmate.model.fista.encode_incomplete`.
+    missing : tensor of shape (n_rows,)
+        Fraction of the entries of each row.
     thresholds, momenta
         As in :func:`unroll`.
     exact_every : int
@@ -344,7 +347,7 @@ def encode_incomplete(
         dictionaries=dictionaries,
         targets=targets,
         observed=observed,
-        missing=1 - observed.mean(dim=0),
+        missing=missing,
         correlations=imputed_correlations,
         squared_residuals=squared_residuals,
         squared_norms=squared_norms,

@@ -19,10 +19,10 @@
 #include <arm_neon.h>
 #endif
 
-#define NR 16           /* rows in a tile */
-#define MR_TAIL 5       /* the number of atoms is padded to a multiple of this */
+#define NR 16             /* rows in a tile */
+#define MR_TAIL 5         /* the number of atoms is padded to a multiple of this */
+#define NF 40             /* features whose residuals are in the first-level cache */
 #define UNIT_FEATURES 128 /* in a unit of the gradient products */
-#define NF 40           /* features whose residuals are in the first-level cache */
 
 /* Sizes of a problem. A unit of work consists of some tiles of one cluster. */
 struct shape {
@@ -127,6 +127,19 @@ static ptrdiff_t tape_offset(const struct layers *layers, struct tile_index inde
     return (index.cluster * shape->n_tiles + index.number) * n_tile;
 }
 
+/* The functions of `tiles.h` for one instruction set. */
+struct kernel_table {
+    ptrdiff_t vlen, mr;
+    ptrdiff_t n_wide; /* floats in a tile of WIDE vectors */
+    void (*forward)(const struct layers *, const struct workspace *, struct tile_index);
+    void (*backward)(const struct layers *, const struct workspace *,
+                     struct tile_index);
+    void (*encode_incomplete)(const struct incomplete_layers *,
+                              const struct workspace *, struct tile_index);
+    void (*add_gradients)(const struct gradient_products *, void *, ptrdiff_t,
+                          ptrdiff_t, ptrdiff_t);
+};
+
 #ifdef __x86_64__
 #define VLEN 16
 #define MINIMUM _mm512_min_ps
@@ -158,35 +171,14 @@ static ptrdiff_t tape_offset(const struct layers *layers, struct tile_index inde
 #include "tiles.h"
 #endif
 
-/* The functions of `tiles.h` for one instruction set. */
-struct kernel_table {
-    ptrdiff_t vlen, mr, wide;
-    void (*forward)(const struct layers *, const struct workspace *, struct tile_index);
-    void (*backward)(const struct layers *, const struct workspace *,
-                     struct tile_index);
-    void (*encode_incomplete)(const struct incomplete_layers *,
-                              const struct workspace *, struct tile_index);
-    void (*add_gradients)(const struct gradient_products *, void *, ptrdiff_t,
-                          ptrdiff_t, ptrdiff_t);
-};
-
-#define TABLE(n_floats, n_atoms, n_vectors, instructions)                                         \
-    (struct kernel_table)                                                              \
-    {                                                                                  \
-        .vlen = n_floats, .mr = n_atoms, .wide = n_vectors, .forward = forward_##instructions,            \
-        .backward = backward_##instructions,                                           \
-        .encode_incomplete = encode_incomplete_##instructions,                     \
-        .add_gradients = add_gradients_##instructions                                  \
-    }
-
 static struct kernel_table kernels_for(int64_t vlen)
 {
 #ifdef __x86_64__
     if (vlen == 16)
-        return TABLE(16, 10, 2, avx512);
-    return TABLE(8, 5, 2, avx2);
+        return kernels_avx512;
+    return kernels_avx2;
 #else
-    return TABLE(4, 5, 4, neon);
+    return kernels_neon;
 #endif
 }
 
@@ -324,7 +316,7 @@ static void run_incomplete_unit(const struct job *job, ptrdiff_t unit, char *mem
     const struct incomplete_layers *problem = job->problem;
     const struct shape *shape = &problem->layers.shape;
     const struct kernel_table kernels = kernels_for(shape->vlen);
-    const ptrdiff_t n_joint = kernels.wide * kernels.vlen / NR;
+    const ptrdiff_t n_joint = kernels.n_wide / NR;
     struct workspace ws;
     struct tile_index index;
     prepare_workspace(&ws, memory, &problem->layers, unit / shape->units_per_cluster);
@@ -370,7 +362,7 @@ int kernels_encode_incomplete(const struct incomplete_layers *problem, int n_thr
     struct job job = {.problem = problem,
                       .n_units = count_units(shape),
                       .n_bytes = layout_workspace(&ws, NULL, &problem->layers,
-                                                  6 * kernels.wide * kernels.vlen),
+                                                  6 * kernels.n_wide),
                       .run_unit = run_incomplete_unit};
     return run(&job, n_threads);
 }
@@ -382,11 +374,11 @@ int kernels_add_gradients(const struct gradient_products *problem, int n_threads
     /* The rows; and if entries are missing, the mask, imputed rows and atoms. */
     size_t n_floats = problem->n_total_rows * UNIT_FEATURES;
     if (problem->observed)
-        n_floats = 2 * n_floats + (problem->n_total_rows + problem->n_atoms) *
-                                      kernels.wide * kernels.vlen;
+        n_floats = 2 * n_floats +
+                   (problem->n_total_rows + problem->n_atoms) * kernels.n_wide;
     struct job job = {.problem = problem,
-                      .n_units = (problem->n_features + UNIT_FEATURES - 1) / UNIT_FEATURES *
-                                 problem->n_groups,
+                      .n_units = (problem->n_features + UNIT_FEATURES - 1) /
+                                 UNIT_FEATURES * problem->n_groups,
                       .n_bytes = n_floats * sizeof(float),
                       .run_unit = run_gradients_unit};
     return run(&job, n_threads);

@@ -171,7 +171,7 @@ TARGET static void SUFFIXED(forward)(const struct layers *layers,
         if (layers->tape)
             memcpy(tape + (layer - 1) * n_padded, codes, n_padded * sizeof(tile));
         FOR_BLOCKS(n_padded, forward_block, layers, ws, correlations, points,
-                        codes, next_points, momentum);
+                   codes, next_points, momentum);
         tile *scratch = points;
         points = next_points;
         next_points = scratch;
@@ -179,7 +179,7 @@ TARGET static void SUFFIXED(forward)(const struct layers *layers,
     if (layers->explained_energy) {
         tile explained_energy = {0};
         FOR_BLOCKS(n_padded, energy_block, layers, ws, correlations, codes,
-                        explained_energy);
+                   explained_energy);
         memcpy(layers->explained_energy + index.cluster * shape->n_rows +
                    index.number * NR,
                explained_energy, index.n_rows * sizeof(float));
@@ -283,7 +283,7 @@ TARGET static void SUFFIXED(backward)(const struct layers *layers,
         tile *previous_grad =
             layer > 0 ? grad_points + (layer - 1) * n_padded : scratch;
         FOR_BLOCKS(n_padded, backward_block, layers, ws, layer_grad, layer_codes,
-                        grad_correlations, next_grad, previous_grad, layer);
+                   grad_correlations, next_grad, previous_grad, layer);
     }
     SUFFIXED(add_gram_products)(ws->gram_products, grad_points, tape, n_padded, n_last);
     SUFFIXED(store_atoms)(layers->output, *grad_correlations, &layers->shape, index,
@@ -372,6 +372,16 @@ TARGET static void SUFFIXED(add_gradients)(const struct gradient_products *probl
         }
     }
 }
+
+/* The functions above. */
+static const struct kernel_table SUFFIXED(kernels) = {
+    .vlen = VLEN,
+    .mr = MR,
+    .n_wide = WIDE * VLEN,
+    .forward = SUFFIXED(forward),
+    .backward = SUFFIXED(backward),
+    .encode_incomplete = SUFFIXED(encode_incomplete),
+    .add_gradients = SUFFIXED(add_gradients)};
 
 #undef FOR_BLOCKS
 #undef vector
