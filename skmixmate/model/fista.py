@@ -3,10 +3,8 @@ r"""The encoder: FISTA on Eq. 3, unrolled into `n_layers` layers (Eq. 4).
 For a row y, a dictionary A whose atoms are its rows, and :math:`C = A y`, the
 gradient of :math:`\frac12 \|y - A^T x\|^2` is :math:`G x - C` with the Gram
 matrix :math:`G = A A^T`. The n_features-long dimension therefore only occurs in C,
-and a layer costs one product of size n_atoms x n_atoms for each row. If entries of y
-are missing, G is different for each row, :math:`G_i = A\,\mathrm{diag}(m_i)\,A^T`.
-It is never formed: some layers apply its factors, the others a corrected G
-(:func:`encode_incomplete`).
+and a layer costs one product of size n_atoms x n_atoms for each row. Rows with missing
+entries are encoded in :mod:`~skmixmate.model.incomplete`.
 
 Codes have the shape (n_clusters, n_atoms, n_rows), with rows last: this is the layout
 of the product of all dictionaries with a mini-batch, and every layer is one batched
@@ -19,7 +17,7 @@ this module.
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -31,9 +29,6 @@ from .prior import Prior
 # 2 ** (_N_SQUARINGS + 1): too large by a factor of at most n_atoms ** (1/64), or 6%
 # for 50 atoms.
 _N_SQUARINGS = 5
-
-# With missing entries, one layer in this many has the exact gradient.
-_EXACT_EVERY = 4
 
 # Entries of residuals or codes that each thread works on at a time on a CPU, so that
 # they stay in its cache. The layers keep several arrays of the size of the codes.
@@ -353,128 +348,3 @@ def cluster_chunks(codes: torch.Tensor, n_entries: int) -> Iterator[slice]:
         size = torch.get_num_threads() * max(1, _CACHED_ENTRIES // max(1, n_entries))
     for start in range(0, len(codes), size):
         yield slice(start, start + size)
-
-
-class IncompleteCodes(NamedTuple):
-    """Codes of rows with missing entries, and inner products of the rows they impute.
-
-    Parameters
-    ----------
-    codes : tensor of shape (n_clusters, n_atoms, n_rows)
-    correlations : tensor of shape (n_clusters, n_atoms, n_rows)
-        Inner products of the atoms with the imputed rows.
-    squared_residuals : tensor of shape (n_clusters, n_rows)
-        Squared errors of the observed entries; imputed entries have none.
-    squared_norms : tensor of shape (n_clusters, n_rows)
-        Of the imputed rows.
-    """
-
-    codes: torch.Tensor
-    correlations: torch.Tensor
-    squared_residuals: torch.Tensor
-    squared_norms: torch.Tensor
-
-
-def encode_incomplete(
-    targets: torch.Tensor,
-    observed: torch.Tensor,
-    dictionaries: torch.Tensor,
-    gram: torch.Tensor,
-    step: torch.Tensor,
-    prior: Prior,
-    n_layers: int,
-) -> IncompleteCodes:
-    r"""Compute the sparse codes of rows with missing entries, Psi A in place of A.
-
-    Only every fourth layer has the gradient of Eq. 4 for Psi A, which takes two
-    products with all features. The layers between them continue as if the Gram matrix
-    of row i were :math:`d_i G`. If entries are missing at random, it is
-    :math:`(1 - p_i) G` on average, where :math:`p_i` is the fraction of missing
-    entries; but it may be as large as G, and with the momentum :math:`\beta` a layer is
-    stable for at most :math:`2 (1 + \beta) / (1 + 2 \beta)` times the curvature of its
-    step size. Hence :math:`d_i = 1 - \frac12 \min(p_i, 1 / (1 + \beta))`. With
-    up to four layers, all are exact.
-
-    Parameters
-    ----------
-    targets : tensor of shape (n_features, n_rows) or \
-            (n_clusters, n_features, n_rows)
-        The rows minus the intercept; 0 where an entry is missing.
-    observed : tensor of shape (n_features, n_rows)
-        1 where an entry is observed, 0 where it is missing; the mask Psi in the
-        section on incomplete data of the paper.
-    dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
-    gram, step, prior, n_layers
-        As in :func:`encode`.
-
-    Returns
-    -------
-    codes : IncompleteCodes
-        Not differentiable.
-    """
-    period = 1 if n_layers <= _EXACT_EVERY else _EXACT_EVERY
-    correlations = dictionaries @ targets
-    missing = 1 - observed.mean(dim=0)  # (n_rows,)
-    thresholds = prior.thresholds
-    if thresholds is not None and binding.can_run(correlations):
-        data = (correlations, targets, observed, missing, dictionaries)
-        layers = (gram, step, thresholds, momenta(n_layers), period)
-        return IncompleteCodes(*binding.encode_incomplete(*data, *layers))
-    scaled_gram = step * gram
-    # The layers between exact ones approximate minus the gradient, at the points x, by
-    # linear_term - damping * scaled_gram x. An exact layer sets the linear term such
-    # that this is exact at its own points.
-    linear_term = correlations
-    # In units of the step size, as in `unroll`.
-    codes = prior.prox_scaled(linear_term, step, out=torch.empty_like(linear_term))
-    previous, propagated = codes.clone(), torch.empty_like(linear_term)
-    for layer, momentum in enumerate(momenta(n_layers), start=1):
-        points = torch.lerp(previous, codes, 1 + momentum, out=previous)
-        torch.bmm(scaled_gram, points, out=propagated)
-        damping = 1 - missing.clamp_max(1 / (1 + momentum)) / 2  # (n_rows,)
-        if layer % period == 0:
-            linear_term, _ = _correlate_residuals(
-                targets, observed, dictionaries, points * step
-            )
-            linear_term.addcmul_(propagated, damping)
-        points.add_(linear_term).addcmul_(propagated, damping, value=-1)
-        previous, codes = codes, points
-        prior.prox_scaled(points, step, out=codes)
-    codes.mul_(step)
-    # An imputed row is A^T x + r, with the residual r of the observed entries.
-    correlations, squares = _correlate_residuals(targets, observed, dictionaries, codes)
-    imputed = torch.baddbmm(correlations, gram, codes)
-    norms = squares + (codes * correlations.add_(imputed)).sum(dim=1)
-    return IncompleteCodes(codes, imputed, squares, norms)
-
-
-def _correlate_residuals(
-    targets: torch.Tensor,
-    observed: torch.Tensor,
-    dictionaries: torch.Tensor,
-    codes: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Multiply the atoms by the residuals of the observed entries.
-
-    Parameters
-    ----------
-    targets, observed, dictionaries
-        As in :func:`encode_incomplete`.
-    codes : tensor of shape (n_clusters, n_atoms, n_rows)
-
-    Returns
-    -------
-    products : tensor of shape (n_clusters, n_atoms, n_rows)
-    squared_norms : tensor of shape (n_clusters, n_rows)
-        Of the residuals.
-    """
-    targets = targets.expand(len(codes), *observed.shape)
-    products = torch.empty_like(codes)
-    squared_norms = codes.new_empty(len(codes), codes.shape[2])
-    for chunk in cluster_chunks(codes, observed.numel()):
-        # (n_chunk, n_features, n_rows)
-        residual = dictionaries[chunk].mT @ codes[chunk]
-        torch.addcmul(targets[chunk], residual, observed, value=-1, out=residual)
-        torch.bmm(dictionaries[chunk], residual, out=products[chunk])
-        squared_norms[chunk] = torch.linalg.vector_norm(residual, dim=1).square_()
-    return products, squared_norms

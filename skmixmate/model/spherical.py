@@ -25,11 +25,11 @@ from .centered import (
 from .code_posteriors import iter_code_posteriors
 from .fista import (
     cluster_chunks,
-    encode_incomplete,
     encode_with_energy_drop,
     lipschitz_bound,
     unroll,
 )
+from .incomplete import encode_incomplete
 from .likelihood import SphericalLikelihood
 from .likelihoods import Gaussian
 from .mixture import EStep, Mixture, Statistics

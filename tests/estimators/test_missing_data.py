@@ -9,7 +9,7 @@ from sklearn.metrics import normalized_mutual_info_score as nmi
 
 from skmixmate import MixMateClustering, clustering_accuracy_score
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.model.fista import encode_incomplete
+from skmixmate.model.incomplete import encode_incomplete
 
 from ..helpers import data, load_standardized, small
 

@@ -13,7 +13,8 @@ from sklearn.model_selection import GridSearchCV
 
 from skmixmate import MixMateClustering
 from skmixmate.datasets import make_sparse_mixture
-from skmixmate.model.fista import encode, encode_incomplete, lipschitz_bound
+from skmixmate.model.fista import encode, lipschitz_bound
+from skmixmate.model.incomplete import encode_incomplete
 from skmixmate.model.priors import (
     PRIORS,
     ElasticNet,

@@ -99,7 +99,7 @@ def test_mask_without_missing_entries_changes_nothing(with_intercepts):
 @pytest.mark.parametrize("with_intercepts", [False, True])
 def test_each_cluster_imputes_missing_entries_by_its_reconstruction(with_intercepts):
     mixture, rows, observed = random_mixture(with_intercepts)
-    mixture.n_layers = 2000  # at the minimum of Eq. 3 a fill changes nothing
+    mixture.n_layers = 4000  # at the minimum of Eq. 3 a fill changes nothing
     precomputed = mixture.precompute()
     e_step = mixture.e_step(Batch(rows, observed), precomputed)
     for k in range(3):

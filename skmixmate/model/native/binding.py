@@ -97,9 +97,9 @@ class _IncompleteLayers(ctypes.Structure):
     _fields_ = [
         ("layers", _Layers),
         *struct_fields(
-            "dictionaries targets observed missing correlations squared_residuals "
-            "squared_norms",
-            "n_features targets_stride exact_every",
+            "dictionaries targets observed fractions exact correlations "
+            "squared_residuals squared_norms",
+            "n_features targets_stride",
         ),
     ]
 
@@ -298,13 +298,13 @@ def encode_incomplete(
     correlations: torch.Tensor,
     targets: torch.Tensor,
     observed: torch.Tensor,
-    missing: torch.Tensor,
+    fractions: torch.Tensor,
     dictionaries: torch.Tensor,
     gram: torch.Tensor,
     step: torch.Tensor,
     thresholds: "Thresholds",
     momenta: list[float],
-    exact_every: int,
+    exact: list[bool],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Encode rows with missing entries.
 
@@ -313,18 +313,18 @@ def encode_incomplete(
     correlations : tensor of shape (n_clusters, n_atoms, n_rows)
         Inner products of the atoms with `targets`.
     targets, observed, dictionaries, gram, step
-        As in :func:`skmixmate.model.fista.encode_incomplete`.
-    missing : tensor of shape (n_rows,)
-        Fraction of the entries of each row.
+        As in :func:`skmixmate.model.incomplete.encode_incomplete`.
+    fractions : tensor of shape (n_rows,)
+        Fraction of the entries of each row that are observed.
     thresholds, momenta
         As in :func:`unroll`.
-    exact_every : int
-        One layer in this many has the exact gradient.
+    exact : list of bool, of length n_layers - 1
+        Which layers have the exact gradient.
 
     Returns
     -------
     codes, correlations, squared_residuals, squared_norms : tensors
-        The fields of :class:`skmixmate.model.fista.IncompleteCodes`.
+        The fields of :class:`skmixmate.model.incomplete.IncompleteCodes`.
 
     Raises
     ------
@@ -347,13 +347,13 @@ def encode_incomplete(
         dictionaries=dictionaries,
         targets=targets,
         observed=observed,
-        missing=missing,
+        fractions=fractions,
+        exact=correlations.new_tensor(exact),
         correlations=imputed_correlations,
         squared_residuals=squared_residuals,
         squared_norms=squared_norms,
         n_features=len(observed),
         targets_stride=observed.numel() if targets.dim() == 3 else 0,
-        exact_every=exact_every,
     )
     return codes, imputed_correlations, squared_residuals, squared_norms
 

@@ -96,7 +96,32 @@ INLINE void SUFFIXED(gram_block)(const struct incomplete_layers *problem,
             products[first + b][v] = codes[first + b][v] - sums[b][v];
 }
 
-/* Encode rows, as `encode_incomplete` in fista.py documents it. Codes are in units of
+/* Compute the residuals' products with the atoms at the points of an exact layer, and
+   from them what the other layers need: the correction and the projection. */
+INLINE void SUFFIXED(correct)(const struct incomplete_layers *problem,
+                              const struct workspace *ws, struct tile_index index,
+                              const wide *linear_term, const wide *points,
+                              const wide *products, const wide damping,
+                              wide *correction, wide *projection)
+{
+    const ptrdiff_t n_padded = padded(problem->layers.shape.n_atoms);
+    wide norms = {0}, smallest = {0}, squares;
+    SUFFIXED(scale)(ws, points, projection, n_padded);
+    SUFFIXED(correlate_residuals)(problem, index, projection, correction, squares);
+    for (ptrdiff_t i = 0; i < n_padded; i++)
+        for (int v = 0; v < WIDE; v++) {
+            correction[i][v] += damping[v] * products[i][v] - linear_term[i][v];
+            norms[v] += points[i][v] * products[i][v];
+            smallest[v] += NEGLIGIBLE * points[i][v] * points[i][v];
+        }
+    for (int v = 0; v < WIDE; v++)
+        norms[v] = MAXIMUM(FLT_MIN + smallest[v], norms[v]);
+    for (ptrdiff_t i = 0; i < n_padded; i++)
+        for (int v = 0; v < WIDE; v++)
+            projection[i][v] = products[i][v] / norms[v];
+}
+
+/* Encode rows, as `encode_incomplete` in incomplete.py documents it. Codes are in units of
    the step size; `products` is the scaled Gram matrix times the points. */
 TARGET static void SUFFIXED(encode_incomplete)(const struct incomplete_layers *problem,
                                                const struct workspace *ws,
@@ -108,38 +133,42 @@ TARGET static void SUFFIXED(encode_incomplete)(const struct incomplete_layers *p
     const int n_last = (int)layers->n_layers - 1;
     wide *linear_term = ws->buffer, *codes = linear_term + n_padded;
     wide *points = codes + n_padded, *products = points + n_padded;
-    wide *scaled = products + n_padded, *correlations = scaled + n_padded;
-    wide missing, damping, squares, norms;
-    SUFFIXED(load)(missing, problem->missing + index.number * NR, index.n_rows, WIDE);
+    wide *projection = products + n_padded, *correction = projection + n_padded;
+    wide fractions, damping, squares, norms;
+    SUFFIXED(load)(fractions, problem->fractions + index.number * NR, index.n_rows,
+                   WIDE);
     SUFFIXED(load_atoms)(*linear_term, layers->input, shape, index, WIDE);
+    memset(projection, 0, 2 * n_padded * sizeof(wide)); /* and the correction */
     for (ptrdiff_t i = 0; i < n_padded; i++)
         for (int v = 0; v < WIDE; v++)
             points[i][v] = codes[i][v] = SUFFIXED(soft_threshold)(
                 linear_term[i][v], ws->lower[i], ws->upper[i]);
     for (int layer = 1; layer <= n_last; layer++) {
-        const vector limit = 1 / (1 + layers->momenta[layer - 1]) - (vector){0};
+        const float previous = layers->momenta[layer - 1]; /* of the points */
+        const vector stable = (1 + 2 * previous) / (2 + 2 * previous) - (vector){0};
         const float momentum = layer < n_last ? layers->momenta[layer] : 0;
-        const int is_exact = layer % problem->exact_every == 0;
+        wide shares = {0};
         for (int v = 0; v < WIDE; v++)
-            damping[v] = 1 - MINIMUM(missing[v], limit) / 2;
+            damping[v] = MAXIMUM(stable, fractions[v]);
         FOR_BLOCKS(n_padded, gram_block, problem, ws, points, products);
-        if (is_exact) {
-            SUFFIXED(scale)(ws, points, scaled, n_padded);
-            SUFFIXED(correlate_residuals)(problem, index, scaled, correlations,
-                                          squares);
-        }
+        if (problem->exact[layer - 1])
+            SUFFIXED(correct)(problem, ws, index, linear_term, points, products,
+                              damping, correction, projection);
+        for (ptrdiff_t i = 0; i < n_padded; i++)
+            for (int v = 0; v < WIDE; v++)
+                shares[v] += projection[i][v] * points[i][v];
         for (ptrdiff_t i = 0; i < n_padded; i++)
             for (int v = 0; v < WIDE; v++) {
-                const vector damped = damping[v] * products[i][v];
-                if (is_exact)
-                    linear_term[i][v] = correlations[i][v] + damped;
-                const vector code = SUFFIXED(soft_threshold)(
-                    points[i][v] + (linear_term[i][v] - damped), ws->lower[i],
-                    ws->upper[i]);
+                const vector moved = points[i][v] + linear_term[i][v] -
+                                     damping[v] * products[i][v] +
+                                     shares[v] * correction[i][v];
+                const vector code =
+                    SUFFIXED(soft_threshold)(moved, ws->lower[i], ws->upper[i]);
                 points[i][v] = code + momentum * (code - codes[i][v]);
                 codes[i][v] = code;
             }
     }
+    wide *scaled = projection, *correlations = correction;
     /* An imputed row is A^T x + r, with the residual r of the observed entries. */
     SUFFIXED(scale)(ws, codes, scaled, n_padded);
     SUFFIXED(correlate_residuals)(problem, index, scaled, correlations, squares);

@@ -1,7 +1,7 @@
 /* The layers of the encoder (Eq. 4), their backward pass, and the products of missing
    data and of the gradient, for float32 on a CPU.
 
-   `fista.py` and `active_rows.py` document these computations and implement them in
+   `fista.py`, `incomplete.py` and `active_rows.py` document these computations and implement them in
    torch for all other dtypes and devices; the results are equal up to rounding. In
    torch, each product and each pass reads and writes the codes of all rows. Here, a
    tile of a few rows passes through all layers at once and stays in the cache.
@@ -11,6 +11,7 @@
 
 #include "../../utils/threads.h"
 
+#include <float.h>
 #include <string.h>
 
 #ifdef __x86_64__
@@ -23,6 +24,7 @@
 #define MR_TAIL 5         /* the number of atoms is padded to a multiple of this */
 #define NF 40             /* features whose residuals are in the first-level cache */
 #define UNIT_FEATURES 128 /* in a unit of the gradient products */
+#define NEGLIGIBLE 1e-6f  /* of incomplete.py */
 
 /* Sizes of a problem. A unit of work consists of some tiles of one cluster. */
 struct shape {
@@ -54,12 +56,12 @@ struct incomplete_layers {
     const float *dictionaries; /* (n_clusters, n_atoms, n_features) */
     const float *targets;      /* (n_features, n_rows), per cluster or shared */
     const float *observed;     /* (n_features, n_rows), 1 or 0 */
-    const float *missing;      /* fraction of each row, (n_rows,) */
+    const float *fractions;    /* of observed entries, (n_rows,) */
+    const float *exact;        /* 1 for exact layers, else 0, (n_layers - 1,) */
     float *correlations;       /* of the imputed rows, as the codes */
     float *squared_residuals;  /* (n_clusters, n_rows) */
     float *squared_norms;      /* of the imputed rows, (n_clusters, n_rows) */
     int64_t n_features, targets_stride; /* the stride is 0 if targets are shared */
-    int64_t exact_every;
 };
 
 /* Blocks of active rows, each with the cluster whose gradient it contributes to. If
