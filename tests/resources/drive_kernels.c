@@ -75,11 +75,12 @@ int main(void)
 
     /* Missing entries. */
     struct incomplete_layers incomplete = {
-        .layers = layers, .n_features = n_features, .exact_every = 4};
+        .layers = layers, .n_features = n_features};
     incomplete.dictionaries = receive(n_clusters * n_atoms * n_features);
     incomplete.targets = receive(n_features * n_rows);
     incomplete.observed = receive(n_features * n_rows);
-    incomplete.missing = receive(n_rows);
+    incomplete.fractions = receive(n_rows);
+    incomplete.exact = receive(n_layers - 1);
     incomplete.layers.input = receive(n_codes);
     incomplete.layers.output = allocate(n_codes);
     incomplete.layers.grad_gram = NULL;
