@@ -283,10 +283,13 @@ class RowLoader:
             return self.X[index].contiguous()
         if isinstance(self.X, SparseRows):
             return torch.from_numpy(self.X[index].toarray())
+        readable = torch.from_numpy(self.X) if _torch_readable(self.X) else None
         if isinstance(index, torch.Tensor):
-            if _torch_readable(self.X):
-                return torch.from_numpy(self.X).index_select(0, index)
+            if readable is not None:
+                return readable.index_select(0, index)
             return as_tensor(self.X[index.numpy()])
+        if readable is not None:
+            return readable[index]
         # A copy, because torch warns if the array is read-only.
         return torch.from_numpy(np.array(self.X[index], order="C"))
 

@@ -1,6 +1,7 @@
 """Codes, energies and labels of a batch: what the methods of an estimator return."""
 
 import math
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -38,14 +39,18 @@ class BatchPosterior:
         batch: Batch,
         e_step: EStep,
     ) -> None:
-        self.components = e_step.energies.argmin(dim=0)  # (n_rows,), of lowest energy
-        # (n_components, n_atoms, n_rows); adding 0 removes the sign of zeros
-        self.codes = e_step.codes / loader.scale + 0.0
+        # (n_rows,), of lowest energy; `argmin` takes seven times as long on a CPU
+        self.components = e_step.energies.min(dim=0).indices
         self._state = state
         self._mixture = mixture
         self._loader = loader
         self._batch = batch
         self._e_step = e_step
+
+    @cached_property
+    def codes(self) -> torch.Tensor:
+        """Codes in the units of X, of shape (n_components, n_atoms, n_rows)."""
+        return self._e_step.codes / self._loader.scale + 0.0  # no negative zeros
 
     @property
     def labels(self) -> torch.Tensor:

@@ -321,9 +321,16 @@ def encode_with_energy_drop(
             correlations, *layers, explained_energy=explained_energy
         )
         return codes, explained_energy
-    codes = encode(correlations, gram, step, prior, n_layers)
-    products = torch.baddbmm(correlations, gram, codes, beta=2, alpha=-1)
-    return codes, (codes * products).sum(dim=1)
+    results = []
+    for part in cluster_chunks(correlations, correlations[:1].numel()):
+        inputs = correlations[part], gram[part]
+        codes = encode(*inputs, step[part], prior[part], n_layers)
+        products = torch.baddbmm(*inputs, codes, beta=2, alpha=-1)
+        results.append((codes, (codes * products).sum(dim=1)))
+    if len(results) == 1:
+        return results[0]
+    codes, explained_energy = map(torch.cat, zip(*results, strict=True))
+    return codes, explained_energy
 
 
 def cluster_chunks(codes: torch.Tensor, n_entries: int) -> Iterator[slice]:

@@ -171,30 +171,7 @@ class SphericalMixture(Mixture):
             Codes and energies are differentiable in the correlations and Gram
             matrices.
         """
-        codes = torch.empty_like(correlations)
-        energies, chunk_weights = torch.empty_like(squared_norms), []
-        for part in cluster_chunks(codes, codes[:1].numel()):
-            codes[part], energies[part], weights = self._gram_energies(
-                correlations[part],
-                squared_norms[part],
-                Precomputed(precomputed.gram[part], precomputed.step[part]),
-                self.prior[part],
-            )
-            if weights is not None:
-                chunk_weights.append(weights)
-        energies = energies + self._constants(self.dictionaries.shape[2])
-        row_weights = torch.cat(chunk_weights) if chunk_weights else None
-        return EStep(codes, energies, correlations, squared_norms, row_weights)
-
-    def _gram_energies(
-        self,
-        correlations: torch.Tensor,
-        squared_norms: torch.Tensor,
-        precomputed: Precomputed,
-        prior: Prior,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Compute codes, energies without their constants, and row weights."""
-        encoder = (*precomputed, self._penalty(prior), self.n_layers)
+        encoder = (*precomputed, self._penalty(self.prior), self.n_layers)
         codes, explained_energy = encode_with_energy_drop(correlations, *encoder)
         # Rounding may make it negative.
         squares = (squared_norms - explained_energy).clamp_min(0)
@@ -202,7 +179,8 @@ class SphericalMixture(Mixture):
         n_features = self.dictionaries.shape[2]
         row_weights = self.likelihood.row_weights(residuals, n_features)
         energies = self.likelihood.energy(residuals, n_features)
-        return codes, energies + prior.value(codes), row_weights
+        energies = energies + self.prior.value(codes) + self._constants(n_features)
+        return EStep(codes, energies, correlations, squared_norms, row_weights)
 
     def add_gradient(
         self,
