@@ -27,6 +27,7 @@ from torch.nn import functional
 HIDDEN, N_CODES, CLUSTERING_HIDDEN = (1024, 256), 10, (512, 512)
 BATCH_SIZE, LEARNING_RATE = 256, 1e-3
 PRETRAINING_EPOCHS, EPOCHS = 50, 50
+NEGLIGIBLE = 1e-9  # responsibilities, whose rows are left out of the gradient
 
 
 class Networks(torch.nn.Module):
@@ -55,14 +56,12 @@ class Networks(torch.nn.Module):
                 uniform = torch.rand(shape, generator=generator) * 2 - 1
                 parameters.append(uniform / math.sqrt(n_in))
 
-    def forward(self, rows, which=slice(None), last=None):
-        """Apply networks, or their first layers, to rows.
+    def forward(self, rows, last=None):
+        """Apply all networks, or their first layers, to rows.
 
         Parameters
         ----------
         rows : tensor of shape (n_rows, n_in) or (n_networks, n_rows, n_in)
-        which : slice, default=slice(None)
-            The networks.
         last : int, default=None
             Number of layers; None for all.
 
@@ -71,10 +70,32 @@ class Networks(torch.nn.Module):
         outputs : tensor of shape (n_networks, n_rows, n_out)
         """
         for layer in range(len(self.weights) if last is None else last):
-            rows = rows @ self.weights[layer][which] + self.biases[layer][which]
+            rows = rows @ self.weights[layer] + self.biases[layer]
             if layer not in self.linear:
                 rows = functional.relu(rows)
         return rows
+
+    def apply_each(self, groups):
+        """Apply each network to rows of its own.
+
+        Parameters
+        ----------
+        groups : list of n_networks tensors of shape (n_rows, n_in)
+            The numbers of rows may differ.
+
+        Returns
+        -------
+        outputs : list of n_networks tensors of shape (n_rows, n_out)
+        """
+        for layer, (weights, biases) in enumerate(
+            zip(self.weights, self.biases, strict=True)
+        ):
+            # Each network's part, cut once: its gradients are joined once, too.
+            parts = zip(groups, weights.unbind(), biases.unbind(), strict=True)
+            groups = [torch.addmm(bias, rows, weight) for rows, weight, bias in parts]
+            if layer not in self.linear:
+                groups = [functional.relu(rows) for rows in groups]
+        return groups
 
 
 def autoencoders(n_networks, n_features, generator, hidden=HIDDEN):
@@ -91,12 +112,30 @@ def errors(networks, rows):
     return (networks(rows) - rows).square().sum(dim=2)
 
 
+def weighted_errors(networks, rows, weights):
+    """Sum squared errors with weights; those without a weight are not computed.
+
+    Parameters
+    ----------
+    rows : tensor of shape (n_rows, n_features)
+    weights : tensor of shape (n_networks, n_rows)
+        Weights below `NEGLIGIBLE` are taken as 0.
+    """
+    members = [torch.nonzero(of_one > NEGLIGIBLE)[:, 0] for of_one in weights]
+    groups = [rows[of_one] for of_one in members]
+    total = 0.0
+    for k, outputs in enumerate(networks.apply_each(groups)):
+        squared = (outputs - groups[k]).square().sum(dim=1)
+        total = total + weights[k, members[k]] @ squared
+    return total
+
+
 def minimize(loss, modules, draw, n_steps):
     """Take steps of Adam on ``loss(batch)`` for batches that `draw` gives."""
     parameters = [p for module in modules for p in module.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
+    optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=True)
     for _ in range(n_steps):
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=False)
         loss(draw()).backward()
         optimizer.step()
 
@@ -157,11 +196,8 @@ class Trainer:
             rows = self.rows[batch]
             with torch.no_grad():
                 best = errors(networks, rows).argmin(dim=0)
-            total = 0.0
-            for label in best.unique().tolist():
-                own, members = slice(label, label + 1), rows[best == label]
-                total = total + (networks(members, own) - members).square().sum()
-            return total / len(rows)
+            weights = functional.one_hot(best, self.n_clusters).T.float()
+            return weighted_errors(networks, rows, weights) / len(rows)
 
         minimize(loss, [networks], self.draw, EPOCHS * self.n_steps)
         return [networks], lambda rows: -errors(networks, rows)
@@ -177,7 +213,14 @@ class Trainer:
         def loss(batch):
             rows = self.rows[batch]
             log_probabilities = chooser(rows)[0].log_softmax(dim=1).T
-            return -(log_probabilities - errors(networks, rows)).logsumexp(dim=0).mean()
+            # The gradient of the log-likelihood, -logsumexp(log_probabilities -
+            # errors), is that of its expected form at these responsibilities.
+            with torch.no_grad():
+                responsibilities = (log_probabilities - errors(networks, rows)).softmax(
+                    dim=0
+                )
+            expected = weighted_errors(networks, rows, responsibilities)
+            return (expected - (responsibilities * log_probabilities).sum()) / len(rows)
 
         n_pretraining = PRETRAINING_EPOCHS * self.n_steps // self.n_clusters
         minimize(classify, [chooser], self.draw, n_pretraining)
