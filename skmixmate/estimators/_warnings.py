@@ -148,13 +148,13 @@ def warn_about_codes(
     if has_atoms and density == 0 and not state.has_atom_rates(settings):
         message = (
             f"Every code is empty: {settings.rate_description} is too large for the "
-            f"data (scale_={state.scale:.3g})."
+            f"data (scale_={state.scale:.3g}). Pass a smaller one."
         )
     elif is_given and has_atoms and density > _DENSE_CODE_FRACTION:
         message = (
             f"The codes are nearly full ({density:.0%} of their entries are not zero): "
             f"{settings.rate_description} is too small for the data "
-            f"(scale_={state.scale:.3g})."
+            f"(scale_={state.scale:.3g}). Pass a larger one."
         )
     else:
         return

@@ -94,12 +94,12 @@ def test_warning_if_max_iter_is_reached():
 
 
 def test_warning_when_alpha_is_too_large():
-    with pytest.warns(UserWarning, match="Every code is empty: alpha=1000"):
+    with pytest.warns(UserWarning, match="empty: alpha=1000.* a smaller one"):
         small(alpha=1000.0).fit(data())
 
 
 def test_warning_when_alpha_is_too_small():
-    with pytest.warns(UserWarning, match="nearly full.*alpha=1e-09"):
+    with pytest.warns(UserWarning, match="nearly full.*alpha=1e-09.* a larger one"):
         small(alpha=1e-9).fit(data())
 
 
