@@ -96,8 +96,8 @@ INLINE void SUFFIXED(gram_block)(const struct incomplete_layers *problem,
             products[first + b][v] = codes[first + b][v] - sums[b][v];
 }
 
-/* Compute the residuals' products with the atoms at the points of an exact layer, and
-   from them what the other layers need: the correction and the projection. */
+/* Multiply the atoms by the residuals at the points of an exact layer, and compute what
+   the layers after it need: the correction and the projection. */
 INLINE void SUFFIXED(correct)(const struct incomplete_layers *problem,
                               const struct workspace *ws, struct tile_index index,
                               const wide *linear_term, const wide *points,
