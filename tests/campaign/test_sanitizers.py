@@ -35,9 +35,8 @@ import numpy as np, torch
 from skmixmate.data.batch import Batch
 from skmixmate.model.active_rows import ActiveRows
 from skmixmate.model.centered import add_imputed_products
-from skmixmate.model.fista import (
-    encode_incomplete, encode_with_energy_drop, lipschitz_bound, unroll
-)
+from skmixmate.model.fista import encode_with_energy_drop, lipschitz_bound, unroll
+from skmixmate.model.incomplete import encode_incomplete
 from skmixmate.model.native import binding
 from skmixmate.model.priors import AtomwiseLaplace, Exponential, Laplace
 
