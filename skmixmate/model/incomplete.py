@@ -58,13 +58,12 @@ def encode_incomplete(
 
     .. math:: d_i G + (G_i - d_i G) \frac{p p^T G}{p^T G p}
 
-    with the points p of the last exact layer, where this is exact: what the missing
-    entries change in the products of p, they change in those of other points in
-    proportion to how much of p these contain. If entries are missing at random,
-    :math:`G_i` is :math:`f_i G` on average, where :math:`f_i` is the fraction of
-    observed entries; but it may be as large as G, and with the momentum :math:`\beta`
-    a layer is stable for at most :math:`2 (1 + \beta) / (1 + 2 \beta)` times the
-    curvature of its step size. Hence
+    with the points p of the last exact layer, where this is exact: what their products
+    lack is added to those of other points in proportion to how much of p these contain.
+    If entries are missing at random, :math:`G_i` is :math:`f_i G` on average, where
+    :math:`f_i` is the fraction of observed entries; but it may be as large as G, and
+    with the momentum :math:`\beta` a layer is stable for at most
+    :math:`2 (1 + \beta) / (1 + 2 \beta)` times the curvature of its step size. Hence
     :math:`d_i = \max(f_i, (1 + 2 \beta) / (2 + 2 \beta))`. With up to four layers,
     all are exact.
 
