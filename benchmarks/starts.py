@@ -26,6 +26,7 @@ GRAPHS = {
     "both_cosine_walk": {"n_nonzero_coefs": 5, "metric": "cosine", "n_steps": 4},
     # The default for images.
     "both_whitened_walk": {
+        "n_neighbors": "auto",
         "n_nonzero_coefs": 5,
         "metric": "cosine",
         "whitening": 0.75,

@@ -91,7 +91,7 @@ def angular_neighbors(X: np.ndarray, n_neighbors: int) -> tuple[np.ndarray, np.n
 
 
 def self_tuning_affinity(
-    distances: np.ndarray, indices: np.ndarray
+    distances: np.ndarray, indices: np.ndarray, decay: float = 0.0
 ) -> sparse.csr_array:
     """Compute the affinity of nearest neighbours, with a local scale for each sample.
 
@@ -100,6 +100,10 @@ def self_tuning_affinity(
     distances, indices : ndarray of shape (n_samples, n_neighbors)
         Of the neighbours of each sample, in ascending order of the distance. The local
         scale of a sample is the distance to the last of them.
+    decay : float, default=0.0
+        Neighbour r of n counts less by the factor ``exp(-decay * r / n)``, where r is 0
+        for the nearest. In many dimensions the distances to all neighbours are nearly
+        the same, and only their order tells which are more likely of the same cluster.
 
     Returns
     -------
@@ -115,7 +119,8 @@ def self_tuning_affinity(
     products = local_scales[:, None] * local_scales[indices]
     # Samples that coincide have local scale 0 and affinity 1.
     products = np.where(products > 0, products, 1.0)
-    values = np.exp(-(distances**2) / products)
+    decays = decay * np.arange(n_neighbors) / n_neighbors
+    values = np.exp(-(distances**2) / products - decays)
     indptr = np.arange(0, n_samples * n_neighbors + 1, n_neighbors)
     affinity = sparse.csr_array(
         (values.ravel(), indices.ravel(), indptr), shape=(n_samples, n_samples)
@@ -428,7 +433,7 @@ def _solve(normal: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def representation_affinity(
-    X: np.ndarray, n_nonzero_coefs: int, tol: float = 1e-5
+    X: np.ndarray, n_nonzero_coefs: int, tol: float = 1e-5, power: float = 1.0
 ) -> sparse.csr_array:
     """Compute the affinity of samples that represent one another.
 
@@ -438,19 +443,23 @@ def representation_affinity(
     n_nonzero_coefs : int
     tol : float
         See :func:`self_representation`.
+    power : float, default=1.0
+        Of the absolute coefficients. With a larger one small coefficients, which are
+        more often of other clusters, count less.
 
     Returns
     -------
     affinity : csr_array of shape (n_samples, n_samples)
-        Mean of the absolute coefficients, rows scaled to norm 1, and of their
-        transpose.
+        Mean of the absolute coefficients to this power, rows first scaled to norm 1,
+        and of their transpose.
 
     References
     ----------
     E. Elhamifar and R. Vidal, Sparse subspace clustering: Algorithm, theory, and
     applications, IEEE TPAMI 2013.
     """
-    magnitudes = abs(normalize(self_representation(X, n_nonzero_coefs, tol)))
+    coefs = normalize(self_representation(X, n_nonzero_coefs, tol))
+    magnitudes = abs(coefs) ** power
     return (magnitudes + magnitudes.T) / 2
 
 

@@ -28,7 +28,12 @@ def _auto(n_clusters: int, is_image: bool) -> Any:
         return EnsembleClustering(n_clusters)
     # Each of these does better on scattering features: see benchmarks/NOTES.rst.
     return SpectralGraphClustering(
-        n_clusters, n_nonzero_coefs=5, metric="cosine", whitening=0.75, n_steps=4
+        n_clusters,
+        n_neighbors="auto",
+        n_nonzero_coefs=5,
+        metric="cosine",
+        whitening=0.75,
+        n_steps=4,
     )
 
 

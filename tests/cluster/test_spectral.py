@@ -30,6 +30,17 @@ def test_affinity_matches_its_definition():
     np.testing.assert_allclose(affinity, (expected + expected.T) / 2)
 
 
+def test_affinity_falls_with_the_rank_of_a_neighbor():
+    distances, indices = np.ones((4, 3)), (np.arange(4)[:, None] + [1, 2, 3]) % 4
+    plain, ranked = (
+        self_tuning_affinity(distances, indices, decay).toarray() for decay in (0, 3)
+    )
+    expected = np.exp([0, -1, -2])  # of one sample; opposite ones have other ranks
+    np.testing.assert_allclose(
+        ranked[0, 1:], plain[0, 1:] * (expected + expected[::-1]) / 2
+    )
+
+
 def test_samples_that_coincide_have_affinity_one():
     affinity = self_tuning_affinity(*nearest_neighbors(np.zeros((4, 2)), 2))
     assert affinity.max() == 1
@@ -90,6 +101,46 @@ def test_affinity_is_the_sum_of_the_graphs(n_neighbors, n_nonzero_coefs):
         expected = degree_normalize(neighbors) + 0.5 * degree_normalize(representation)
     assert abs(graph.affinity_matrix_ - expected).max() < 1e-12
     assert adjusted_rand_score(y, graph.labels_) > (0.9 if n_nonzero_coefs else 0.5)
+
+
+@pytest.mark.parametrize(("n_clusters", "n_neighbors"), [(1, 9), (2, 8), (90, 2)])
+def test_strong_edges_count_more_in_small_clusters(n_clusters, n_neighbors):
+    X = np.random.default_rng(0).normal(size=(90, 5))
+    check_auto(X, n_clusters, n_neighbors, decay=2, power=1.5)
+
+
+def test_large_clusters_have_ten_neighbors():
+    X = np.random.default_rng(0).normal(size=(200, 5))
+    check_auto(X, 2, n_neighbors=10, decay=0, power=1)
+
+
+def check_auto(X, n_clusters, n_neighbors, decay, power):
+    graph = SpectralGraphClustering(
+        n_clusters, n_neighbors="auto", n_nonzero_coefs=3, random_state=0
+    ).fit(X)
+    neighbors = self_tuning_affinity(*nearest_neighbors(X, n_neighbors), decay)
+    representation = representation_affinity(X, 3, power=power)
+    expected = degree_normalize(neighbors) + 0.5 * degree_normalize(representation)
+    assert abs(graph.affinity_matrix_ - expected).max() < 1e-12
+
+
+def test_neighbors_of_small_clusters_are_not_of_others():
+    rng = np.random.default_rng(2)
+    ends = rng.normal(size=(20, 2, 10))  # each cluster is a line of ten samples
+    steps = np.linspace(0, 1, 10)[:, None, None]
+    X = np.concatenate(ends[:, 0] * (1 - steps) + ends[:, 1] * steps)
+    y = np.tile(np.arange(20), 10)
+    scores = [
+        adjusted_rand_score(
+            y,
+            SpectralGraphClustering(20, n_neighbors=n_neighbors, random_state=0)
+            .fit(X)
+            .labels_,
+        )
+        for n_neighbors in (10, "auto")
+    ]
+    assert scores[0] < 0.85
+    assert scores[1] > 0.95
 
 
 def test_whitening_finds_clusters_that_differ_in_small_components():
