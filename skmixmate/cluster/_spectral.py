@@ -54,9 +54,9 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         graph of neighbours is not used. "auto" is twice the cube root of the mean
         number of samples in a cluster, rounded up, and at most 10: more neighbours
         connect small clusters with each other. If it is less than 10, strong edges also
-        count more: the affinity falls with the rank of a neighbour, to less than a
-        fifth from the first to the last, and coefficients of self-representation are
-        raised to the power of 1.5. On images, "auto" gives better results.
+        count more: the affinity of neighbour r of n, counted from 0, is multiplied by
+        ``exp(-2 * r / n)``, and coefficients of self-representation are raised to the
+        power of 1.5. On images, "auto" gives better results.
     n_nonzero_coefs : int or None, default=None
         Maximum number of samples in the representation of another. With None the graph
         of self-representation is not used. On scattering coefficients of images, 5
