@@ -30,7 +30,7 @@ GRAPHS = {
         "n_nonzero_coefs": 5,
         "metric": "cosine",
         "whitening": 0.75,
-        "n_steps": 4,
+        "n_steps": "auto",
     },
 }
 

@@ -21,13 +21,9 @@ from ..utils.numbers import near_origin, to_unit_variance, with_safe_squares
 from ..utils.random_state import private_random_state
 from ..utils.threads import single_blas_thread
 from ._consensus import combine_clusterings
+from ._eigenvectors import spectral_embedding
 from ._gaussian import constrained_labels, gaussian_labels, normal_misfit
-from ._graph import (
-    nearest_neighbors,
-    self_tuning_affinity,
-    spectral_embedding,
-    validate_graph_data,
-)
+from ._graph import nearest_neighbors, self_tuning_affinity, validate_graph_data
 
 # Numbers of neighbours of the graphs, and steps of the walk on them.
 _N_NEIGHBORS, _N_STEPS = (10, 20), 4

@@ -13,13 +13,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ..utils.guards import all_or_nothing, default_modes
 from ..utils.numbers import near_origin, with_safe_squares
 from ..utils.random_state import private_random_state
+from ._eigenvectors import spectral_labels
 from ._gaussian import gaussian_labels
 from ._graph import (
     degree_normalize,
     nearest_neighbors,
     representation_affinity,
     self_tuning_affinity,
-    spectral_labels,
     validate_graph_data,
 )
 from ._whitening import PrincipalComponents
@@ -70,14 +70,17 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         components count the same. Unless it is 0, distances are between the first 150
         principal components. It does not affect the graph of self-representation. On
         scattering coefficients of images, 0.75 gives better results.
-    n_steps : int or None, default=None
+    n_steps : int, "auto" or None, default=None
         With None, k-means uses `n_clusters` eigenvectors of equal weight. With an int,
         it uses 1.5 times as many eigenvectors, weighted by their eigenvalues to the
         power of `n_steps`, as after this number of steps of a random walk on the graph:
         if clusters differ in density, some may appear only in later eigenvectors.
         k-means then has many local optima that are nearly as good, and the consensus of
-        good runs is used. On images, 4 gives better results; clusters that are long and
-        thin may be lost.
+        good runs is used. Clusters that are long and thin may be lost. "auto" is 4. If
+        the last of these eigenvalues is above 0.9, though, the walk takes many steps to
+        pass through a cluster, such as the views of an object that turns, and "auto" is
+        16, with 3 times as many eigenvectors as clusters. On images, "auto" gives
+        better results.
     refine : bool, default=False
         Whether to refine the clusters of the graph by EM for a Gaussian mixture with
         full covariance matrices. Graphs find clusters anywhere, but do not model the
@@ -135,7 +138,11 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
         "metric": [StrOptions({"euclidean", "cosine"})],
         "whitening": [Interval(Real, 0, 1, closed="both")],
-        "n_steps": [Interval(Integral, 1, None, closed="left"), None],
+        "n_steps": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
         "refine": ["boolean"],
         "random_state": ["random_state"],
     }
@@ -148,7 +155,7 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         n_nonzero_coefs: int | None = None,
         metric: str = "euclidean",
         whitening: float = 0.0,
-        n_steps: int | None = None,
+        n_steps: int | str | None = None,
         refine: bool = False,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:

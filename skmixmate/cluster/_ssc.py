@@ -11,7 +11,8 @@ from sklearn.utils._param_validation import Interval
 from ..utils.guards import all_or_nothing, default_modes
 from ..utils.numbers import with_safe_squares
 from ..utils.random_state import private_random_state
-from ._graph import representation_affinity, spectral_labels, validate_graph_data
+from ._eigenvectors import spectral_labels
+from ._graph import representation_affinity, validate_graph_data
 
 
 class SparseSubspaceClustering(ClusterMixin, BaseEstimator):

@@ -33,7 +33,7 @@ def _auto(n_clusters: int, is_image: bool) -> Any:
         n_nonzero_coefs=5,
         metric="cosine",
         whitening=0.75,
-        n_steps=4,
+        n_steps="auto",
     )
 
 
