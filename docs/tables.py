@@ -255,6 +255,21 @@ def images():
     ]
 
 
+def turning():
+    """Format scores of drawn objects that turn."""
+    results = figures("turning")
+    rows = [
+        [
+            method,
+            " / ".join(f"{of[score]['mean']:.3f}" for score in SCORES),
+            f"{of['ACC']['worst']:.3f}",
+        ]
+        for method, of in results["methods"].items()
+    ]
+    header = ["", " / ".join(SCORES), "worst ACC"]
+    return [*list_table(header, rows), *measured_on(results)]
+
+
 def set_name(name):
     """Format the name of a set of images."""
     return IMAGE_NAMES.get(name, name.replace("_", " "))
@@ -663,6 +678,7 @@ def write(folder):
     (folder / "rows.rst").write_text("\n".join(rows()))
     (folder / "plain.rst").write_text("\n".join(plain()))
     (folder / "images.rst").write_text("\n".join(images()))
+    (folder / "turning.rst").write_text("\n".join(turning()))
     (folder / "suite.rst").write_text("\n".join(suite()))
     (folder / "likelihoods.rst").write_text("\n".join(likelihoods()))
     (folder / "fits.rst").write_text("\n".join(fits()))
