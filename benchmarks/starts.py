@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skmixmate import SpectralGraphClustering, clustering_accuracy_score, datasets
 from skmixmate.image._features import ScatteringFeatures
+from skmixmate.initialization.initializers import INITIALIZERS
 
 from . import report
 from .table1 import IMAGE_SHAPES
@@ -24,14 +25,6 @@ GRAPHS = {
     "self_representation": {"n_neighbors": None, "n_nonzero_coefs": 5},
     "both": {"n_nonzero_coefs": 5},
     "both_cosine_walk": {"n_nonzero_coefs": 5, "metric": "cosine", "n_steps": 4},
-    # The default for images.
-    "both_whitened_walk": {
-        "n_neighbors": "auto",
-        "n_nonzero_coefs": 5,
-        "metric": "cosine",
-        "whitening": 0.75,
-        "n_steps": "auto",
-    },
 }
 
 
@@ -41,6 +34,8 @@ def compare(X, y, n_clusters, seed):
         name: SpectralGraphClustering(n_clusters, random_state=seed, **params)
         for name, params in GRAPHS.items()
     }
+    for_images = INITIALIZERS["auto"](n_clusters, True)  # the default
+    methods["both_whitened_walk"] = for_images.set_params(random_state=seed)
     methods["kmeans"] = KMeans(n_clusters, n_init=10, random_state=seed)
     labels = {name: method.fit_predict(X) for name, method in methods.items()}
     return {
@@ -72,10 +67,16 @@ def load_bundled(load, seed):
 def load_images(name, seed):
     bunch = getattr(datasets, f"load_{name}")()
     indices = np.random.default_rng(seed).permutation(len(bunch.data))[:5000]
+    rows = bunch.data[indices]
+    return image_features(rows, IMAGE_SHAPES[name], seed), bunch.target[indices]
+
+
+def image_features(rows, image_shape, seed):
+    """Compute the features of images from which the default builds its graphs."""
     features = ScatteringFeatures(
-        IMAGE_SHAPES[name], 300, 5000, "cpu", np.random.RandomState(seed)
+        image_shape, 300, len(rows), "cpu", np.random.RandomState(seed)
     )
-    return features.fit_transform(bunch.data[indices]), bunch.target[indices]
+    return features.fit_transform(rows)
 
 
 def main():

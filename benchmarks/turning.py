@@ -17,11 +17,11 @@ from sklearn.base import clone
 from sklearn.cluster import KMeans
 
 from skmixmate import MixMateClustering
-from skmixmate.image._features import ScatteringFeatures
 from skmixmate.initialization.initializers import INITIALIZERS
 
 from . import report
 from .plain import summarize
+from .starts import image_features
 from .table1 import scores
 
 N_SETS, N_OBJECTS, N_ALIKE, N_VIEWS, SIZE = 6, 20, 4, 72, 32
@@ -191,9 +191,7 @@ def draw_set(seed):
 def cluster(images, seed):
     """Return the labels found by each method."""
     rows = images.reshape(len(images), -1)
-    features = ScatteringFeatures(
-        (SIZE, SIZE), 300, len(rows), "cpu", np.random.RandomState(seed)
-    ).fit_transform(rows)
+    features = image_features(rows, (SIZE, SIZE), seed)
     start = INITIALIZERS["auto"](N_OBJECTS, True).set_params(random_state=seed)
     kmeans = KMeans(N_OBJECTS, n_init=10, random_state=seed)
     mixmate = MixMateClustering(N_OBJECTS, random_state=seed)

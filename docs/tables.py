@@ -225,9 +225,7 @@ def images():
     for name, of in results["sets"].items():
         shape = " x ".join(map(str, of["shape"]))
         row = [f"{set_name(name)}, {shape}", f"{of['images']:,}", of["classes"]]
-        for fit in IMAGE_FITS:
-            means = [of["fits"][fit][score]["mean"] for score in SCORES]
-            row.append(" / ".join(f"{mean:.3f}" for mean in means))
+        row += [mean_scores(of["fits"][fit]) for fit in IMAGE_FITS]
         row.append(f"{of['fits']['MixMate']['ACC']['worst']:.3f}")
         row.append(f"{of['seconds']:.1f}")
         row += [f"{of['fits'][fit]['ACC']['mean']:.3f}" for fit in CEILINGS]
@@ -259,15 +257,16 @@ def turning():
     """Format scores of drawn objects that turn."""
     results = figures("turning")
     rows = [
-        [
-            method,
-            " / ".join(f"{of[score]['mean']:.3f}" for score in SCORES),
-            f"{of['ACC']['worst']:.3f}",
-        ]
+        [method, mean_scores(of), f"{of['ACC']['worst']:.3f}"]
         for method, of in results["methods"].items()
     ]
     header = ["", " / ".join(SCORES), "worst ACC"]
     return [*list_table(header, rows), *measured_on(results)]
+
+
+def mean_scores(of):
+    """Format the means of the scores of a fit."""
+    return " / ".join(f"{of[score]['mean']:.3f}" for score in SCORES)
 
 
 def set_name(name):

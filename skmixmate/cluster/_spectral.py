@@ -76,11 +76,11 @@ class SpectralGraphClustering(ClusterMixin, BaseEstimator):
         power of `n_steps`, as after this number of steps of a random walk on the graph:
         if clusters differ in density, some may appear only in later eigenvectors.
         k-means then has many local optima that are nearly as good, and the consensus of
-        good runs is used. Clusters that are long and thin may be lost. "auto" is 4. If
-        the last of these eigenvalues is above 0.9, though, the walk takes many steps to
-        pass through a cluster, such as the views of an object that turns, and "auto" is
-        16, with 3 times as many eigenvectors as clusters. On images, "auto" gives
-        better results.
+        good runs is used. Clusters that are long and thin may be lost. "auto" is 4,
+        unless the eigenvalues of all these eigenvectors are above 0.9: then it is 16,
+        with 3 times as many eigenvectors as clusters. So it is for images of objects
+        that turn, as a walk takes many steps to pass through the views of one. On
+        images, "auto" gives better results.
     refine : bool, default=False
         Whether to refine the clusters of the graph by EM for a Gaussian mixture with
         full covariance matrices. Graphs find clusters anywhere, but do not model the
