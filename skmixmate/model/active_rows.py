@@ -108,6 +108,30 @@ class ActiveRows:
             index = index[:, None].expand(-1, tensor.shape[1], -1)
         return tensor.index_select(0, self.cluster_ids).gather(-1, index)
 
+    def scatter(
+        self, blocks: torch.Tensor, n_clusters: int, n_rows: int
+    ) -> torch.Tensor:
+        """Return a tensor with an entry per cluster, from those of the blocks.
+
+        Parameters
+        ----------
+        blocks : tensor of shape (n_blocks, n_block) or (n_blocks, n_atoms, n_block)
+        n_clusters, n_rows : int
+
+        Returns
+        -------
+        whole : tensor of shape (n_clusters, n_rows) or (n_clusters, n_atoms, n_rows)
+            0 for rows that are in no block of the cluster.
+        """
+        whole = blocks.new_zeros((n_clusters, *blocks.shape[1:-1], n_rows))
+        clusters = self.cluster_ids[:, None]
+        # Dimensions that are indexed come first: blocks.mT has the atoms last.
+        if blocks.dim() == 3:
+            whole[clusters, :, self.index] = blocks.mT
+        else:
+            whole[clusters, self.index] = blocks
+        return whole
+
     def gather_rows(self, tensor: torch.Tensor) -> torch.Tensor:
         """Select the rows of each block from a tensor that all clusters share.
 

@@ -164,3 +164,47 @@ def add_imputed_products(
         mask = chunk.gather_rows(observed)
         torch.lerp(explained, imputed, mask, out=imputed)
         gradient.index_add_(0, chunk.cluster_ids, grad_correlations[part] @ imputed)
+
+
+def intercept_statistics(
+    batch: Batch,
+    codes: torch.Tensor,
+    dictionaries: torch.Tensor,
+    weights: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum the parts of rows that the dictionaries do not explain.
+
+    Divided by the counts these are the intercepts that minimise the expected energy
+    given codes, posterior and row weights: the M-step of Eq. 2 in closed form.
+
+    Parameters
+    ----------
+    batch : Batch
+    codes : tensor of shape (n_clusters, n_atoms, n_rows)
+    dictionaries : tensor of shape (n_clusters, n_atoms, n_features)
+    weights : tensor of shape (n_clusters, n_rows)
+        Responsibilities times row weights.
+
+    Returns
+    -------
+    sums : tensor of shape (n_clusters, n_features)
+        Weighted sums of ``y - A_k x`` over observed entries.
+    counts : tensor of shape (n_clusters, n_features)
+        Sums of the weights over the same entries.
+    """
+    sums = batch.weighted_sums(weights)
+    if batch.observed is None:
+        explained = (codes @ weights[:, :, None]).mT @ dictionaries
+        sums = sums - explained[:, 0]
+        return sums, weights.sum(dim=1, keepdim=True).expand_as(sums)
+    observed = batch.observed.to(batch.rows.dtype)
+    blocks = ActiveRows.from_responsibilities(weights)
+    for part in cluster_chunks(blocks.index, blocks.index.shape[1] * batch.n_features):
+        chunk = blocks[part]
+        explained = explain(codes, dictionaries, chunk)
+        explained.mul_(chunk.gather_rows(observed))
+        chunk_weights = chunk.gather(weights)[:, None]  # (n_part, 1, n_block)
+        sums.index_add_(
+            0, chunk.cluster_ids, (chunk_weights @ explained)[:, 0], alpha=-1
+        )
+    return sums, weights @ observed

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import torch
 from ..data.batch import Batch
 from .active_rows import use_dense_rows
 from .likelihood import Likelihood
-from .posterior import posterior
+from .posterior import posterior, with_known_labels
 from .prior import Prior
 
 # Number of entries in the covariances of codes that are computed at a time.
@@ -40,6 +40,11 @@ class EStep(NamedTuple):
     correlations: torch.Tensor | None = None
     squared_norms: torch.Tensor | None = None
     row_weights: torch.Tensor | None = None
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "EStep":
+        """Apply a function to every field that is not None."""
+        fields = self._asdict().items()
+        return self._replace(**{k: function(v) for k, v in fields if v is not None})
 
 
 class Statistics(NamedTuple):
@@ -143,6 +148,26 @@ class Mixture(ABC):
         -------
         e_step : EStep
         """
+
+    def e_step_given_labels(self, batch: Batch, precomputed: Any = None) -> EStep:
+        """Compute codes and energies under the clusters that rows may belong to.
+
+        Parameters
+        ----------
+        batch, precomputed
+            As in :meth:`e_step`.
+
+        Returns
+        -------
+        e_step : EStep
+            The energies of labelled rows are those of :func:`with_known_labels`. What
+            the other fields contain for clusters that are excluded is not defined, but
+            finite.
+        """
+        e_step = self.e_step(batch, precomputed)
+        return e_step._replace(
+            energies=with_known_labels(e_step.energies, batch.labels)
+        )
 
     @abstractmethod
     def add_gradient(

@@ -32,10 +32,26 @@ def with_known_labels(
     """
     if labels is None:
         return energies
-    clusters = torch.arange(len(energies), device=labels.device)
-    is_excluded = (labels >= 0) & (labels != clusters[:, None])
+    excluded = is_excluded(labels, len(energies))
     # Not infinity, whose product with a posterior of 0 is not a number.
-    return energies.masked_fill(is_excluded, torch.finfo(energies.dtype).max)
+    return energies.masked_fill(excluded, torch.finfo(energies.dtype).max)
+
+
+def is_excluded(labels: torch.Tensor, n_clusters: int) -> torch.Tensor:
+    """Return whether a row is known not to belong to a cluster.
+
+    Parameters
+    ----------
+    labels : int64 tensor of shape (n_rows,)
+        Cluster of each row, -1 where it is not known.
+    n_clusters : int
+
+    Returns
+    -------
+    is_excluded : bool tensor of shape (n_clusters, n_rows)
+    """
+    clusters = torch.arange(n_clusters, device=labels.device)
+    return (labels >= 0) & (labels != clusters[:, None])
 
 
 def posterior(energies: torch.Tensor) -> torch.Tensor:

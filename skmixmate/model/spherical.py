@@ -8,7 +8,7 @@ the squared error of each row in the gradient and in the M-step.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -19,12 +19,11 @@ from .centered import (
     add_imputed_products,
     center_gradient,
     center_targets,
-    explain,
+    intercept_statistics,
     project_centered,
 )
 from .code_posteriors import iter_code_posteriors
 from .fista import (
-    cluster_chunks,
     encode_with_energy_drop,
     lipschitz_bound,
     unroll,
@@ -33,12 +32,16 @@ from .incomplete import encode_incomplete
 from .likelihood import SphericalLikelihood
 from .likelihoods import Gaussian
 from .mixture import EStep, Mixture, Statistics
-from .posterior import loss_gradient
+from .posterior import is_excluded, loss_gradient, with_known_labels
 from .prior import Prior
 
 # Smallest noise variance that is learned, in multiples of machine epsilon: the accuracy
 # of the squared errors of scaled rows in the Gram form.
 _MIN_NOISE_EPS = 1000
+
+# Pairs of rows and clusters that labels do not exclude, at most, as a fraction of all,
+# if only these are to be encoded: they are gathered first.
+_MAX_POSSIBLE = 0.5
 
 
 class Precomputed(NamedTuple):
@@ -133,6 +136,49 @@ class SphericalMixture(Mixture):
         energies = energies + self.prior.value(codes)
         energies = energies + self._constants(n_observed, self.dictionaries, observed)
         return EStep(codes, energies, correlations, norms, row_weights)
+
+    def e_step_given_labels(
+        self, batch: Batch, precomputed: Precomputed | None = None
+    ) -> EStep:
+        """Compute codes and energies under the clusters that rows may belong to.
+
+        Complete rows are not encoded by clusters that their labels exclude.
+
+        Parameters
+        ----------
+        batch, precomputed
+            As in :meth:`e_step`.
+
+        Returns
+        -------
+        e_step : EStep
+            As :meth:`Mixture.e_step_given_labels` returns it.
+        """
+        n_clusters = len(self.dictionaries)
+        if batch.labels is None or batch.observed is not None or self.is_sync_free:
+            return super().e_step_given_labels(batch, precomputed)
+        is_possible = ~is_excluded(batch.labels, n_clusters)
+        if is_possible.sum() > _MAX_POSSIBLE * is_possible.numel():
+            return super().e_step_given_labels(batch, precomputed)
+        blocks = ActiveRows.from_responsibilities(is_possible)
+        of_blocks = self._of_clusters(blocks.cluster_ids)
+        precomputed = precomputed or self.precompute()
+        found = of_blocks.e_step(
+            Batch(blocks.gather_rows(batch.rows)),
+            Precomputed(*(whole[blocks.cluster_ids] for whole in precomputed)),
+        )
+        whole = found.map(lambda field: blocks.scatter(field, n_clusters, batch.n_rows))
+        return whole._replace(energies=with_known_labels(whole.energies, batch.labels))
+
+    def _of_clusters(self, ids: torch.Tensor) -> "SphericalMixture":
+        """Select clusters, one of them several times if its number is repeated."""
+        return replace(
+            self,
+            dictionaries=self.dictionaries[ids],
+            intercepts=None if self.intercepts is None else self.intercepts[ids],
+            weights=self.weights[ids],
+            prior=self.prior[ids],
+        )
 
     def _penalty(self, prior: Prior) -> Prior:
         """Scale the penalty on the codes to half the squared error, as in Eq. 4."""
@@ -292,7 +338,9 @@ class SphericalMixture(Mixture):
             weights = responsibilities
             if e_step.row_weights is not None:
                 weights = weights * e_step.row_weights
-            sums, counts = self._intercept_statistics(batch, e_step.codes, weights)
+            sums, counts = intercept_statistics(
+                batch, e_step.codes, self.dictionaries, weights
+            )
             statistics = statistics._replace(
                 intercept_sums=sums, intercept_counts=counts
             )
@@ -303,48 +351,6 @@ class SphericalMixture(Mixture):
                 likelihood=likelihood if learn_likelihood else None,
             )
         return statistics
-
-    def _intercept_statistics(
-        self, batch: Batch, codes: torch.Tensor, weights: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum the parts of rows that the dictionaries do not explain.
-
-        Divided by the counts these are the intercepts that minimise the expected
-        energy given codes, posterior and row weights: the M-step of Eq. 2 in closed
-        form.
-
-        Parameters
-        ----------
-        batch : Batch
-        codes : tensor of shape (n_clusters, n_atoms, n_rows)
-        weights : tensor of shape (n_clusters, n_rows)
-            Responsibilities times row weights.
-
-        Returns
-        -------
-        sums : tensor of shape (n_clusters, n_features)
-            Weighted sums of ``y - A_k x`` over observed entries.
-        counts : tensor of shape (n_clusters, n_features)
-            Sums of the weights over the same entries.
-        """
-        sums = batch.weighted_sums(weights)
-        if batch.observed is None:
-            explained = (codes @ weights[:, :, None]).mT @ self.dictionaries
-            sums = sums - explained[:, 0]
-            return sums, weights.sum(dim=1, keepdim=True).expand_as(sums)
-        observed = batch.observed.to(batch.rows.dtype)
-        blocks = ActiveRows.from_responsibilities(weights)
-        n_entries = blocks.index.shape[1] * batch.n_features
-        for part in cluster_chunks(blocks.index, n_entries):
-            chunk = blocks[part]
-            explained = explain(codes, self.dictionaries, chunk).mul_(
-                chunk.gather_rows(observed)
-            )
-            chunk_weights = chunk.gather(weights)[:, None]  # (n_part, 1, n_block)
-            sums.index_add_(
-                0, chunk.cluster_ids, (chunk_weights @ explained)[:, 0], alpha=-1
-            )
-        return sums, weights @ observed
 
     def _noise_statistics(
         self, batch: Batch, e_step: EStep, responsibilities: torch.Tensor

@@ -21,12 +21,11 @@ import torch
 from ..data.batch import Batch
 from ..data.loader import RowLoader
 from ..distributed.communicator import Communicator, apportion
-from ..model.mixture import EStep, Mixture, Statistics
+from ..model.mixture import Mixture, Statistics
 from ..model.penalties import Smoothness
 from ..model.posterior import (
     loss,
     thresholded_responsibilities,
-    with_known_labels,
 )
 from .adam import Adam
 from .cuda_graph import CudaGraphStep, cuda_graph_capturer
@@ -255,7 +254,7 @@ class ExpectationMaximization:
         total, parts = torch.zeros_like(mixture.weights[0]), []
         gradient = self._gradient.zero_()
         for group in self._completeness_groups(batch):
-            e_step = self._e_step(group, precomputed)
+            e_step = mixture.e_step_given_labels(group, precomputed)
             responsibilities = group.weigh(
                 thresholded_responsibilities(e_step.energies)
             )
@@ -282,13 +281,6 @@ class ExpectationMaximization:
         mixture.m_step(self._window)
         return total, statistics.counts
 
-    def _e_step(self, batch: Batch, precomputed: Any) -> EStep:
-        """Compute codes and energies, with known labels taken into account."""
-        e_step = self.mixture.e_step(batch, precomputed)
-        return e_step._replace(
-            energies=with_known_labels(e_step.energies, batch.labels)
-        )
-
     def _completeness_groups(self, batch: Batch) -> list[Batch]:
         """Separate complete rows, which take less time, if that needs no waiting."""
         if self.mixture.is_sync_free:
@@ -309,8 +301,8 @@ class ExpectationMaximization:
         with torch.no_grad():
             for index in torch.split(indices, self._n_own):
                 for _, group in self.rows.load(index).completeness_groups():
-                    energies = self._e_step(group, precomputed).energies
-                    total = total + group.weigh(loss(energies)).sum()
+                    e_step = self.mixture.e_step_given_labels(group, precomputed)
+                    total = total + group.weigh(loss(e_step.energies)).sum()
         weights = self.rows.sample_weight
         n_rows = len(indices) if weights is None else float(weights[indices].sum())
         mean = float(total) / n_rows

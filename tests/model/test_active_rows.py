@@ -60,6 +60,17 @@ def test_gather_selects_the_rows_of_each_block():
             torch.testing.assert_close(rows[i], codes[0].mT[index])
 
 
+def test_scatter_puts_back_what_gather_selects():
+    generator = torch.Generator().manual_seed(0)
+    is_active = torch.rand(4, 50, generator=generator) > 0.7
+    blocks = ActiveRows.from_responsibilities(is_active)
+    codes = torch.randn(4, 3, 50, generator=generator)
+    scattered = blocks.scatter(blocks.gather(codes), 4, 50)
+    torch.testing.assert_close(scattered.mT[is_active], codes.mT[is_active])
+    of_first_atom = blocks.scatter(blocks.gather(codes[:, 0]), 4, 50)
+    torch.testing.assert_close(of_first_atom, scattered[:, 0])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradient_products_equal_a_sum_over_active_rows(dtype):
     generator = torch.Generator().manual_seed(0)

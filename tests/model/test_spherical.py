@@ -4,8 +4,15 @@ import torch
 from scipy import stats
 
 from skmixmate.data.batch import Batch
+from skmixmate.model import spherical
+from skmixmate.model.fista import encode_with_energy_drop
 from skmixmate.model.likelihoods import Gaussian, StudentT
-from skmixmate.model.posterior import loss_gradient, posterior
+from skmixmate.model.posterior import (
+    is_excluded,
+    loss_gradient,
+    posterior,
+    with_known_labels,
+)
 from skmixmate.model.priors import Exponential, Laplace
 from skmixmate.model.spherical import Precomputed, SphericalMixture
 
@@ -85,6 +92,42 @@ def test_clusters_do_not_depend_on_one_another():
         alone = SphericalMixture(**one, **others).e_step(Batch(rows))
         torch.testing.assert_close(together.codes[k], alone.codes[0])
         torch.testing.assert_close(together.energies[k], alone.energies[0])
+
+
+@pytest.mark.parametrize("with_intercepts", [False, True])
+@pytest.mark.parametrize("likelihood", [Gaussian(), StudentT(3.0)])
+@pytest.mark.parametrize("n_unlabelled", [0, 5, 40])
+def test_labels_leave_the_other_clusters_as_they_are(
+    n_unlabelled, likelihood, with_intercepts
+):
+    mixture, rows, _ = random_mixture(with_intercepts, n_rows=40, likelihood=likelihood)
+    labels = torch.arange(40) % 3
+    labels[:n_unlabelled] = -1
+    batch = Batch(rows, labels=labels)
+    e_step, expected = mixture.e_step_given_labels(batch), mixture.e_step(batch)
+    energies = with_known_labels(expected.energies, labels)
+    torch.testing.assert_close(e_step.energies, energies)
+    is_possible = ~is_excluded(labels, 3)
+    for field, whole in zip(e_step, expected, strict=True):
+        assert (field is None) == (whole is None)
+        if field is not None:
+            assert field.isfinite().all()
+            kept = is_possible if field.dim() == 2 else is_possible[:, None]
+            torch.testing.assert_close(field * kept, whole * kept)
+
+
+def test_clusters_that_labels_exclude_are_not_encoded(monkeypatch):
+    mixture, rows, _ = random_mixture(n_rows=60)
+    n_encoded = []
+
+    def count(correlations, *args):
+        n_encoded.append(correlations.shape[0] * correlations.shape[2])
+        return encode_with_energy_drop(correlations, *args)
+
+    monkeypatch.setattr(spherical, "encode_with_energy_drop", count)
+    mixture.e_step_given_labels(Batch(rows, labels=torch.arange(60) % 3))
+    mixture.e_step_given_labels(Batch(rows, labels=torch.full((60,), -1)))
+    assert n_encoded == [60, 180]
 
 
 @pytest.mark.parametrize("with_intercepts", [False, True])
