@@ -74,7 +74,7 @@ def load_images(name, seed):
 def image_features(rows, image_shape, seed):
     """Compute the features of images from which the default builds its graphs."""
     features = ScatteringFeatures(
-        image_shape, 300, len(rows), "cpu", np.random.RandomState(seed)
+        image_shape, 200, len(rows), "cpu", np.random.RandomState(seed)
     )
     return features.fit_transform(rows)
 

@@ -250,7 +250,11 @@ def resolve_settings(
     else:
         models_scattering = resolve_models_scattering(params, image_shape)
     check_representation(params, models_scattering)
-    return Settings.resolve(params, X.shape[1], image_shape, models_scattering)
+    settings = Settings.resolve(params, X.shape[1], image_shape, models_scattering)
+    if models_scattering and isinstance(params["prior"], str):
+        # The model keeps it, whatever the default of a later version.
+        estimator._fitted_params["alpha"] = settings.alpha
+    return settings
 
 
 def make_em(

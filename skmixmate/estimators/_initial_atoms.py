@@ -1,6 +1,7 @@
 """The first atoms of a fit, from clusters of a subsample."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,11 +40,15 @@ from ._state import (
 
 # Principal components of scattering coefficients that are modelled, and how many
 # images, at most, they are computed from.
-_N_COMPONENTS, REPRESENTATION_SIZE = 300, 20_000
+_N_COMPONENTS, REPRESENTATION_SIZE = 200, 20_000
 
 # Images, at most, whose neighbours decide the clusters of all others, and the power of
 # their standard deviations within clusters that features are divided by.
 _N_REFERENCES, _WHITENING = 15_000, 0.5
+
+# Degrees by which these images are turned to either side, for images whose neighbours
+# are in several clusters.
+_TURN = 10.0
 
 # Smallest mean magnitude along an atom that its rate follows: the standard deviation
 # of the noise, in the same units, is the root of one half.
@@ -175,12 +180,16 @@ class LazyFeatures:
         return len(self._rows)
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        # Copies of all these images may be larger than memory.
-        starts = range(0, len(indices), IMAGES_AT_A_TIME)
-        chunks = (indices[start : start + IMAGES_AT_A_TIME] for start in starts)
-        return np.concatenate(
-            [self._state.to_model_space(self._rows[chunk]) for chunk in chunks]
-        )
+        return _transform_chunks(self._state.to_model_space, self._rows, indices)
+
+
+def _transform_chunks(
+    transform: Callable[[Any], np.ndarray], rows: Rows, indices: np.ndarray
+) -> np.ndarray:
+    """Compute features of some images, whose copies may be larger than memory."""
+    starts = range(0, len(indices), IMAGES_AT_A_TIME)
+    chunks = (indices[start : start + IMAGES_AT_A_TIME] for start in starts)
+    return np.concatenate([transform(rows[chunk]) for chunk in chunks])
 
 
 class RefinedStart(NamedTuple):
@@ -194,6 +203,7 @@ class RefinedStart(NamedTuple):
 def refine_start(
     settings: Settings,
     state: ModelState,
+    X: Rows,
     features: Rows,
     classifier: GraphClassifier,
     random_state: np.random.RandomState,
@@ -204,13 +214,15 @@ def refine_start(
 
     Directions in which images of one cluster differ tell nothing about clusters. They
     count less among neighbours, which then classify all images once more, and in the
-    features that are modelled.
+    features that are modelled. Images that are turned a little are neighbours, too.
 
     Parameters
     ----------
     settings : Settings
     state : ModelState
         With the atoms of the start.
+    X : ndarray, tensor or RowReader of shape (n_samples, n_pixels)
+        Images.
     features : ndarray or LazyFeatures of shape (n_samples, n_features)
     classifier : GraphClassifier
         Fitted to the clusters of the start.
@@ -248,8 +260,22 @@ def refine_start(
         _atom_options(settings, random_state),
     )
     refined = NeighborClassifier(n_clusters, random_state)
-    stabilized = settings.likelihood.variance_stabilize(sample)
-    return RefinedStart(atoms, refined.fit(stabilized, labels), matrix)
+    stabilize = settings.likelihood.variance_stabilize
+    turned = [
+        stabilize((rows @ matrix).astype(sample.dtype))
+        for rows in _turned_features(state, X, indices)
+    ]
+    refined.fit(stabilize(sample), labels, turned)
+    return RefinedStart(atoms, refined, matrix)
+
+
+def _turned_features(
+    state: ModelState, X: Rows, indices: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Compute the features of images turned to one side, and to the other."""
+    for degrees in (-_TURN, _TURN):
+        transform = partial(state.to_model_space_turned, degrees=degrees)
+        yield _transform_chunks(transform, X, indices)
 
 
 def _atom_options(

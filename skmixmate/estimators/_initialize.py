@@ -252,7 +252,14 @@ def _initialize_from_data(
         if classifier is None or not ctx.settings.models_scattering:
             return classifier, None
         refined = refine_start(
-            ctx.settings, state, features, classifier, ctx.random_state, copies, known
+            ctx.settings,
+            state,
+            rows,
+            features,
+            classifier,
+            ctx.random_state,
+            copies,
+            known,
         )
         if refined is None:
             return classifier, None

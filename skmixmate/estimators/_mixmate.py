@@ -49,14 +49,14 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         :func:`~skmixmate.cluster.estimate_n_clusters`; arrays as `weights` or `init`
         give the number themselves.
     n_atoms : int or "auto", default="auto"
-        Atoms in each dictionary, D in the paper. "auto" is 50, or less: for tabular
-        data the number of features, or half of the rows per cluster if these are
-        few; a ninth of the pixels of small images; the number in `init`, if that is
-        an array. With 0 atoms and an intercept the model is k-means.
+        Atoms in each dictionary, D in the paper. "auto" is 100 for images and 50 for
+        tabular data or pixels, or less: for tabular data the number of features, or
+        half of the rows per cluster if these are few; a ninth of the pixels; the number
+        in an array as `init`. With 0 atoms and an intercept the model is k-means.
     alpha : float or "auto", default="auto"
         Rate of the prior on the codes, lambda in the paper: the larger, the
         sparser. In the units of the scaled data, see `scale`. "auto" is the
-        paper's 0.75 on pixels, and 0.2 on scattering coefficients, which lie much
+        paper's 0.75 on pixels, and 0.4 on scattering coefficients, which lie much
         closer to the subspaces of their clusters. On tabular data of at most 200
         features, with the prior "laplace", intercepts and no array as `init`, each
         atom has its own rate, see `rates_`; otherwise "auto" is 0.75. With the
@@ -67,7 +67,7 @@ class MixMateClustering(CallbackSupportMixin, StreamingMixMate):
         flattened images, channels last. "auto" recognises images by the correlations of
         their pixels, see `image_shape_`. None means that rows are no images.
     representation : {"auto", "pixels", "scattering"}, default="auto"
-        Features of images that are modelled: their pixels, or the 300 principal
+        Features of images that are modelled: their pixels, or the 200 principal
         components of the square roots of their scattering coefficients.
         Dictionaries and intercepts are then in these components, and
         reconstructions are mapped back to pixels by a linear decoder. Missing pixels

@@ -13,8 +13,9 @@ from ..model.priors import Prior, as_prior
 
 # Default n_atoms. Pixels of small images have fewer, as a dictionary that spans much of
 # the space discriminates less between clusters; tabular data have at most as many as
-# features, the directions in which a cluster may extend.
-N_ATOMS, _PIXELS_PER_ATOM = 50, 9
+# features, the directions in which a cluster may extend. Scattering coefficients, of
+# which 200 components are modelled, allow for more.
+N_ATOMS, _PIXELS_PER_ATOM, _SCATTERING_ATOMS = 50, 9, 100
 
 # Default init_size: with neighbours of more rows more clusters of plain features are
 # found; images need fewer. Labels are propagated the better, the more rows there are.
@@ -26,7 +27,7 @@ _MAX_RATED_FEATURES = 4 * N_ATOMS
 
 # Default alpha on scattering coefficients, which lie much closer to subspaces than
 # pixels do. Elsewhere it is a fact of the likelihood.
-_SCATTERING_ALPHA = 0.2
+_SCATTERING_ALPHA = 0.4
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Settings:
         Features of X.
     n_atoms : int
         Atoms of each dictionary where a fit starts.
+    alpha : float
+        Rate of a prior that is given by name.
     rate_description : str
         The parameter that sets the rate of the prior, and its value, for messages.
     prior : Prior
@@ -64,6 +67,7 @@ class Settings:
 
     n_features: int
     n_atoms: int
+    alpha: float
     rate_description: str
     prior: Prior
     likelihood: Likelihood
@@ -120,6 +124,7 @@ class Settings:
             n_atoms=_resolve_n_atoms(
                 params["n_atoms"], n_features, image_shape, on_pixels
             ),
+            alpha=alpha,
             rate_description=(
                 f"alpha={alpha}"
                 if isinstance(params["prior"], str)
@@ -238,5 +243,5 @@ def _resolve_n_atoms(
         return n_atoms
     if on_pixels:
         return min(N_ATOMS, max(1, n_features // _PIXELS_PER_ATOM))
-    # Scattering has more components than that, whatever the size of the images.
-    return min(N_ATOMS, n_features) if image_shape is None else N_ATOMS
+    # Whatever the size of the images.
+    return min(N_ATOMS, n_features) if image_shape is None else _SCATTERING_ATOMS

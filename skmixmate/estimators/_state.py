@@ -12,6 +12,7 @@ from ..data.loader import RowLoader
 from ..data.readers import MapReader, RowReader
 from ..data.sparse import SparseRows
 from ..data.validation import as_floats, read_dense
+from ..files.model_content import set_earlier_alpha
 from ..image._features import IMAGES_AT_A_TIME, ScatteringFeatures
 from ..model.build import build_mixture
 from ..model.likelihood import Likelihood
@@ -199,6 +200,11 @@ class ModelState:
             return X
         return self.representation.transform(as_numpy(read_dense(X)))
 
+    def to_model_space_turned(self, X: Any, degrees: float) -> np.ndarray:
+        """Compute the features of images that are turned."""
+        assert self.representation is not None
+        return self.representation.transform_turned(as_numpy(read_dense(X)), degrees)
+
     def impute(self, X: Rows, out: np.ndarray) -> None:
         """Impute the missing pixels of images whose features are modelled.
 
@@ -343,3 +349,4 @@ def add_later_attributes(estimator: Any) -> None:
     for name, value in later.items():
         if not hasattr(estimator, name):
             setattr(estimator, name, value)
+    set_earlier_alpha(estimator)

@@ -60,6 +60,9 @@ ATTRIBUTES = (
     "n_features_in_",
 )
 
+# What alpha="auto" was on scattering coefficients in earlier versions.
+_EARLIER_SCATTERING_ALPHA = 0.2
+
 # Fitted attributes that files of earlier versions do not have.
 MERGING_ATTRIBUTES = ("component_labels_", "overlaps_")
 
@@ -153,6 +156,7 @@ def restore_estimator(
         estimator.representation_ = _restore_representation(
             decode(description["representation"] or {}), estimator
         )
+        set_earlier_alpha(estimator)
         _check_dictionaries(estimator)
         # Files of earlier versions have none.
         scores = description.get("n_clusters_scores")
@@ -170,6 +174,20 @@ def restore_estimator(
     if arrays:
         raise FormatError(f"has members that no estimator uses: {sorted(arrays)}")
     return estimator
+
+
+def set_earlier_alpha(estimator: Any) -> None:
+    """Set the rate of a model of images that was fitted by an earlier version.
+
+    Parameters
+    ----------
+    estimator : MixMateClustering
+        Fitted. If its rate is "auto", it is of an earlier version: later ones keep the
+        rate itself.
+    """
+    is_auto = estimator._fitted_params["alpha"] == "auto"
+    if is_auto and estimator.representation_ is not None:
+        estimator._fitted_params["alpha"] = _EARLIER_SCATTERING_ALPHA
 
 
 def _find_class(

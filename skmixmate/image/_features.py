@@ -16,9 +16,13 @@ from ..utils.numbers import largest_magnitude
 from ._axes import MANY_COLUMNS, principal_axes
 from ._imputation import PixelDistribution, fit_pixel_distribution
 from ._scattering import ScatteringTransform
+from ._turning import turn_images
 
 # Number of images whose coefficients are computed at a time.
 IMAGES_AT_A_TIME = 2048
+
+# Number of images that are turned at a time, which takes three copies of them.
+_TURNED_AT_A_TIME = 256
 
 # Maximum number of images in the subsample if there are many coefficients, and maximum
 # size of their coefficients; at least twice as many as the axes are always used.
@@ -284,6 +288,26 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
             features[chunk][np.isnan(images).all(axis=1)] = np.nan
         return features
 
+    def transform_turned(self, X: np.ndarray, degrees: float) -> np.ndarray:
+        """Compute the features that images would have if they were turned.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_pixels)
+            NaN is missing, and imputed before. Each has an observed pixel.
+        degrees : float
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_components)
+        """
+        features = np.empty((len(X), len(self.components_)), dtype=X.dtype)
+        for chunk in _chunks(X, _TURNED_AT_A_TIME):
+            images = self.impute(X[chunk])
+            turned = turn_images(images, self.image_shape, degrees)
+            features[chunk] = self.transform(turned)
+        return features
+
     @default_modes()
     def impute(self, images: np.ndarray) -> np.ndarray:
         """Replace missing pixels by their mean, given the observed ones.
@@ -355,7 +379,7 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         return X @ self.decoder_[:-1] + self.decoder_[-1]
 
 
-def _chunks(X: np.ndarray) -> Iterator[slice]:
+def _chunks(X: np.ndarray, size: int = IMAGES_AT_A_TIME) -> Iterator[slice]:
     """Yield slices of fixed size: rounding may depend on the images in a batch."""
-    for start in range(0, len(X), IMAGES_AT_A_TIME):
-        yield slice(start, start + IMAGES_AT_A_TIME)
+    for start in range(0, len(X), size):
+        yield slice(start, start + size)

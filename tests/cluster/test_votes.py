@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.metrics import euclidean_distances
 from sklearn.neighbors import KNeighborsClassifier
 
 from skmixmate.cluster._votes import N_NEIGHBORS, NeighborClassifier, vote
@@ -34,6 +35,62 @@ def test_fewer_references_than_neighbors(n_reference):
 def test_references_at_the_same_place_vote_alike():
     means = vote(np.ones((2, 3)), np.ones((4, 3)), np.eye(4))
     np.testing.assert_allclose(means, 0.25)
+
+
+def test_samples_do_not_vote_on_themselves():
+    points = normal(600, 5)  # several chunks
+    means = vote(points, points, np.eye(600), n_neighbors=3, excludes_self=True)
+    distances = euclidean_distances(points)
+    np.fill_diagonal(distances, np.inf)
+    nearest = np.argsort(distances, axis=1)[:, :3]
+    np.testing.assert_array_equal(np.sort(means.argsort()[:, -3:]), np.sort(nearest))
+
+
+def two_groups(n_samples=400):
+    """Draw two groups that do not overlap, seen from the mean of both."""
+    labels = np.arange(n_samples) % 2
+    X = 0.5 * normal(n_samples, 5)
+    X[:, 0] += np.where(labels == 0, -5, 5)
+    return X, labels
+
+
+def test_samples_among_others_of_another_class_do_not_vote():
+    X, y = two_groups()
+    labels = y.copy()
+    labels[:20] = 1 - y[:20]
+    classifier = NeighborClassifier(2, np.random.RandomState(0)).fit(X, labels)
+    # Each is the nearest to itself, and would be a tenth of the votes or more.
+    probabilities = classifier.predict_proba(X[:20])
+    np.testing.assert_allclose(probabilities, np.eye(2)[y[:20]], atol=1e-6)
+
+
+def test_a_class_whose_samples_are_all_outvoted_keeps_them():
+    X, y = two_groups()
+    labels = y.copy()
+    labels[[0, 100, 200]] = 2
+    classifier = NeighborClassifier(3, np.random.RandomState(0)).fit(X, labels)
+    assert (classifier.predict_proba(X[[0, 100, 200]])[:, 2] > 0.05).all()
+
+
+def test_variants_vote_where_neighbors_disagree():
+    X, labels = two_groups()
+    variants = X.copy()
+    variants[labels == 1, 0] *= 0.1  # closer to the middle
+    middle = X[:40].copy()
+    middle[:, 0] = 0
+
+    def probabilities(points, *variants):
+        classifier = NeighborClassifier(2, np.random.RandomState(0))
+        return classifier.fit(X, labels, variants).predict_proba(points)
+
+    # Outside the middle all neighbours agree.
+    expected = probabilities(X[:40])
+    np.testing.assert_array_equal(probabilities(X[:40], variants), expected)
+    alone, with_variants = probabilities(middle), probabilities(middle, variants)
+    is_split = alone.max(axis=1) < 0.99
+    assert is_split.sum() > 10
+    assert (with_variants[is_split, 1] >= alone[is_split, 1]).all()
+    assert with_variants[is_split, 1].mean() > 0.9
 
 
 def test_directions_that_vary_within_classes_do_not_hide_them():

@@ -181,8 +181,8 @@ def test_clusters_of_any_shape_and_size(sample, n_clusters, floor):
     ("params", "n_atoms"),
     [
         ({"image_shape": None}, 50),
-        ({}, 50),
-        ({"image_shape": (8, 8)}, 50),
+        ({}, 100),
+        ({"image_shape": (8, 8)}, 100),
         ({"image_shape": (8, 8), "representation": "pixels"}, 7),  # 64 // 9
     ],
 )

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import skmixmate
+from skmixmate import MixMateClustering
+from skmixmate.estimators import _settings
 
 FOLDER = Path(__file__).parents[1] / "resources" / "earlier"
 NAMES = ["plain", "group", "poisson", "images", "stream"]
@@ -51,6 +53,31 @@ def test_the_shape_of_images_is_that_of_the_parameter(name):
 def test_unpickled_estimators_can_be_saved_and_loaded(name, expected, tmp_path):
     unpickle(name).save(tmp_path / "model")
     assert_computes_the_same(skmixmate.load(tmp_path / "model"), name, expected)
+
+
+def test_files_of_images_with_a_default_rate_have_that_of_their_version(
+    expected, tmp_path
+):
+    mixmate = unpickle("images")
+    mixmate._fitted_params["alpha"] = "auto"  # as earlier versions wrote it
+    mixmate.save(tmp_path / "model")
+    assert_computes_the_same(skmixmate.load(tmp_path / "model"), "images", expected)
+
+
+def test_a_fitted_model_does_not_depend_on_the_default_rate(
+    expected, tmp_path, monkeypatch
+):
+    X = expected["images_X"]
+    mixmate = MixMateClustering(2, image_shape=(8, 8), random_state=0).fit(X)
+    mixmate.save(tmp_path / "model")
+    energies = mixmate.energies(X)
+    monkeypatch.setattr(_settings, "_SCATTERING_ALPHA", 5.0)
+    for same in (
+        mixmate,
+        pickle.loads(pickle.dumps(mixmate)),
+        skmixmate.load(tmp_path / "model"),
+    ):
+        np.testing.assert_array_equal(same.energies(X), energies)
 
 
 def test_a_model_that_cannot_impute_missing_pixels_says_so(expected):

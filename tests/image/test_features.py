@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from skmixmate.image import ScatteringTransform, _features
 from skmixmate.image._axes import principal_axes
 from skmixmate.image._features import ScatteringFeatures, default_scale
+from skmixmate.image._turning import turn_images
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,18 @@ def test_features_are_principal_components_of_sqrt_coefficients(digits):
     transformed = features.transform(digits)
     sizes = np.sort(np.linalg.norm(transformed, axis=0))[::-1]
     np.testing.assert_allclose(sizes, values, rtol=1e-6)
+
+
+def test_features_of_turned_images(digits):
+    features = fit_features(digits)
+    turned = turn_images(digits, (8, 8), 10)
+    found = features.transform_turned(digits, 10)
+    np.testing.assert_allclose(found, features.transform(turned))
+    assert not np.allclose(found, features.transform(digits), atol=0.1)
+    incomplete = digits.copy()
+    incomplete[:, 30] = np.nan
+    expected = features.transform_turned(features.impute(incomplete), 10)
+    np.testing.assert_allclose(features.transform_turned(incomplete, 10), expected)
 
 
 def test_inverse_transform_approximates_the_images(digits):
