@@ -185,9 +185,12 @@ def set_earlier_alpha(estimator: Any) -> None:
         Fitted. If its rate is "auto", it is of an earlier version: later ones keep the
         rate itself.
     """
-    is_auto = estimator._fitted_params["alpha"] == "auto"
-    if is_auto and estimator.representation_ is not None:
-        estimator._fitted_params["alpha"] = _EARLIER_SCATTERING_ALPHA
+    params = estimator._fitted_params
+    has_own_rate = not isinstance(params["prior"], str)
+    if estimator.representation_ is None or has_own_rate:
+        return
+    if params["alpha"] == "auto":
+        params["alpha"] = _EARLIER_SCATTERING_ALPHA
 
 
 def _find_class(

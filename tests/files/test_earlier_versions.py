@@ -9,6 +9,7 @@ import pytest
 import skmixmate
 from skmixmate import MixMateClustering
 from skmixmate.estimators import _settings
+from skmixmate.model.priors import Laplace
 
 FOLDER = Path(__file__).parents[1] / "resources" / "earlier"
 NAMES = ["plain", "group", "poisson", "images", "stream"]
@@ -78,6 +79,13 @@ def test_a_fitted_model_does_not_depend_on_the_default_rate(
         skmixmate.load(tmp_path / "model"),
     ):
         np.testing.assert_array_equal(same.energies(X), energies)
+
+
+def test_a_prior_with_its_own_rate_needs_no_earlier_one(expected):
+    X = expected["images_X"]
+    params = {"prior": Laplace(0.5), "image_shape": (8, 8), "random_state": 0}
+    mixmate = pickle.loads(pickle.dumps(MixMateClustering(2, **params).fit(X)))
+    assert mixmate._fitted_params["alpha"] == "auto"
 
 
 def test_a_model_that_cannot_impute_missing_pixels_says_so(expected):
