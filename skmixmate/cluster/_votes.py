@@ -77,11 +77,14 @@ class NeighborClassifier:
         self._pca = PrincipalComponents(self.random_state).fit(X)
         components = self._pca.transform(X)
         self._map = whiten_within(components, labels, power=1).astype(X.dtype)
-        points = self._points(X)
+        points = self._points(components)
         is_kept = _is_supported(points, labels, self.n_classes)
+        # The samples come first, then their variants.
+        kept = [points[is_kept]]
+        kept += [self._points(self._pca.transform(each[is_kept])) for each in variants]
+        self._n_samples, self._reference = len(kept[0]), np.concatenate(kept)
         one_hot = np.eye(self.n_classes)[labels[is_kept]]
-        self._references, self._one_hot = [points[is_kept]], one_hot
-        self._references += [self._points(variant[is_kept]) for variant in variants]
+        self._one_hot = np.tile(one_hot, (len(kept), 1))
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
@@ -96,18 +99,16 @@ class NeighborClassifier:
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
         """
-        points = self._points(X)
-        means = vote(points, self._references[0], self._one_hot)
+        points, samples = self._points(self._pca.transform(X)), slice(self._n_samples)
+        means = vote(points, self._reference[samples], self._one_hot[samples])
         is_split = means.max(axis=1) < _UNANIMOUS
-        if len(self._references) > 1 and is_split.any():
-            one_hot = np.tile(self._one_hot, (len(self._references), 1))
-            reference = np.concatenate(self._references)
-            means[is_split] = vote(points[is_split], reference, one_hot)
+        if len(self._reference) > self._n_samples and is_split.any():
+            means[is_split] = vote(points[is_split], self._reference, self._one_hot)
         return means
 
-    def _points(self, X: np.ndarray) -> np.ndarray:
+    def _points(self, components: np.ndarray) -> np.ndarray:
         """Return the points whose neighbours are found."""
-        points: np.ndarray = normalize(multiply(self._pca.transform(X), self._map))
+        points: np.ndarray = normalize(multiply(components, self._map))
         return points
 
 
@@ -121,7 +122,8 @@ def _is_supported(points: np.ndarray, labels: np.ndarray, n_classes: int) -> np.
     n_neighbors = min(N_NEIGHBORS, int(np.median(counts)) - 1)
     if n_neighbors < 1:
         return np.ones(len(labels), dtype=bool)
-    votes = vote(points, points, np.eye(n_classes)[labels], n_neighbors, True)
+    one_hot = np.eye(n_classes)[labels]
+    votes = vote(points, points, one_hot, n_neighbors, excludes_self=True)
     is_supported: np.ndarray = votes.argmax(axis=1) == labels
     return is_supported | ~np.isin(labels, labels[is_supported])
 

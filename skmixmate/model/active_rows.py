@@ -111,7 +111,7 @@ class ActiveRows:
     def scatter(
         self, blocks: torch.Tensor, n_clusters: int, n_rows: int
     ) -> torch.Tensor:
-        """Return a tensor with an entry per cluster, from those of the blocks.
+        """Put the entries of blocks back to their clusters and rows.
 
         Parameters
         ----------
